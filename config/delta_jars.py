@@ -1,0 +1,32 @@
+"""Puts Delta's jars into pyspark/jars, once, so that every later session starts offline and 5 s sooner.
+
+    .venv/bin/python config/delta_jars.py        (config/setup.sh does it)
+
+Spark itself resolves them, with whatever mirror its Ivy settings name; they are copied from where it left them.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pyspark
+from delta import configure_spark_with_delta_pip
+
+os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+os.environ["PYSPARK_PYTHON"] = sys.executable
+
+jars = Path(pyspark.__file__).parent / "jars"
+with tempfile.TemporaryDirectory() as ivy:
+    builder = pyspark.sql.SparkSession.builder.master("local[1]").config("spark.jars.ivy", ivy).config("spark.ui.enabled", "false")
+    configure_spark_with_delta_pip(builder).getOrCreate().stop()
+    fetched = list(Path(ivy, "jars").glob("*.jar"))
+    if not any(jar.name.startswith("io.delta_delta-spark") for jar in fetched):
+        sys.exit(f"Spark resolved {[jar.name for jar in fetched]}, but no delta-spark jar")
+    # Ivy prefixes the organisation: io.delta_delta-spark_2.12-3.2.0.jar. delta-spark goes last: setup looks for it alone.
+    for jar in sorted(fetched, key=lambda jar: "delta-spark" in jar.name):
+        target = jars / jar.name.split("_", 1)[1]
+        shutil.copy(jar, target.with_suffix(".part"))
+        os.replace(target.with_suffix(".part"), target)
+        print(target)

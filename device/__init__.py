@@ -1,0 +1,1 @@
+"""All that goes on the Pi, and nothing else: Pillow and obstore are all it needs."""

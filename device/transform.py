@@ -1,0 +1,127 @@
+"""What happens between the bytes of an image file and the pixels that the model sees: one function, one readable line.
+
+The training cache, Spark scoring, the REST service and the Pi all call this file, and nothing else resizes anywhere. It
+lives in device/ because the Pi is the place that can carry least: it needs Pillow only. The line travels with the model:
+
+    decode|upright|rgb|resize(128)
+    decode|upright|rgb|square|resize(96)
+"""
+
+import io
+import re
+from functools import lru_cache
+
+from PIL import Image, ImageOps
+
+# A 12 MP camera makes 12e6 pixels, a 108 MP phone 108e6. More than this is a bomb or a mistake, and a Pi has 1 GB.
+MAX_PIXELS = 120_000_000
+
+
+class BadImage(ValueError):
+    """The bytes are not an image that can be decoded; the message says why, in words for a person."""
+
+
+class BadTransform(ValueError):
+    """The line of the transform can't be understood; the message names the part and what is known."""
+
+
+def decode(data):
+    """Opens image bytes as a fully loaded PIL image, first frame only. Raises BadImage."""
+    if not data:
+        raise BadImage("empty file (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"too large: {error}") from error
+    except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes (struct.error, KeyError, ...)
+        raise BadImage(f"not an image: starts with {bytes(data[:8])!r}") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"too large: {width} x {height} pixels, {MAX_PIXELS:,} at most")
+    try:
+        image.load()
+    except Exception as error:  # likewise; a MemoryError is an Exception too
+        raise BadImage(f"damaged {image.format}: {error}") from error
+    return image
+
+
+def upright(image):
+    """Turns the image as its EXIF orientation says; broken EXIF leaves it as it is."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a malformed EXIF block must not cost the photograph: its pixels are fine
+        return image
+
+
+def rgb(image):
+    """Any mode to 8-bit RGB: 16-bit is scaled (not clipped), transparency lies on white."""
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # "I" holds 16-bit PNGs too; convert("RGB") would clip at 255 and give white.
+        low, high = image.getextrema()
+        top = 65535 if image.mode != "F" and high <= 65535 and low >= 0 else max(high, 1)
+        if image.mode.startswith("I;16"):
+            image = image.convert("I")
+        return image.point(lambda value: value * (255 / top) + 0).convert("L").convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def square(image):
+    """Cuts the largest centred square."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def resize(image, side):
+    """Scales to side x side pixels, antialiased (bilinear over the whole footprint of a pixel), aspect not kept."""
+    return image.resize((side, side), Image.Resampling.BILINEAR)
+
+
+OPS = {"decode": decode, "upright": upright, "rgb": rgb, "square": square, "resize": resize}
+STEP = re.compile(r"^([a-z_]+)(?:\((\d+)\))?$")
+
+
+@lru_cache(maxsize=32)
+def parse(line):
+    """The transform's line as a tuple of (name, arguments). Raises BadTransform unless it starts with decode and ends with resize(n)."""
+    steps = []
+    for part in line.split("|"):
+        match = STEP.match(part.strip())
+        if not match or match[1] not in OPS:
+            raise BadTransform(f"transform {line!r}: {part.strip()!r} is not known; there are {', '.join(OPS)}")
+        if (match[1] == "resize") != bool(match[2]):
+            raise BadTransform(f"transform {line!r}: resize takes a size, as in resize(128), and the others take none")
+        steps.append((match[1], (int(match[2]),) if match[2] else ()))
+    names = [name for name, _ in steps]
+    if names[0] != "decode" or names[-1] != "resize" or "rgb" not in names or names.count("decode") > 1:
+        raise BadTransform(f"transform {line!r} must begin with decode, contain rgb and end with resize(n)")
+    if not 8 <= steps[-1][1][0] <= 4096:
+        raise BadTransform(f"transform {line!r}: resize takes 8 to 4096 pixels")
+    return tuple(steps)
+
+
+def side(line):
+    """Height and width in pixels of what the transform makes."""
+    return parse(line)[-1][1][0]
+
+
+def pixels(data, line):
+    """Image bytes -> raw pixels: bytes of length side * side * 3, uint8, row-major, RGB. Raises BadImage, BadTransform."""
+    return apply(decode(data), line).tobytes()
+
+
+def apply(image, line):
+    """A decoded PIL image -> PIL image of mode RGB and side x side pixels; all steps after decode."""
+    try:
+        for name, arguments in parse(line)[1:]:
+            image = OPS[name](image, *arguments)
+    except BadTransform:
+        raise
+    except Exception as error:  # a conversion that Pillow can't do costs this image, never the batch
+        raise BadImage(f"cannot convert mode {image.mode}: {error}") from error
+    return image
