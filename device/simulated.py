@@ -39,10 +39,11 @@ class Scene:
     seed: int
     frame: int = 0
     size: tuple = (600, 600)  # width, height in pixels
+    sequence: int = 0  # of the whole plan
 
 
 def plan(count, seed=7, size=(600, 600), start=datetime(2026, 3, 2, tzinfo=ZONE), days=14):
-    """count Scenes of visits spread over CAMERAS and days, in the order they are taken.
+    """count Scenes of visits spread over CAMERAS and days. A longer plan begins with the shorter one of the same seed.
 
     A visit is two episodes on one porch within the hour, one with the package and one without, in random order, of 2 to 4
     frames each, 40 s apart. Between the two, 15 to 30 minutes pass.
@@ -65,9 +66,9 @@ def plan(count, seed=7, size=(600, 600), start=datetime(2026, 3, 2, tzinfo=ZONE)
         frames = rng.randint(2, 4)
         for episode, package in enumerate(rng.sample((False, True), 2)):
             began = at + episode * timedelta(minutes=rng.uniform(15, 30), seconds=40 * frames)
-            scenes += [Scene(camera, began + timedelta(seconds=40 * k), package, visit_seed, episode * 8 + k, size)
+            scenes += [Scene(camera, began + timedelta(seconds=40 * k), package, visit_seed, episode * 8 + k, size, len(scenes) + k)
                        for k in range(frames)]
-    return sorted(scenes[:count], key=lambda scene: (scene.taken_at, scene.camera))
+    return scenes[:count]
 
 
 def light(scene):
@@ -123,10 +124,10 @@ def jpeg(scene, quality=85):
     return out.getvalue()
 
 
-def key(scene, sequence):
+def key(scene):
     """Where the photograph lands: device=.../date=.../<UTC time>_<device>_<sequence>_<label>.jpg, like the agent's own."""
     utc = scene.taken_at.astimezone(timezone.utc)
-    name = f"{utc:%Y-%m-%dT%H%M%S}.{utc.microsecond // 1000:03d}Z_{scene.camera}_{sequence:06d}_{LABELS[scene.package]}.jpg"
+    name = f"{utc:%Y-%m-%dT%H%M%S}.{utc.microsecond // 1000:03d}Z_{scene.camera}_{scene.sequence:06d}_{LABELS[scene.package]}.jpg"
     return f"device={scene.camera}/date={utc:%Y-%m-%d}/{name}"
 
 
