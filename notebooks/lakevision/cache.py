@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -44,9 +44,9 @@ def build(spark, cfg, where, sides, delta_version):
     key = hashlib.sha256(f"{line}\n{classes}\n{rows}".encode()).hexdigest()[:16]
     manifest = Path(where.cache) / key / "manifest.json"
     if manifest.exists():
-        kept = json.loads(manifest.read_text())
-        if os.path.isdir(kept["folder"]):
-            return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], delta_version)
+        found = json.loads(manifest.read_text())["folder"]
+        if os.path.isdir(found):
+            return replace(opened(found), delta_version=delta_version)
     folder = manifest.parent / uuid.uuid4().hex[:8]
     shutil.rmtree(manifest.parent, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -72,6 +72,12 @@ def build(spark, cfg, where, sides, delta_version):
     partial.write_text(json.dumps(kept, indent=2))
     os.replace(partial, manifest)
     return Cache(str(folder), classes, counts, line, delta_version)
+
+
+def opened(folder):
+    """The Cache in a folder that build() made. Raises FileNotFoundError where it has been swept."""
+    kept = json.loads((Path(folder).parent / "manifest.json").read_text())
+    return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], kept["delta_version"])
 
 
 def transformer(line):

@@ -25,6 +25,9 @@ class Ingested:
     new: int
     seconds: float
 
+    def figures(self):
+        return asdict(self)
+
 
 def run(spark, cfg, where):
     """Ingests what has landed since the last run, then stops. Returns Ingested."""

@@ -5,14 +5,14 @@ from keras import layers
 
 
 def small_cnn(side, classes, width=16, dropout=0.2):
-    """Five strided blocks and a max over the place: a small object counts wherever it stands. 40k parameters at width 16.
+    """Five blocks and a max over the place: a small object counts wherever it stands. 36k parameters at width 16, 9 million multiplications at 96 px.
 
     The pixels' scale is the first layer, so that the transform ends in plain uint8 and every path agrees on it.
     """
     image = keras.Input((side, side, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    for block, channels in enumerate((width, width, 2 * width, 2 * width, 4 * width)):
-        x = layers.Conv2D(channels, 3, strides=2 if block in (0, 2, 4) else 1, padding="same", use_bias=False)(x)
+    for channels, stride in ((width, 2), (width, 2), (2 * width, 1), (2 * width, 2), (4 * width, 1)):
+        x = layers.Conv2D(channels, 3, strides=stride, padding="same", use_bias=False)(x)
         x = layers.BatchNormalization(momentum=0.9)(x)  # short runs: 0.99 would not have settled
         x = layers.ReLU()(x)
     x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])

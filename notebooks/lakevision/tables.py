@@ -72,5 +72,17 @@ def at(spark, where, name, number):
     return spark.sql(f"SELECT * FROM {where.table(name)} VERSION AS OF {int(number)}")
 
 
+def metadata(spark, where, number):
+    """What is known of each image at a version without its bytes, pandas: path, sha256, label, device, captured_at, captured_from, width, height, exif."""
+    return at(spark, where, "images", number).select("path", "sha256", "label", "device", "captured_at", "captured_from", "width", "height", "exif").toPandas()
+
+
+def keep_split(spark, where, sides, number):
+    """Writes a split into splits, in place of an earlier one of the same version of images. sides: DataFrame of split.assign."""
+    rows = spark.createDataFrame(sides[["path", "sha256", "label", "episode", "split"]].assign(delta_version=number),
+                                 ", ".join(f"{column.name} {column.type}" for column in SPLITS))
+    rows.write.format("delta").mode("overwrite").option("replaceWhere", f"delta_version = {int(number)}").saveAsTable(where.table("splits"))
+
+
 def _quote(text):
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from device import transform
 from lakevision import feed
 
 
@@ -94,6 +95,7 @@ def fit(train, validation, setting, hvd=None, on_epoch=None):
         right = tf.reduce_mean(tf.cast(tf.argmax(probabilities, 1, tf.int32) == targets, tf.float32))
         return loss, right
 
+    forward = tf.function(lambda pixels: network(pixels, training=False), reduce_retracing=True)
     result = Result([])
     for epoch in range(setting.epochs):
         figures = np.zeros(2)
@@ -105,7 +107,7 @@ def fit(train, validation, setting, hvd=None, on_epoch=None):
             _average_statistics(network, hvd)
         if not np.isfinite(figures[0]):
             raise NotFinite(f"the loss is {figures[0]} in epoch {epoch + 1} at learning rate {setting.learning_rate:.2g}: lower it")
-        val_loss, val_accuracy = score(predict(network, validation.pixels), validation.targets)
+        val_loss, val_accuracy = score(predict(forward, validation.pixels), validation.targets)
         result.history.append({"loss": float(figures[0]), "accuracy": float(figures[1]), "val_loss": val_loss, "val_accuracy": val_accuracy})
         if on_epoch and rank == 0:
             on_epoch(epoch, result.history[-1])
@@ -166,8 +168,9 @@ def class_weights(targets, classes):
 
 
 def predict(network, pixels, batch_size=128):
-    """Probabilities, float32 (n, classes), of uint8 pixels (n, side, side, 3). A plain call: Keras' predict() costs 55 ms each time."""
-    return np.concatenate([np.asarray(network(pixels[start:start + batch_size].astype(np.float32), training=False))
+    """Probabilities, float32 (n, classes), of uint8 pixels (n, side, side, 3). network: anything callable on a batch, such as a
+    Keras model or a tf.function of one; Keras' own predict() costs 55 ms each time."""
+    return np.concatenate([np.asarray(network(pixels[start:start + batch_size].astype(np.float32)))
                            for start in range(0, len(pixels), batch_size)])
 
 
@@ -184,6 +187,13 @@ def with_weights(setting, weights):
     network = networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
     network.set_weights(weights)
     return network
+
+
+def first_setting(cfg, cache):
+    """The Setting that the configuration names for a cache; the search varies it."""
+    return Setting(model=cfg.training.model, side=transform.side(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
+                   batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
+                   dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed)
 
 
 def longer(setting, epochs):

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lakevision
+from lakevision import config
 
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
-PARAMETERS = {"config": "local", "set": ""}  # what a notebook takes, with the value it has when nobody says
+PARAMETERS = {"config": "local", "place": "", "set": ""}  # what a notebook takes, with the value it has when nobody says
 _given = {}
 
 
@@ -33,6 +34,11 @@ def parameter(name):
         widgets.text(name, "dev" if name == "config" else default)
         return widgets.get(name)
     return _given.get(name, default)
+
+
+def configuration():
+    """The Config that this notebook's parameters name: the overlay `config`, then `place`, then `set`."""
+    return config.load(parameter("config"), f"{parameter('place')} {parameter('set')}")
 
 
 def _notebook_global(name):
@@ -86,6 +92,8 @@ def spark(cfg):
     else:
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:hyperopt")  # pkg_resources, at every start of a worker
         settings = {
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -144,6 +152,23 @@ def display(thing):
     from IPython.display import display as show
 
     show(thing.toPandas() if hasattr(thing, "toPandas") else thing)
+
+
+def check_versions():
+    """Prints what differs from the pins of requirements.txt, which mirror the runtime; says so too where nothing does."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    pins = dict(line.split("#")[0].split(";")[0].strip().split("==") for line in (REPOSITORY / "requirements.txt").read_text().splitlines()
+                if "==" in line and not line.startswith("#"))
+    differing = []
+    for name in ("pyspark", "delta-spark", "tensorflow-cpu", "keras", "petastorm", "hyperopt", "mlflow", "pyarrow", "numpy", "pillow"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "absent"
+        if found != pins[name]:
+            differing.append(f"{name} {found} (pinned: {pins[name]})")
+    print("versions differ from requirements.txt: " + ", ".join(differing) if differing else f"Python {sys.version.split()[0]}, versions as pinned")
 
 
 def report(where, stage, figures):
