@@ -8,12 +8,13 @@
 
 # COMMAND ----------
 
-from lakevision import deploy, parity, plots, registry, samples, tracking, workspace
+from lakevision import deploy, parity, plots, registry, samples, tables, tracking, workspace
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
 spark = workspace.spark(cfg)
 tracking.start(cfg, where)
+tables.create(spark, where)
 training = workspace.reported(where, "train")
 
 # COMMAND ----------

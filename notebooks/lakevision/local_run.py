@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 HEADER = "# Databricks notebook source"
 SEPARATOR = re.compile(r"^# COMMAND -+\s*$", re.M)
@@ -85,25 +85,32 @@ def execute(name, book, folder, on_cell=None):
     """
     began = time.monotonic()
     client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    if on_cell:
-        client.on_cell_start = lambda cell, cell_index: on_cell(cell_index, cell)
+    reached = 0
+
+    def entered(cell, cell_index):
+        nonlocal reached
+        reached = cell_index
+        if on_cell:
+            on_cell(cell_index, cell)
+
+    client.on_cell_start = entered
     failure = None
     try:
         client.execute()
     except CellExecutionError:
-        failure = _failure(book)
+        failure = _failure(book, reached)
+    except DeadKernelError:
+        failure = Failure(reached + 1, book.cells[reached].source, "the kernel died: was it killed, or did it run out of memory?")
     finally:
         _keep(name, book, folder)
     pictures = [output["data"]["image/png"] for cell in book.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
     return Done(name, time.monotonic() - began, "failed" if failure else "ok", failure, pictures)
 
 
-def _failure(book):
-    for index, cell in enumerate(book.cells, start=1):
-        for output in cell.get("outputs", ()):
-            if output["output_type"] == "error":
-                return Failure(index, cell.source, ANSI.sub("", "\n".join(output["traceback"])))
-    return Failure(0, "", "the kernel died: was it killed, or did it run out of memory?")
+def _failure(book, index):
+    cell = book.cells[index]
+    error = next(output for output in cell.outputs if output["output_type"] == "error")
+    return Failure(index + 1, cell.source, ANSI.sub("", "\n".join(error["traceback"])))
 
 
 def _keep(name, book, folder):
