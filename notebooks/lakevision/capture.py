@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from device import simulated
 

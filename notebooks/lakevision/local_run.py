@@ -115,7 +115,9 @@ def _failure(book, index):
 
 def _keep(name, book, folder):
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
+    CoalesceStreamsPreprocessor().preprocess(book, {})  # a progress bar is a hundred pieces: its last state is kept
     nbformat.write(book, Path(folder, f"{name}.ipynb"))
     html, _ = HTMLExporter().from_notebook_node(book, resources={"metadata": {"name": name}})
     Path(folder, f"{name}.html").write_text(html, encoding="utf-8")

@@ -1,5 +1,7 @@
 """The model in MLflow: logged by 03_train, registered and given its alias by 04_deploy, loaded by alias everywhere else."""
 
+import contextlib
+import io
 import json
 import tempfile
 from dataclasses import dataclass
@@ -31,7 +33,8 @@ def log(network, model_card, example):
         ColSpec(Array(DataType.double), "scores", required=False), ColSpec(DataType.string, "error", required=False)]))
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "saved_model")
-        network.export(str(saved))
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the addresses of all its tensors
+            network.export(str(saved))
         Path(folder, "card.json").write_text(json.dumps(model_card, indent=2))
         # Given, not inferred: MLflow's inference takes 13 s and pins what happens to be imported.
         pins = [f"{name}=={version(name)}" for name in REQUIREMENTS if name != "tensorflow-cpu" or _on_cpu()]

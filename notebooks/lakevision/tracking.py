@@ -1,5 +1,6 @@
 """MLflow: the experiment, what every run carries, and child runs that workers write."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ def start(cfg, where):
     """
     import mlflow
 
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(where.mlflow_uri)
     mlflow.set_registry_uri(where.registry_uri)
     name = cfg.storage.experiment

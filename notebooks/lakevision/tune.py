@@ -1,7 +1,6 @@
 """Hyperopt over Spark: waves of trials, each a process of its own on an executor, each a nested MLflow run."""
 
 import traceback
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +25,6 @@ class AllFailed(RuntimeError):
 def run(cfg, cache, setting, experiment_id, parent, uri):
     """Searches cfg.tuning's space with TPE for the lowest validation loss. setting: train.Setting to start from;
     parent: the MLflow run to nest under; uri: of the tracking server, reachable from workers. Returns Search; raises AllFailed."""
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     from hyperopt import SparkTrials, fmin, hp, tpe
     from hyperopt.exceptions import AllTrialsFailed
 

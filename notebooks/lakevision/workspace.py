@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,12 @@ from lakevision import config
 
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
+# Said by others at every start, and nothing that a reader of a notebook can act on.
+warnings.filterwarnings("ignore", "IProgress not found")
+warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
+warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
 PARAMETERS = {"config": "local", "place": "", "set": ""}  # what a notebook takes, with the value it has when nobody says
 _given = {}
 
@@ -149,8 +156,13 @@ def display(thing):
     """Shows a Spark or pandas table, or a figure, the way the place does: Databricks' own display, or rich output in Jupyter."""
     if ON_DATABRICKS:
         return _notebook_global("display")(thing)
+    from IPython.display import Image
     from IPython.display import display as show
 
+    if hasattr(thing, "savefig"):
+        png = io.BytesIO()  # drawn here: whether a kernel shows a figure by itself depends on its backend
+        thing.savefig(png, format="png")
+        thing = Image(png.getvalue())
     show(thing.toPandas() if hasattr(thing, "toPandas") else thing)
 
 
