@@ -34,18 +34,19 @@ command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
 command -v g++ >/dev/null || missing+=(g++)
 command -v make >/dev/null || missing+=(make)
 command -v cmake >/dev/null || missing+=(cmake)
-if [ ${#missing[@]} -gt 0 ]; then
-    install="apt-get install -y --no-install-recommends ${missing[*]}"
-    as_root=""
-    if [ "$(id -u)" != 0 ]; then
-        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root="sudo -n"; else as_root=none; fi
-    fi
-    if [ "$as_root" = none ] || ! command -v apt-get >/dev/null; then
-        fail "these are missing: ${missing[*]}. Run:  sudo apt-get update && sudo $install"
-    fi
-    step "installing ${missing[*]} with apt"
+as_root=""
+if [ "$(id -u)" != 0 ]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root="sudo -n"; else as_root=none; fi
+fi
+may_install() { [ "$as_root" != none ] && command -v apt-get >/dev/null; }
+apt_install() {
+    step "installing $* with apt"
     $as_root apt-get update -q >/dev/null
-    $as_root env DEBIAN_FRONTEND=noninteractive $install >/dev/null ||
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >/dev/null
+}
+if [ ${#missing[@]} -gt 0 ]; then
+    may_install || fail "these are missing: ${missing[*]}. Run:  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}"
+    apt_install "${missing[@]}" ||
         fail "apt could not install ${missing[*]}. Where it has no openjdk-17 (Debian 13), install Temurin 17 and put its java first on PATH"
 fi
 java=$(java_major)
@@ -66,7 +67,8 @@ find_python() {
 }
 if ! { [ -x "$venv/bin/python" ] && usable "$venv/bin/python" && [ -f "$venv/.for" ] && [ "$(cat "$venv/.for")" = "$venv" ] &&
     "$venv/bin/python" -m pip --version >/dev/null 2>&1; }; then
-    python=$(find_python) || fail "no CPython 3.11 with venv was found. One of these gets it:
+    # Debian 12 keeps venv in a package of its own; elsewhere apt has no 3.11 and says so.
+    python=$(find_python) || { may_install && apt_install python3.11 python3.11-venv 2>/dev/null && python=$(find_python); } || fail "no CPython 3.11 with venv was found. One of these gets it:
     uv:         uv python install 3.11          (then run this again)
     Debian 12:  sudo apt-get install python3.11 python3.11-venv
     Ubuntu:     sudo add-apt-repository ppa:deadsnakes/ppa && sudo apt-get install python3.11 python3.11-venv python3.11-dev

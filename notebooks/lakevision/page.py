@@ -35,7 +35,8 @@ def _outcome(summary, done):
     lines = [f"<b>{html.escape(train['verdict'])}</b>: accuracy {train['accuracy']:.3f} on held-out episodes, a baseline that sees no pixel {train['metadata_baseline']:.3f}."]
     if deploy:
         lines.append(f"Version {deploy['version']} of {html.escape(deploy['model'])} is <b>{deploy['alias']}</b>: {html.escape(deploy['reason'])}.")
-    lines += [html.escape(reason) for reason in train["reasons"] if not deploy or reason not in deploy["reason"]]
+    if train["verdict"] != "evaluable":
+        lines += [html.escape(reason) for reason in train["reasons"] if not deploy or reason not in deploy["reason"]]
     return f'<div class="outcome {kind}">{"<br>".join(lines)}</div>'
 
 

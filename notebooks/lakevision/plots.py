@@ -1,11 +1,8 @@
 """The pictures that the notebooks end in. Each returns a matplotlib figure; titles, axes and units are on it."""
 
-import io
-
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
 
 from device import transform
 
@@ -27,9 +24,7 @@ def contact_sheet(photographs, title, columns=6):
     for axis in axes.flat:
         axis.axis("off")
     for axis, (data, caption) in zip(axes.flat, photographs):
-        image = transform.rgb(transform.upright(transform.decode(data)))
-        image.thumbnail((240, 240))
-        axis.imshow(image)
+        axis.imshow(_thumbnail(data))
         axis.set_title(caption, fontsize=8)
     figure.suptitle(title)
     return figure
@@ -105,7 +100,7 @@ def paths(parity, images, captions, title, shown=6):
     spread = np.ptp(np.stack([scores[:, -1] for scores in parity.scores.values()]), axis=0)
     for place, index in enumerate(np.argsort(-spread)[:shown]):
         axis = figure.add_subplot(grid[0, place])
-        axis.imshow(Image.open(io.BytesIO(images[index])).resize((200, 200)))
+        axis.imshow(_thumbnail(images[index]))
         axis.set_title(f"{captions[index]}\nKeras {reference[index]:.3f}, int8 {parity.scores['LiteRT int8'][index, -1]:.3f}", fontsize=8)
         axis.axis("off")
     left, right = figure.add_subplot(grid[1, :shown // 2]), figure.add_subplot(grid[1, shown // 2:])
@@ -114,11 +109,17 @@ def paths(parity, images, captions, title, shown=6):
         right.scatter(range(len(reference)), np.maximum(np.abs(scores - parity.scores["Keras"]).max(1), 1e-9), s=16, marker=marker, color=colour, label=path)
     left.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
     left.set(title="Probability of the last class, each path against Keras", xlabel="Keras (0 to 1)", ylabel="other path (0 to 1)")
-    right.set(title="Largest difference from Keras, by image", xlabel="held-out image", ylabel="probability (log scale)", yscale="log")
+    right.set(title="Largest difference from Keras, by image", xlabel="held-out image", ylabel="probability (log scale; 1e-9 and less at 1e-9)", yscale="log")
     left.legend(frameon=False, fontsize=8)
     right.legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure
+
+
+def _thumbnail(data):
+    image = transform.rgb(transform.upright(transform.decode(data)))
+    image.thumbnail((240, 240))
+    return image
 
 
 def _cycle(names):

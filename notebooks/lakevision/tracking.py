@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 
 from lakevision import workspace
@@ -14,6 +15,8 @@ def start(cfg, where):
     """
     import mlflow
 
+    # After the import: MLflow puts a filter of its own in front. Its hints would change what predict() accepts.
+    warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(where.mlflow_uri)

@@ -17,7 +17,6 @@ REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
 # Said by others at every start, and nothing that a reader of a notebook can act on.
 warnings.filterwarnings("ignore", "IProgress not found")
-warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
 warnings.filterwarnings("ignore", "pkg_resources is deprecated")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 

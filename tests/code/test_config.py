@@ -10,7 +10,7 @@ from lakevision import config
 
 def test_defaults_load_and_carry_advice():
     cfg = config.load("local")
-    assert cfg.training.batch_size == 16 and cfg.tuning.learning_rate == (0.002, 0.01)
+    assert cfg.training.batch_size == 16 and cfg.tuning.learning_rate == (0.001, 0.006)
     text = (config.FOLDER / "defaults.yml").read_text()
     bare = [line for line in text.splitlines() if re.match(r"  \w+:", line) and "#" not in line]
     assert not bare, f"settings with no advice: {bare}"
