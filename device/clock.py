@@ -39,3 +39,6 @@ def synced():
     timex = ctypes.create_string_buffer(512)  # struct timex with modes = 0: read only; 208 bytes on 64-bit, 128 on 32-bit
     state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
     return None if state < 0 else state != 5
+
+
+WORDS = {True: "synced", False: "not synced since boot", None: "sync state unknown"}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..config import SAFE_LABEL
 from . import CameraError, Frame, NoMoreFrames
 
 
@@ -28,8 +29,9 @@ class Camera:
         except OSError as error:
             raise CameraError(f"{path}: {error.strerror}") from error
         metadata = {"make": "lakevision", "model": "replayed folder"}
-        if self.settings.labelled and "_" in path.stem:
-            metadata["label"] = path.stem.rpartition("_")[2]
+        label = path.stem.rpartition("_")[2]
+        if self.settings.labelled and label != path.stem and SAFE_LABEL.fullmatch(label):
+            metadata["label"] = label
         return Frame(jpeg, metadata)
 
     def close(self):

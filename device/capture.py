@@ -1,0 +1,205 @@
+"""python -m device capture: camera -> EXIF -> spool, for months.
+
+It never waits for the network: upload is another process. Times between frames come from the monotonic clock, so a jump of the
+wall clock neither stops nor floods it. A camera that fails or hangs ends the process, since that is what frees a driver's memory;
+systemd starts it again. systemd's watchdog is fed by frames that the camera really gave, and by nothing else: at night or between
+rare frames one is taken for that alone and thrown away.
+"""
+
+import faulthandler
+import signal
+import sys
+import time
+from contextlib import contextmanager
+
+from . import cameras, clock, exif, trigger
+from .notify import notify, watchdog_s
+from .spool import Spool, SpoolFull
+
+EXIT_CAMERA = 71  # EX_OSERR of sysexits.h
+EXIT_FULL = 75  # EX_TEMPFAIL
+STATUS_EVERY_S = 10.0  # how often the counters go to disk
+
+
+class BadFrame(cameras.CameraError):
+    """The camera gave something that is not a whole JPEG."""
+
+
+def run(settings, once=False, dry_run=False, frames=None):
+    """Captures until SIGTERM or SIGINT; returns the exit status.
+
+    once: one frame. frames: that many. dry_run: one frame, shown and not stored. SpoolBusy, and an OSError of a disk that died,
+    pass through: the process ends with a traceback, and systemd starts it again.
+    """
+    stopping = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.append(True))
+    camera = cameras.load(settings)
+    opening_s = settings.camera.timeout_s + settings.camera.warm_up_s
+    if dry_run:
+        try:
+            with guard(opening_s):
+                camera.open()
+            return _show(settings, camera)
+        except cameras.CameraError as error:
+            say(f"camera failed: {error}", sys.stderr)
+            return EXIT_CAMERA
+        finally:
+            _close(settings, camera)
+    spool = Spool(settings.spool, "capture")
+    counters = spool.counters
+    try:
+        for line in spool.recover():
+            say(line)
+        _note_start(settings, spool)
+        with guard(opening_s):
+            camera.open()
+        return _loop(settings, camera, spool, stopping, 1 if once else frames)
+    except cameras.NoMoreFrames as end:
+        say(str(end))
+        return 0
+    except cameras.CameraError as error:
+        counters.update(camera_failures=counters.get("camera_failures", 0) + 1, camera_error=f"{clock.now():%Y-%m-%d %H:%M:%S}Z {error}")
+        say(f"camera failed: {error}", sys.stderr)
+        notify(f"STATUS=camera failed: {error}")
+        return EXIT_CAMERA
+    finally:
+        counters["running"] = False
+        spool.close()
+        _close(settings, camera)
+
+
+def _close(settings, camera):
+    with guard(settings.camera.timeout_s):  # closing can hang as well as opening
+        camera.close()
+
+
+def _note_start(settings, spool):
+    counters = spool.counters
+    if counters.get("running"):
+        counters["unclean_stops"] = counters.get("unclean_stops", 0) + 1
+    counters.update(starts=counters.get("starts", 0) + 1, running=True, boot_id=clock.boot_id(), camera=settings.camera.kind,
+                    device=settings.device.id)
+    spool.save(durable=True)
+
+
+def _loop(settings, camera, spool, stopping, frames):
+    config, counters = settings.capture, spool.counters
+    scene = trigger.SceneChange(config) if config.trigger == "change" else None
+    patience = watchdog_s()
+    proof_every = patience / 3 if patience else float("inf")
+    first = time.monotonic()
+    due, proved, saved, stored, full = first, -float("inf"), first, 0, False
+    while not stopping:
+        now = time.monotonic()
+        if now < due and now - proved < proof_every:
+            _sleep(min(due - now, proof_every - (now - proved)), stopping)
+            continue
+        is_due = now >= due
+        if is_due:
+            missed = int((now - due) / config.interval_s) if config.interval_s else 0  # no burst after a stall
+            due = due + (missed + 1) * config.interval_s if config.interval_s else now
+        with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
+            frame = camera.capture()
+        _check_whole(frame.jpeg)
+        if proved == -float("inf"):
+            notify("READY=1", f"STATUS=first frame after {time.monotonic() - first:.1f} s")
+        if time.monotonic() - proved >= min(1.0, proof_every):
+            proved = time.monotonic()
+            notify("WATCHDOG=1")
+        if not is_due or not trigger.is_active(config.active_hours, trigger.local_now()) or (scene and not scene.wants(frame)):
+            continue
+        try:
+            kept = _store(settings, spool, frame)
+            full = False
+        except SpoolFull as error:
+            counters["refused"] = counters.get("refused", 0) + 1
+            if not full:
+                say(f"not taking pictures until upload makes room: {error}", sys.stderr)
+                notify(f"STATUS=not taking pictures: {error}")
+            full, kept = True, None
+        stored += 1
+        if time.monotonic() - saved >= STATUS_EVERY_S or stored == 1:
+            saved = time.monotonic()
+            spool.save()
+        if frames is not None and stored >= frames:
+            return 0 if kept else EXIT_FULL
+    say("stopped as asked")
+    notify("STOPPING=1")
+    return 0
+
+
+def _store(settings, spool, frame):
+    """Frame -> spool; the Entry, or None where the spool's policy dropped it. Says what it did; saying "captured" is the promise."""
+    sequence = spool.next_sequence()
+    facts = _facts(settings, frame, sequence)
+    entry, dropped = spool.put(facts["parts"], settings.device.id, frame.taken_at, sequence, facts["label"])
+    for lost in dropped:
+        say(f"dropped {lost.key} bytes={lost.size} sha256={lost.sha256}: the spool is full (spool.when_full = {spool.when_full})", sys.stderr)
+    if entry:
+        counters = spool.counters
+        counters["captured"] = counters.get("captured", 0) + 1
+        counters["last"] = {"key": entry.key, "bytes": entry.size, "at": frame.taken_at.isoformat(), "clock_synced": facts["synced"]}
+        say(f"captured {entry.key} bytes={entry.size} sha256={entry.sha256}")
+    return entry
+
+
+def _facts(settings, frame, sequence):
+    metadata = dict(frame.metadata)
+    label = metadata.pop("label", "") or settings.device.label
+    synced = _synced()
+    block = exif.for_frame(frame.taken_at, settings.device.id, clock.boot_id(), sequence, synced,
+                           clock.uptime() - (time.monotonic() - frame.monotonic), orientation=exif.UPRIGHT[settings.camera.rotation],
+                           position=tuple(settings.device.position) or None, **metadata)
+    return {"parts": exif.splice(frame.jpeg, block), "label": label, "synced": synced}
+
+
+_sync_state = [None, -float("inf")]  # what the clock said, and when it was asked
+
+
+def _synced():
+    # Asked once a second: it changes once in a boot.
+    if time.monotonic() - _sync_state[1] > 1:
+        _sync_state[:] = clock.synced(), time.monotonic()
+    return _sync_state[0]
+
+
+def _show(settings, camera):
+    with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
+        frame = camera.capture()
+    _check_whole(frame.jpeg)
+    facts = _facts(settings, frame, 0)
+    say(f"would store {sum(map(len, facts['parts']))} bytes, taken {frame.taken_at:%Y-%m-%d %H:%M:%S.%f} UTC, "
+        f"clock {clock.WORDS[facts['synced']]}, label {facts['label'] or 'none'}, {frame.metadata}")
+    return 0
+
+
+def _check_whole(jpeg):
+    if jpeg[:2] != b"\xff\xd8" or jpeg[-2:] != b"\xff\xd9":
+        raise BadFrame(f"the camera gave {len(jpeg)} bytes that are not a whole JPEG, from {jpeg[:4]!r} to {jpeg[-4:]!r}")
+
+
+def _sleep(seconds, stopping):
+    """Sleeps in one piece; a signal wakes it, since its handler runs and Python then sleeps on: so in pieces of half a second."""
+    end = time.monotonic() + seconds
+    while not stopping and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.5))
+
+
+@contextmanager
+def guard(seconds):
+    """Ends the process, with a traceback that shows where it hangs, when the block takes longer than `seconds`.
+
+    faulthandler does it from a thread in C that needs no lock of Python's: a driver that hangs with Python's lock held, or that
+    ignores every signal, would keep any other way from running. Where even _exit hangs, systemd's watchdog is next.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def say(line, file=None):
+    """One line to the journal."""
+    print(line, file=file or sys.stdout, flush=True)
