@@ -13,6 +13,7 @@ import importlib
 import sys
 
 from . import config
+from .spool import SpoolBusy
 
 
 def _parser():
@@ -33,7 +34,7 @@ def _parser():
 
 
 def main(arguments=None):
-    """Runs one command; returns the exit status. 78 (EX_CONFIG) for a setting that can't be."""
+    """Runs one command; returns the exit status, by sysexits.h: 78 for a setting that can't be, 75 for a spool in use, 77 for a lack of rights."""
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     try:
@@ -41,8 +42,15 @@ def main(arguments=None):
     except (config.ConfigError, OSError) as error:
         print(f"config: {error}", file=sys.stderr)
         return 78
-    # Imported only now: upload has no use for Pillow, nor capture for obstore.
-    return importlib.import_module(f".{command}", __package__).run(settings, **options)
+    try:
+        # Imported only now: upload has no use for Pillow, nor capture for obstore.
+        return importlib.import_module(f".{command}", __package__).run(settings, **options)
+    except SpoolBusy as error:
+        print(error, file=sys.stderr)
+        return 75
+    except PermissionError as error:
+        print(f"{error.filename}: {error.strerror}. Run it as the agent does: sudo -u lakevision ...", file=sys.stderr)
+        return 77
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def open_store(settings):
 
 # Codes that come with a status of "bad request" but mean the credentials or the set-up, for every frame alike.
 SET_UP = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "AuthorizationHeaderMalformed", "PermanentRedirect",
-          "NoSuchBucket", "InvalidBucketName", "IllegalLocationConstraint", "ContainerNotFound", "AccountIsDisabled", "ResourceNotFound",
+          "Received redirect", "NoSuchBucket", "InvalidBucketName", "IllegalLocationConstraint", "ContainerNotFound", "AccountIsDisabled", "ResourceNotFound",
           "AuthenticationFailed", "invalid_grant", "invalid_client", "KeyBasedAuthenticationNotPermitted", "TokenExpired")
 TOO_MUCH = ("EntityTooLarge", "KeyTooLongError", "RequestBodyTooLarge")
 CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
