@@ -9,15 +9,19 @@ rare frames one is taken for that alone and thrown away.
 import faulthandler
 import signal
 import sys
+import threading
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from . import cameras, clock, exif, trigger
 from .notify import notify, watchdog_s
-from .spool import Spool, SpoolFull
+from .spool import Spool, SpoolFull, describe
 
 EXIT_CAMERA = 71  # EX_OSERR of sysexits.h
 EXIT_FULL = 75  # EX_TEMPFAIL
+WRITERS = 3  # frames being written at once
 STATUS_EVERY_S = 10.0  # how often the counters go to disk
 
 
@@ -84,74 +88,103 @@ def _note_start(settings, spool):
 
 
 def _loop(settings, camera, spool, stopping, frames):
-    config, counters = settings.capture, spool.counters
+    """Takes frames until told to stop.
+
+    Up to WRITERS frames are being written while the next is taken: the camera doesn't wait for the card, and two syncs at once
+    cost the card hardly more than one, since a journal commits them together.
+    """
+    config = settings.capture
     scene = trigger.SceneChange(config) if config.trigger == "change" else None
     patience = watchdog_s()
     proof_every = patience / 3 if patience else float("inf")
     first = time.monotonic()
-    due, proved, saved, stored, full = first, -float("inf"), first, 0, False
-    while not stopping:
-        now = time.monotonic()
-        if now < due and now - proved < proof_every:
-            _sleep(min(due - now, proof_every - (now - proved)), stopping)
-            continue
-        is_due = now >= due
-        if is_due:
-            missed = int((now - due) / config.interval_s) if config.interval_s else 0  # no burst after a stall
-            due = due + (missed + 1) * config.interval_s if config.interval_s else now
-        with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
-            frame = camera.capture()
-        _check_whole(frame.jpeg)
-        if proved == -float("inf"):
-            notify("READY=1", f"STATUS=first frame after {time.monotonic() - first:.1f} s")
-        if time.monotonic() - proved >= min(1.0, proof_every):
-            proved = time.monotonic()
-            notify("WATCHDOG=1")
-        if not is_due or not trigger.is_active(config.active_hours, trigger.local_now()) or (scene and not scene.wants(frame)):
-            continue
-        try:
-            kept = _store(settings, spool, frame)
-            full = False
-        except SpoolFull as error:
-            counters["refused"] = counters.get("refused", 0) + 1
-            if not full:
-                say(f"not taking pictures until upload makes room: {error}", sys.stderr)
-                notify(f"STATUS=not taking pictures: {error}")
-            full, kept = True, None
-        stored += 1
-        if time.monotonic() - saved >= STATUS_EVERY_S or stored == 1:
-            saved = time.monotonic()
-            spool.save()
-        if frames is not None and stored >= frames:
-            return 0 if kept else EXIT_FULL
+    due, proved, taken, writes = first, -float("inf"), 0, deque()
+    keeper = Keeper(spool)
+    with ThreadPoolExecutor(WRITERS) as writers:
+        while not stopping:
+            now = time.monotonic()
+            if now < due and now - proved < proof_every:
+                while writes:
+                    writes.popleft().result()  # raises what went wrong, now rather than a frame later
+                _sleep(min(due - now, proof_every - (now - proved)), stopping)
+                continue
+            is_due = now >= due
+            if is_due:
+                missed = int((now - due) / config.interval_s) if config.interval_s else 0  # no burst after a stall
+                due = due + (missed + 1) * config.interval_s if config.interval_s else now
+            with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
+                frame = camera.capture()
+            _check_whole(frame.jpeg)
+            if proved == -float("inf"):
+                notify("READY=1", f"STATUS=first frame after {time.monotonic() - first:.1f} s")
+            if time.monotonic() - proved >= min(1.0, proof_every):
+                proved = time.monotonic()
+                notify("WATCHDOG=1")
+            if not is_due or not trigger.is_active(config.active_hours, time.localtime()) or (scene and not scene.wants(frame)):
+                continue
+            sequence = spool.next_sequence()
+            parts, label, synced = _with_exif(settings, frame, sequence)
+            entry = describe(parts, settings.device.id, frame.taken_at, sequence, label)
+            if len(writes) == WRITERS:
+                writes.popleft().result()
+            writes.append(writers.submit(keeper.keep, entry, parts, frame.taken_at, synced))
+            taken += 1
+            if taken == frames:
+                return 0 if [write.result() for write in writes][-1] else EXIT_FULL
+    for write in writes:
+        write.result()
     say("stopped as asked")
     notify("STOPPING=1")
     return 0
 
 
-def _store(settings, spool, frame):
-    """Frame -> spool; the Entry, or None where the spool's policy dropped it. Says what it did; saying "captured" is the promise."""
-    sequence = spool.next_sequence()
-    facts = _facts(settings, frame, sequence)
-    entry, dropped = spool.put(facts["parts"], settings.device.id, frame.taken_at, sequence, facts["label"])
-    for lost in dropped:
-        say(f"dropped {lost.key} bytes={lost.size} sha256={lost.sha256}: the spool is full (spool.when_full = {spool.when_full})", sys.stderr)
-    if entry:
-        counters = spool.counters
-        counters["captured"] = counters.get("captured", 0) + 1
-        counters["last"] = {"key": entry.key, "bytes": entry.size, "at": frame.taken_at.isoformat(), "clock_synced": facts["synced"]}
-        say(f"captured {entry.key} bytes={entry.size} sha256={entry.sha256}")
-    return entry
+class Keeper:
+    """Puts frames into the spool, counts them and says so; a line that says "captured" is the promise."""
+
+    def __init__(self, spool):
+        self.spool, self.full, self.saved = spool, False, -float("inf")
+        self.lock = threading.Lock()
+
+    def keep(self, entry, parts, taken_at, synced):
+        """Whether the frame was kept. Raises OSError where the disk fails."""
+        try:
+            kept, dropped = self.spool.put(entry, parts)
+        except SpoolFull as error:
+            with self.lock:
+                self._refused(error)
+            return False
+        with self.lock:
+            self.full = False
+            for lost in dropped:
+                say(f"dropped {lost.key} bytes={lost.size} sha256={lost.sha256}: the spool is full (spool.when_full = {self.spool.when_full})",
+                    sys.stderr)
+            if kept:
+                say(f"captured {entry.key} bytes={entry.size} sha256={entry.sha256}")
+                counters = self.spool.counters
+                counters["captured"] = counters.get("captured", 0) + 1
+                counters["last"] = {"key": entry.key, "bytes": entry.size, "at": taken_at.isoformat(), "clock_synced": synced}
+            if time.monotonic() - self.saved >= STATUS_EVERY_S:
+                self.saved = time.monotonic()
+                self.spool.save()
+        return kept
+
+    def _refused(self, error):
+        self.spool.counters["refused"] = self.spool.counters.get("refused", 0) + 1
+        if not self.full:
+            say(f"not taking pictures until upload makes room: {error}", sys.stderr)
+            notify(f"STATUS=not taking pictures: {error}")
+        self.full = True
 
 
-def _facts(settings, frame, sequence):
+def _with_exif(settings, frame, sequence):
+    """(the frame's byte strings with EXIF, its label, whether the clock was synced)."""
     metadata = dict(frame.metadata)
     label = metadata.pop("label", "") or settings.device.label
     synced = _synced()
     block = exif.for_frame(frame.taken_at, settings.device.id, clock.boot_id(), sequence, synced,
                            clock.uptime() - (time.monotonic() - frame.monotonic), orientation=exif.UPRIGHT[settings.camera.rotation],
                            position=tuple(settings.device.position) or None, **metadata)
-    return {"parts": exif.splice(frame.jpeg, block), "label": label, "synced": synced}
+    return exif.splice(frame.jpeg, block), label, synced
 
 
 _sync_state = [None, -float("inf")]  # what the clock said, and when it was asked
@@ -168,9 +201,9 @@ def _show(settings, camera):
     with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
         frame = camera.capture()
     _check_whole(frame.jpeg)
-    facts = _facts(settings, frame, 0)
-    say(f"would store {sum(map(len, facts['parts']))} bytes, taken {frame.taken_at:%Y-%m-%d %H:%M:%S.%f} UTC, "
-        f"clock {clock.WORDS[facts['synced']]}, label {facts['label'] or 'none'}, {frame.metadata}")
+    parts, label, synced = _with_exif(settings, frame, 0)
+    say(f"would store {sum(map(len, parts))} bytes, taken {frame.taken_at:%Y-%m-%d %H:%M:%S.%f} UTC, "
+        f"clock {clock.WORDS[synced]}, label {label or 'none'}, {frame.metadata}")
     return 0
 
 
@@ -190,14 +223,18 @@ def _sleep(seconds, stopping):
 def guard(seconds):
     """Ends the process, with a traceback that shows where it hangs, when the block takes longer than `seconds`.
 
-    faulthandler does it from a thread in C that needs no lock of Python's: a driver that hangs with Python's lock held, or that
-    ignores every signal, would keep any other way from running. Where even _exit hangs, systemd's watchdog is next.
+    The kernel's timer and faulthandler's handler in C do it, without Python: a driver may hang with Python's lock held, and then
+    no Python code, in whatever thread, runs again. Where even dying hangs, systemd's watchdog is next.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, after the traceback
+        faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def say(line, file=None):

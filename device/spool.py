@@ -20,6 +20,7 @@ import heapq
 import os
 import re
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,15 @@ def stem(taken_at, boot_id, sequence, label=""):
     return "_".join(fields + [label] if label else fields)
 
 
+def describe(parts, device, taken_at, sequence, label="", suffix=".jpg"):
+    """The Entry of a frame given as byte strings that follow each other; takes its SHA-256."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    name = stem(taken_at, clock.boot_id(), sequence, label)
+    return Entry(sequence, device, name, sum(map(len, parts)), digest.hexdigest(), suffix)
+
+
 class Spool:
     """An open spool, owned by one process of each kind ("capture", "upload"): a second one raises SpoolBusy.
 
@@ -103,6 +113,7 @@ class Spool:
         self._ready_fd = os.open(self.ready, os.O_RDONLY | os.O_DIRECTORY)
         self.record = self.root / f"{owner}.json"
         self.counters = records.read(self.record)
+        self._saving, self._room = threading.Lock(), threading.Lock()
         self.max_bytes = int(settings.max_mb * MEGABYTE)
         self.free_bytes = int(settings.free_mb * MEGABYTE)
         self.dead_bytes = int(settings.dead_mb * MEGABYTE)
@@ -123,7 +134,8 @@ class Spool:
     def save(self, durable=False):
         """Writes the counters. Not durable, a power cut may undo it, and an SD card hardly wears. On a full disk they wait in memory."""
         try:
-            records.write(self.record, self.counters, durable)
+            with self._saving:
+                records.write(self.record, dict(self.counters), durable)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -171,31 +183,33 @@ class Spool:
         self.counters["sequence"] = number
         return number
 
-    def put(self, parts, device, taken_at, sequence, label="", suffix=".jpg"):
-        """Stores a frame, given as byte strings that follow each other; durable when it returns.
+    def put(self, entry, parts):
+        """Stores a frame, given as the byte strings that describe() saw; durable when it returns. Threads may call it at once.
 
-        Returns (the Entry or None where the frame was dropped, list of dropped Entries). Raises SpoolFull, OSError.
+        Returns (whether it was kept, list of dropped Entries, itself among them if it was not). Raises SpoolFull, OSError.
         """
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        size = sum(map(len, parts))
-        entry = Entry(sequence, device, stem(taken_at, clock.boot_id(), sequence, label), size, digest.hexdigest(), suffix)
-        dropped = []
+        dropped, problem = [], None
         while True:
-            problem, older_help = self._lacking(size)
+            with self._room:
+                older_help = True  # as it does after a write that met a full disk
+                if problem is None:
+                    problem, older_help = self._lacking(entry.size)
+                if problem is None:
+                    self._used += entry.size
+                elif self.when_full == "reject":
+                    raise SpoolFull(problem)
+                else:
+                    oldest = self._drop_oldest() if self.when_full == "oldest" and older_help else None
+                    if oldest is None:
+                        self._count_drop(entry)
+                        return False, dropped + [entry]
+                    dropped, problem = dropped + oldest, None
+                    continue
+            problem = self._write(entry, parts)
             if problem is None:
-                problem, older_help = self._write(entry, parts), True
-            if problem is None:
-                self._used += size
-                return entry, dropped
-            if self.when_full == "reject":
-                raise SpoolFull(problem)
-            oldest = self._drop_oldest() if self.when_full == "oldest" and older_help else None
-            if oldest is None:
-                self._count_drop(entry)
-                return None, dropped + [entry]
-            dropped += oldest
+                return True, dropped
+            with self._room:
+                self._used -= entry.size
 
     def _lacking(self, size):
         """(what is full or None, whether dropping older frames would help)."""

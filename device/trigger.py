@@ -1,7 +1,6 @@
 """Which frames are worth keeping: the hours of the day, and whether the scene has changed."""
 
 import io
-import time
 
 from PIL import Image, ImageChops, ImageStat
 
@@ -50,8 +49,3 @@ class SceneChange:
             self.kept, self.kept_at = seen, frame.monotonic
             return True
         return False
-
-
-def local_now():
-    """The machine's local time, for is_active."""
-    return time.localtime()

@@ -15,7 +15,7 @@ def test_capture_killed(agent, tmp_path):
     """With a spool so small that drops are under way at any moment, and a store that takes what it gets meanwhile."""
     landing = tmp_path / "landing"
     landing.mkdir()
-    agent.configure(spool={"max_mb": 0.3}, store={"url": str(landing)}, upload={"max_kb_s": 400.0})
+    agent.configure(spool={"max_mb": 0.3}, store={"url": str(landing)}, upload={"max_kb_s": 2000.0})
     rng = random.Random(1)
     upload = agent.start("upload")
     for kill in range(KILLS):
