@@ -25,7 +25,7 @@ NAMES = {
     "file": (),
 }
 SECRET = re.compile(r"SECRET|TOKEN|KEY|PASSWORD|SAS", re.IGNORECASE)
-IN_URL = re.compile(r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)(=|: )[^&\s\"')]+")
+IN_URL = re.compile(r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)(=|: (?:Bearer |Basic )?)[^&\s\"')]+")
 
 
 class CredentialsError(ValueError):

@@ -21,7 +21,9 @@ fi
 rm -rf "$root/etc/systemd/system/lakevision-capture.service" "$root/etc/systemd/system/lakevision-upload.service" \
     "$root/etc/systemd/system/lakevision-capture.service.d" "$root/etc/systemd/system/lakevision-upload.service.d" "$root/opt/lakevision"
 if [ -z "$root" ] && command -v systemctl >/dev/null; then systemctl daemon-reload; fi
-unsent=$(find "$root/var/lib/lakevision/spool/ready" -type f 2>/dev/null | wc -l)
+ready=$root/var/lib/lakevision/spool/ready
+unsent=$([ ! -d "$ready" ] || find "$ready" -type f | wc -l)
+unsent=${unsent:-0}
 if [ "$purge" = yes ]; then
     [ "$unsent" = 0 ] || echo "deleting $unsent frames that were never sent"
     rm -rf "$root/var/lib/lakevision" "$root/etc/lakevision"

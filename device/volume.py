@@ -81,6 +81,7 @@ class _Session:
         _check(status, answer, self.secrets)
         try:
             granted = json.loads(answer)
+            self.secrets["OAUTH_TOKEN"] = granted["access_token"]  # for redact()
             self.token, self.token_ends = granted["access_token"], time.monotonic() + float(granted.get("expires_in", 3600))
         except (ValueError, KeyError, TypeError) as error:
             raise stores.Unavailable(f"the workspace's answer to the sign-in is no token ({type(error).__name__}): a captive portal?") from error

@@ -323,3 +323,31 @@ class FaultyProxy:
 def s3_error(code, message="said by the test"):
     """The body of an S3 error."""
     return f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+
+
+class NotifySocket:
+    """systemd's end of sd_notify."""
+
+    def __init__(self, folder):
+        self.path = str(Path(folder) / "notify")
+        self.lines = []
+
+    def __enter__(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.setblocking(False)
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def env(self, watchdog_s=None):
+        return {"NOTIFY_SOCKET": self.path, **({"WATCHDOG_USEC": str(int(watchdog_s * 1e6))} if watchdog_s else {})}
+
+    def heard(self):
+        """All lines so far."""
+        while True:
+            try:
+                self.lines += self.socket.recv(4096).decode().split("\n")
+            except BlockingIOError:
+                return self.lines
