@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,11 +40,9 @@ def run(settings, once=False, dry_run=False, frames=None):
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.append(True))
     camera = cameras.load(settings)
-    opening_s = settings.camera.timeout_s + settings.camera.warm_up_s
     if dry_run:
         try:
-            with guard(opening_s):
-                camera.open()
+            _ask(settings, camera.open)
             return _show(settings, camera)
         except cameras.CameraError as error:
             say(f"camera failed: {error}", sys.stderr)
@@ -56,8 +55,7 @@ def run(settings, once=False, dry_run=False, frames=None):
         for line in spool.recover():
             say(line)
         _note_start(settings, spool)
-        with guard(opening_s):
-            camera.open()
+        _ask(settings, camera.open)
         return _loop(settings, camera, spool, stopping, 1 if once else frames)
     except cameras.NoMoreFrames as end:
         say(str(end))
@@ -112,9 +110,7 @@ def _loop(settings, camera, spool, stopping, frames):
             if is_due:
                 missed = int((now - due) / config.interval_s) if config.interval_s else 0  # no burst after a stall
                 due = due + (missed + 1) * config.interval_s if config.interval_s else now
-            with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
-                frame = camera.capture()
-            _check_whole(frame.jpeg)
+            frame = _whole(_ask(settings, camera.capture))
             if proved == -float("inf"):
                 notify("READY=1", f"STATUS=first frame after {time.monotonic() - first:.1f} s")
             if time.monotonic() - proved >= min(1.0, proof_every):
@@ -198,18 +194,31 @@ def _synced():
 
 
 def _show(settings, camera):
-    with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
-        frame = camera.capture()
-    _check_whole(frame.jpeg)
+    frame = _whole(_ask(settings, camera.capture))
     parts, label, synced = _with_exif(settings, frame, 0)
     say(f"would store {sum(map(len, parts))} bytes, taken {frame.taken_at:%Y-%m-%d %H:%M:%S.%f} UTC, "
         f"clock {clock.WORDS[synced]}, label {label or 'none'}, {frame.metadata}")
     return 0
 
 
-def _check_whole(jpeg):
+def _ask(settings, method):
+    """camera.open() or camera.capture() within its time; whatever a driver raises comes out as a CameraError."""
+    try:
+        with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
+            return method()
+    except (cameras.CameraError, cameras.NoMoreFrames):
+        raise
+    except Exception as error:  # drivers raise nearly anything, and all of it means the same: start anew
+        traceback.print_exc()
+        raise cameras.CameraError(f"{type(error).__name__}: {error}") from error
+
+
+def _whole(frame):
+    """The Frame, when it is a whole JPEG. Raises BadFrame."""
+    jpeg = frame.jpeg
     if jpeg[:2] != b"\xff\xd8" or jpeg[-2:] != b"\xff\xd9":
         raise BadFrame(f"the camera gave {len(jpeg)} bytes that are not a whole JPEG, from {jpeg[:4]!r} to {jpeg[-4:]!r}")
+    return frame
 
 
 def _sleep(seconds, stopping):

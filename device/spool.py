@@ -120,6 +120,7 @@ class Spool:
         self.when_full = settings.when_full
         self.owner = owner
         self._used = 0  # bytes in ready/ at most: upload only ever makes it less
+        self._writing = set()  # names under way to ready/
         self._oldest = []  # names, the oldest last; made anew when used up
         self._measured = None  # when ready/ had last changed when it was last counted
 
@@ -196,6 +197,7 @@ class Spool:
                     problem, older_help = self._lacking(entry.size)
                 if problem is None:
                     self._used += entry.size
+                    self._writing.add(entry.name)
                 elif self.when_full == "reject":
                     raise SpoolFull(problem)
                 else:
@@ -205,11 +207,14 @@ class Spool:
                         return False, dropped + [entry]
                     dropped, problem = dropped + oldest, None
                     continue
-            problem = self._write(entry, parts)
+            try:
+                problem = self._write(entry, parts)
+            finally:
+                with self._room:
+                    self._writing.discard(entry.name)
+                    self._used -= entry.size if problem else 0
             if problem is None:
                 return True, dropped
-            with self._room:
-                self._used -= entry.size
 
     def _lacking(self, size):
         """(what is full or None, whether dropping older frames would help)."""
@@ -232,9 +237,9 @@ class Spool:
 
     def _measure(self):
         """Counts ready/ anew: 10,000 frames take 20 ms on a PC, so never for each frame."""
-        names = [name for name in os.listdir(self.ready) if NAME.fullmatch(name)]
-        self._used = sum(parse(name).size for name in names)
-        self._oldest = heapq.nsmallest(256, names)[::-1]
+        names = {name for name in os.listdir(self.ready) if NAME.fullmatch(name)}
+        self._used = sum(parse(name).size for name in names | self._writing)
+        self._oldest = heapq.nsmallest(256, names - self._writing)[::-1]  # what is not yet promised can't be dropped
 
     def _write(self, entry, parts):
         """Writes durably; None, or what was full."""

@@ -49,7 +49,7 @@ def is_running(settings, owner):
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False  # it was never started here
     return False
 

@@ -7,6 +7,9 @@ finds its key taken, and compares. What the store says decides what happens next
     401, 403, no bucket        pause, say so in the journal and in `status`, read the credentials anew, ask again
     this frame is refused      go on with the others; if they are accepted and it never is, it goes to dead/
     other bytes at its key     to dead/: somebody else wrote there
+
+Between an answer that was lost and the next attempt the quota may drop the frame: then it counts as dropped although the store has
+it. Never the other way round.
 """
 
 import hashlib

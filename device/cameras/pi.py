@@ -35,7 +35,7 @@ class Camera:
             self.camera.options["quality"] = self.settings.quality
             self.camera.start()
         except (RuntimeError, IndexError) as error:
-            raise CameraError(f"the camera does not start ({error}). Check the ribbon cable and `rpicam-hello --list-cameras`; "
+            raise CameraError(f"the camera does not start ({error} {error.__cause__ or ''}). Check the ribbon cable and `rpicam-hello --list-cameras`; "
                               "only one program can hold a camera") from error
         self._measure()
 

@@ -263,3 +263,10 @@ def test_camera_gives_no_picture(agent, jpeg):
     done = agent.run("capture", "--once", check=False, driver=driver)
     assert done.returncode == 71 and "not a whole JPEG" in done.stderr
     assert agent.waiting() == [] and "camera_failures" in agent.counters("capture")
+
+
+def test_a_driver_that_raises_anything(agent):
+    driver = "import device.cameras.folder as f\ndef capture(self): raise KeyError('mmal')\nf.Camera.capture = capture"
+    done = agent.run("capture", "--once", check=False, driver=driver)
+    assert done.returncode == 71 and "KeyError: 'mmal'" in agent.counters("capture")["camera_error"]
+    assert "KeyError" in agent.run("status", check=False).stdout
