@@ -22,6 +22,7 @@ ready() {
         compgen -G "$site/pyspark/jars/delta-spark_*.jar" >/dev/null && command -v java >/dev/null
 }
 if ready; then exit 0; fi
+wanted=$(fingerprint) # taken now: a requirements.txt edited during the install must not be vouched for
 
 step() { printf '[setup %3ds] %s\n' $((SECONDS - began)) "$*"; }
 fail() { printf '\nsetup stopped: %s\n' "$*" >&2; exit 1; }
@@ -103,5 +104,5 @@ if ! compgen -G "$site/pyspark/jars/delta-spark_*.jar" >/dev/null; then
     step "fetching Delta's jars"
     "$venv/bin/python" config/delta_jars.py >>"$log" 2>&1 || { tail -20 "$log" >&2; fail "Delta's jars could not be fetched"; }
 fi
-fingerprint >"$stamp"
+echo "$wanted" >"$stamp"
 step "ready"

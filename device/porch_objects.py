@@ -21,8 +21,8 @@ def shade(colour, factor):
 
 
 def draw_package(canvas, foot, metre, rng):
-    """A box of 20 to 55 cm, turned anyhow, with tape and a label. foot: (x, y) pixels of its middle on the floor."""
-    long, deep, tall = (rng.uniform(0.28, 0.55), rng.uniform(0.20, 0.42), rng.uniform(0.14, 0.42))
+    """A box of 18 to 60 cm, turned anyhow, with tape and a label. foot: (x, y) pixels of its middle on the floor."""
+    long, deep, tall = (rng.uniform(0.34, 0.60), rng.uniform(0.26, 0.46), rng.uniform(0.18, 0.44))
     turn = rng.uniform(0.15, 1.42)  # radians; the corner faces the camera, so that two sides show
     colour = rng.choice(CARDBOARD)
     flat = 0.45  # the floor is seen at a slant: depth is shortened to this

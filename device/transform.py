@@ -34,7 +34,7 @@ def decode(data):
     except Image.DecompressionBombError as error:
         raise BadImage(f"too large: {error}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes (struct.error, KeyError, ...)
-        raise BadImage(f"not an image: starts with {bytes(data[:8])!r}") from error
+        raise BadImage(_unreadable(bytes(data[:16]))) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadImage(f"too large: {width} x {height} pixels, {MAX_PIXELS:,} at most")
@@ -43,6 +43,16 @@ def decode(data):
     except Exception as error:  # likewise; a MemoryError is an Exception too
         raise BadImage(f"damaged {image.format}: {error}") from error
     return image
+
+
+MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WEBP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
+
+
+def _unreadable(start):
+    for magic, kind in MAGIC.items():
+        if start.startswith(magic):
+            return f"damaged {kind}: it begins like one, but its header is cut or broken"
+    return f"not an image: starts with {start[:8]!r}"
 
 
 def upright(image):

@@ -1,0 +1,225 @@
+"""Every setting, typed and checked: config/defaults.yml, then an overlay, then what was set by hand.
+
+    cfg = config.load("local", "training.epochs=3 tuning.trials=8")
+    cfg.training.epochs
+
+The values and their advice stand in config/defaults.yml; the types and limits here.
+"""
+
+import dataclasses
+import difflib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parents[2] / "config"
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, mistyped or out of range; the message names it, where it came from and what is expected."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Inclusive limits of a number."""
+
+    low: float
+    high: float = float("inf")
+
+
+Share = Annotated[float, Range(0.0, 1.0)]
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(1e-12)]
+
+
+@dataclass(frozen=True)
+class Storage:
+    root: str
+    catalog: str
+    schema: str
+    mlflow_uri: str
+    registry_uri: str
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Spark:
+    master: str
+    memory: str
+
+
+@dataclass(frozen=True)
+class Capture:
+    source: Literal["simulated", "folder", "landing"]
+    path: str
+    photographs: Count
+    size: Annotated[int, Range(64, 4096)]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Ingest:
+    max_files_per_batch: Count
+    labels: Literal["auto", "folder", "name", "none"]
+    timezone: str
+
+
+@dataclass(frozen=True)
+class Split:
+    episode_gap_minutes: Positive
+    test: Annotated[float, Range(0.01, 0.8)]
+    validation: Annotated[float, Range(0.01, 0.8)]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Training:
+    transform: str
+    model: Literal["small_cnn"]
+    epochs: Count
+    batch_size: Count
+    ranks: Natural
+    augment: bool
+    threshold: Share
+    seed: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    trials: Count
+    parallelism: Count
+    epochs: Count
+    learning_rate: Annotated[tuple[float, float], Range(1e-12)]
+    dropout: Annotated[tuple[float, float], Range(0.0, 0.95)]
+    width: Annotated[tuple[int, ...], Range(1)]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Deploy:
+    model: str
+    parity_tolerance: Positive
+    int8_agreement: Share
+    calibration_images: Count
+
+
+@dataclass(frozen=True)
+class Config:
+    storage: Storage
+    spark: Spark
+    capture: Capture
+    ingest: Ingest
+    split: Split
+    training: Training
+    tuning: Tuning
+    deploy: Deploy
+
+    def flat(self):
+        """{"training.epochs": 30, ...}: what MLflow logs."""
+        return {f"{section.name}.{key}": value for section in dataclasses.fields(self)
+                for key, value in dataclasses.asdict(getattr(self, section.name)).items()}
+
+
+def load(target="local", overrides="", folder=FOLDER):
+    """The Config of a target (an overlay's name: local, dev, prod) with overrides ("a.b=1 c.d=x", or a list of them).
+
+    Raises ConfigError for an unknown key (naming the nearest known one), a wrong type or a value out of range.
+    """
+    folder = Path(folder)
+    layers = [("config/defaults.yml", _read(folder / "defaults.yml"))]
+    overlay = folder / f"{target}.yml"
+    if not overlay.exists():
+        known = sorted(path.stem for path in folder.glob("*.yml") if path.stem != "defaults")
+        raise ConfigError(f"target {target!r}: config/{target}.yml does not exist; there are {', '.join(known)}")
+    layers.append((f"config/{overlay.name}", _read(overlay)))
+    layers.append(("--set", parse_overrides(overrides)))
+    merged = {}
+    for source, layer in layers:
+        for section, values in layer.items():
+            _known(section, [field.name for field in dataclasses.fields(Config)], "section", source)
+            if not isinstance(values, dict):
+                raise ConfigError(f"{source}: {section} holds settings (a mapping), got {values!r}")
+            known = [field.name for field in dataclasses.fields(get_type_hints(Config)[section])]
+            for key, value in values.items():
+                _known(key, known, f"setting of {section}", source)
+                merged.setdefault(section, {})[key] = (value, source)
+    return Config(**{section: _section(section, cls, merged.get(section, {})) for section, cls in get_type_hints(Config).items()})
+
+
+def parse_overrides(overrides):
+    """"a.b=1 c.d=[1, 2]" or a list of such -> {"a": {"b": 1}, "c": {"d": [1, 2]}}; values are YAML. Raises ConfigError."""
+    words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+    nested = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and key):
+            raise ConfigError(f"--set {word!r}: expected section.setting=value, as in training.epochs=3")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {word!r}: the value is not YAML: {error}") from error
+        nested.setdefault(section, {})[key] = value
+    return nested
+
+
+def _read(path):
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config/{path.name} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config/{path.name} holds sections of settings, got {type(values).__name__}")
+    return values
+
+
+def _known(name, known, what, source):
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise ConfigError(f"{source}: {name!r} is not a {what}; {hint}")
+
+
+def _section(section, cls, values):
+    built = {}
+    for key, kind in get_type_hints(cls, include_extras=True).items():
+        if key not in values:
+            raise ConfigError(f"config/defaults.yml: {section}.{key} is missing")
+        value, source = values[key]
+        built[key] = _check(value, kind, f"{source}: {section}.{key}")
+    return cls(**built)
+
+
+def _check(value, kind, where):
+    limits = None
+    if get_origin(kind) is Annotated:
+        kind, limits = get_args(kind)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            near = difflib.get_close_matches(str(value), map(str, get_args(kind)), 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}{hint}")
+        return value
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ConfigError(f"{where} must be a list, got {value!r}")
+        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+            raise ConfigError(f"{where} must be a list of {len(kinds)} values, low and high, got {value!r}")
+        item = Annotated[kinds[0], limits] if limits else kinds[0]
+        checked = tuple(_check(element, item, where) for element in value)
+        if kinds[-1] is not Ellipsis and checked[0] > checked[1]:
+            raise ConfigError(f"{where}: low {checked[0]} is above high {checked[1]}")
+        return checked
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        hint = " (YAML wants a dot: 1.0e-5)" if kind is float and isinstance(value, str) else ""
+        raise ConfigError(f"{where} must be {kind.__name__}, got {value!r}{hint}")
+    if limits and not limits.low <= value <= limits.high:
+        raise ConfigError(f"{where} must be from {limits.low} to {limits.high}, got {value!r}")
+    return value

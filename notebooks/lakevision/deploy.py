@@ -1,0 +1,57 @@
+"""From a judged model to one that serves: the edge bundle, the gate, the alias."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lakevision import cache, edge, feed, registry
+
+
+@dataclass
+class Decision:
+    """Whether the model becomes champion by itself, and why, in words."""
+
+    promoted: bool
+    reason: str
+
+
+def edge_bundle(cfg, where, training, saved, version):
+    """Exports a version's LiteRT files to where.edge. training: the figures of 03_train; saved: registry.Files. Returns (card, manifest)."""
+    pixels = feed.load(cache.opened(training["cache"]), "train").pixels
+    # Spread over the training share, so that day and night are both in it.
+    sample = pixels[:: max(1, len(pixels) // cfg.deploy.calibration_images)][:cfg.deploy.calibration_images]
+    card = {**saved.card, "model": registry.name(cfg), "version": version}
+    return card, edge.export(saved.saved_model, sample, where.edge, card)
+
+
+def variants(manifest):
+    """The manifest's files as a table."""
+    return pd.DataFrame([{"variant": name, "kB": round(entry["bytes"] / 1000, 1), "input": entry["input"], "sha256": entry["sha256"][:16]}
+                         for name, entry in manifest["variants"].items()])
+
+
+def decide(cfg, training, parity):
+    """The gate: evaluation's verdict, equal float32 paths, an int8 that says the same. Returns Decision."""
+    if training["verdict"] == "not evaluable":
+        return Decision(False, f"not evaluable: {training['reasons'][0]}")
+    best = max(training["metadata_baseline"], training["majority_baseline"])
+    if training["low"] <= best:
+        return Decision(False, f"accuracy of {training['accuracy']:.3f} (at least {training['low']:.3f}) is not above the best baseline ({best:.3f})")
+    if parity.largest > cfg.deploy.parity_tolerance:
+        return Decision(False, f"float32 paths differ by {parity.largest:.1e}, deploy.parity_tolerance is {cfg.deploy.parity_tolerance:.1e}")
+    if parity.int8_agreement < cfg.deploy.int8_agreement:
+        return Decision(False, f"int8 agrees on {parity.int8_agreement:.1%}, deploy.int8_agreement asks for {cfg.deploy.int8_agreement:.1%}")
+    return Decision(True, f"{training['verdict']}; accuracy {training['accuracy']:.3f} against {best:.3f} of the best baseline; all paths agree")
+
+
+def promote(cfg, version, decision):
+    """Points champion at the version if the decision allows it, and writes the decision on the version. Returns the alias it has."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    client.set_model_version_tag(registry.name(cfg), version, "promoted", str(decision.promoted).lower())
+    client.set_model_version_tag(registry.name(cfg), version, "reason", decision.reason)
+    if not decision.promoted:
+        return "challenger"
+    registry.set_alias(cfg, "champion", version)
+    return "champion"

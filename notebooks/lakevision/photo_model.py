@@ -1,0 +1,73 @@
+"""The model that MLflow loads: image bytes, or base64 text of them, to label and probabilities. MLflow runs this file as it is (models from code).
+
+A bad image spoils its own row only: its label is null and its error says why.
+"""
+
+import base64
+import binascii
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from device import model as edge_model
+from device import transform
+
+BATCH = 64  # images at a time: bounds the memory at 64 * 224 * 224 * 3 * 4 = 39 MB
+
+
+class PhotoModel(mlflow.pyfunc.PythonModel):
+    """Input: DataFrame with a column `image` of bytes or base64 text. Output: DataFrame of label, probability (of that label), scores, error."""
+
+    def load_context(self, context):
+        import tensorflow as tf
+
+        with open(context.artifacts["card"]) as file:
+            self.card = json.load(file)
+        self.loaded = tf.saved_model.load(context.artifacts["saved_model"])  # kept: its functions die with it
+
+    def predict(self, context, model_input, params=None):
+        images = model_input["image"] if isinstance(model_input, pd.DataFrame) else pd.Series(list(model_input))
+        rows = []
+        for start in range(0, len(images), BATCH):
+            rows += self._batch(list(images.iloc[start:start + BATCH]))
+        return pd.DataFrame(rows, columns=["label", "probability", "scores", "error"])
+
+    def _batch(self, images):
+        side, classes = transform.side(self.card["transform"]), self.card["classes"]
+        pixels, errors = [], []
+        for image in images:
+            try:
+                pixels.append(transform.pixels(as_bytes(image), self.card["transform"]))
+                errors.append(None)
+            except transform.BadImage as error:
+                errors.append(str(error))
+        scores = iter(())
+        if pixels:
+            array = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, side, side, 3).astype(np.float32)
+            scores = iter(self.loaded.serve(array).numpy().astype(float).tolist())
+        rows = []
+        for error in errors:
+            if error:
+                rows.append((None, None, None, error))
+                continue
+            given = next(scores)
+            label = edge_model.decide(given, classes, self.card["threshold"])
+            rows.append((label, given[classes.index(label)], given, None))
+        return rows
+
+
+def as_bytes(image):
+    """Bytes of an image given as bytes or base64 text. Raises transform.BadImage."""
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image)
+    if not isinstance(image, str):
+        raise transform.BadImage(f"expected bytes or base64 text, got {type(image).__name__}")
+    try:
+        return base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise transform.BadImage(f"text that is not base64: {error}") from error
+
+
+mlflow.models.set_model(PhotoModel())

@@ -1,0 +1,125 @@
+"""The pictures that the notebooks end in. Each returns a matplotlib figure; titles, axes and units are on it."""
+
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from device import transform
+
+matplotlib.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "figure.constrained_layout.use": True})
+COLOURS = ("#3b6fb6", "#d1792c", "#4b9a5c", "#b24a57", "#7d62a8", "#8a6f4d", "#c46aa0", "#6d7278", "#9a9a2e", "#2f9aa8")
+
+
+def _figure(*args, **kwargs):
+    """A figure that pyplot does not also draw by itself at the end of a cell."""
+    figure, axes = plt.subplots(*args, **kwargs)
+    plt.close(figure)
+    return figure, axes
+
+
+def contact_sheet(photographs, title, columns=6):
+    """photographs: list of (bytes, caption)."""
+    rows = max(1, -(-len(photographs) // columns))
+    figure, axes = _figure(rows, columns, figsize=(2 * columns, 2.25 * rows + 0.4), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (data, caption) in zip(axes.flat, photographs):
+        image = transform.rgb(transform.upright(transform.decode(data)))
+        image.thumbnail((240, 240))
+        axis.imshow(image)
+        axis.set_title(caption, fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def by_hour(images, title):
+    """images: DataFrame of captured_at, label, brightness, device."""
+    figure, (left, right) = _figure(1, 2, figsize=(12, 3.8))
+    labels = sorted(images["label"].fillna("(none)").unique())
+    hours = images["captured_at"].dt.hour
+    bottom = np.zeros(24)
+    for colour, label in zip(_cycle(labels), labels):
+        counts = np.bincount(hours[images["label"].fillna("(none)") == label], minlength=24)
+        left.bar(range(24), counts, bottom=bottom, color=colour, label=label, width=0.85)
+        bottom += counts
+    left.set(title="Photographs by hour and label", xlabel="hour of capture (UTC)", ylabel="photographs", xticks=range(0, 24, 3))
+    left.legend(frameon=False, fontsize=8, ncol=2 if len(labels) > 5 else 1)
+    cameras = sorted(images["device"].unique())[:10]
+    for colour, camera in zip(_cycle(cameras), cameras):
+        rows = images["device"] == camera
+        right.scatter(hours[rows] + images["captured_at"].dt.minute[rows] / 60, images["brightness"][rows], s=9, alpha=0.6, color=colour, label=camera)
+    right.set(title="Brightness by hour and camera", xlabel="hour of capture (UTC)", ylabel="mean luma (0 to 1)", xticks=range(0, 25, 3), xlim=(0, 24), ylim=(0, 1))
+    right.legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def training(history, confusion, classes, title):
+    """history: list of dicts of one epoch; confusion: counts, rows are the truth."""
+    figure, (loss, accuracy, matrix) = _figure(1, 3, figsize=(14, 4))
+    epochs = range(1, len(history) + 1)
+    for axis, key, unit in ((loss, "loss", "cross-entropy (nats)"), (accuracy, "accuracy", "share correct (0 to 1)")):
+        axis.plot(epochs, [epoch[key] for epoch in history], color=COLOURS[0], label="train (augmented)")
+        axis.plot(epochs, [epoch[f"val_{key}"] for epoch in history], color=COLOURS[1], label="validation")
+        axis.set(title=key.capitalize(), xlabel="epoch", ylabel=unit, ylim=(0, 1.02 if key == "accuracy" else None))
+        axis.legend(frameon=False, fontsize=8)
+    confusion = np.asarray(confusion)
+    matrix.imshow(confusion / np.maximum(confusion.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(confusion.shape):
+        share = confusion[row, column] / max(confusion[row].sum(), 1)
+        matrix.text(column, row, confusion[row, column], ha="center", va="center", color="white" if share > 0.6 else "black")
+    matrix.set(title="Held-out episodes: confusion (images)", xlabel="predicted", ylabel="truth", xticks=range(len(classes)), yticks=range(len(classes)))
+    matrix.set_xticklabels(classes, rotation=0 if len(classes) < 4 else 60)
+    matrix.set_yticklabels(classes)
+    figure.suptitle(title)
+    return figure
+
+
+def search(trials, title):
+    """trials: list of dicts of number, loss, learning_rate, width, status."""
+    figure, (left, right) = _figure(1, 2, figsize=(12, 3.6))
+    good = [trial for trial in trials if trial["status"] == "ok"]
+    best = np.minimum.accumulate([trial["loss"] for trial in good])
+    left.scatter([trial["number"] + 1 for trial in good], [trial["loss"] for trial in good], color=COLOURS[0], label="trial")
+    left.step([trial["number"] + 1 for trial in good], best, where="post", color=COLOURS[1], label="best so far")
+    left.set(title="Validation loss by trial", xlabel="trial", ylabel="cross-entropy (nats)", xticks=[trial["number"] + 1 for trial in trials])
+    left.legend(frameon=False, fontsize=8)
+    for colour, width in zip(COLOURS, sorted({trial["width"] for trial in good})):
+        rows = [trial for trial in good if trial["width"] == width]
+        right.scatter([trial["learning_rate"] for trial in rows], [trial["loss"] for trial in rows], color=colour, label=f"width {width}")
+    right.set(title="Validation loss by learning rate", xlabel="learning rate", ylabel="cross-entropy (nats)", xscale="log")
+    right.legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def paths(parity, images, captions, title, shown=6):
+    """The paths' scores side by side: the photographs that differ most, and all images against Keras."""
+    reference = parity.scores["Keras"][:, -1]
+    figure = plt.figure(figsize=(14, 6.4))
+    plt.close(figure)
+    grid = figure.add_gridspec(2, shown, height_ratios=(1, 1.3))
+    spread = np.ptp(np.stack([scores[:, -1] for scores in parity.scores.values()]), axis=0)
+    for place, index in enumerate(np.argsort(-spread)[:shown]):
+        axis = figure.add_subplot(grid[0, place])
+        axis.imshow(Image.open(io.BytesIO(images[index])).resize((200, 200)))
+        axis.set_title(f"{captions[index]}\nKeras {reference[index]:.3f}, int8 {parity.scores['LiteRT int8'][index, -1]:.3f}", fontsize=8)
+        axis.axis("off")
+    left, right = figure.add_subplot(grid[1, :shown // 2]), figure.add_subplot(grid[1, shown // 2:])
+    for colour, marker, (path, scores) in zip(COLOURS, "ox+", [item for item in parity.scores.items() if item[0] != "Keras"]):
+        left.scatter(reference, scores[:, -1], s=22, marker=marker, color=colour, label=path)
+        right.scatter(range(len(reference)), np.maximum(np.abs(scores - parity.scores["Keras"]).max(1), 1e-9), s=16, marker=marker, color=colour, label=path)
+    left.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
+    left.set(title="Probability of the last class, each path against Keras", xlabel="Keras (0 to 1)", ylabel="other path (0 to 1)")
+    right.set(title="Largest difference from Keras, by image", xlabel="held-out image", ylabel="probability (log scale)", yscale="log")
+    left.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def _cycle(names):
+    return [COLOURS[index % len(COLOURS)] for index in range(len(names))]

@@ -1,0 +1,137 @@
+"""The final model on Horovod ranks over Spark, with gradients that are averaged in truth."""
+
+import pickle
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakevision import workspace
+from lakevision.train import Result
+
+
+@dataclass
+class Trained:
+    """result: train.Result of rank 0; digests: of each rank's weights, all equal; seconds: start-up and training apart."""
+
+    result: Result
+    digests: list
+    start_seconds: float
+    train_seconds: float
+
+    def figures(self):
+        return {"digests": self.digests, "start_seconds": self.start_seconds, "train_seconds": self.train_seconds}
+
+
+class RankFailed(RuntimeError):
+    """A Horovod rank failed; the message holds its traceback."""
+
+
+class Diverged(RuntimeError):
+    """The ranks ended with different weights: their gradients were not averaged."""
+
+
+def run(spark, cfg, where, cache, setting, on_epoch_log=None):
+    """Trains a setting on cfg.training.ranks Horovod ranks, one Spark slot each. Returns Trained. Raises RankFailed, Diverged.
+
+    on_epoch_log: {"uri", "run_id"}: where rank 0 logs each epoch's figures.
+    """
+    import time
+
+    import horovod.spark
+
+    count = cfg.training.ranks or spark.sparkContext.defaultParallelism
+    if count > spark.sparkContext.defaultParallelism:
+        raise ValueError(f"training.ranks is {count}, but Spark has {spark.sparkContext.defaultParallelism} slots; the ranks would wait for ever")
+    scratch = Path(where.root) / "ranks" / uuid.uuid4().hex[:8]  # seen by all ranks: it holds the cache, too
+    scratch.mkdir(parents=True)
+    job = {"cache": cache, "setting": setting, "scratch": str(scratch), "log": on_epoch_log, "ranks": count}
+    began = time.time()
+    try:
+        with open(scratch / "stdout", "w") as out, open(scratch / "stderr", "w") as err:
+            results = horovod.spark.run(entry(), args=(workspace.library(), pickle.dumps(job)), num_proc=count, use_gloo=True,
+                                        verbose=0, start_timeout=120, stdout=out, stderr=err)
+    except Exception as error:
+        reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
+        detail = "\n".join(reports) or (scratch / "stderr").read_text()[-3000:]
+        raise RankFailed(f"{error}\n{detail}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    results = [pickle.loads(result) for result in results]
+    digests = [digest for digest, _, _ in results]
+    if len(set(digests)) > 1:
+        raise Diverged(f"the ranks' weights differ: {[digest[:12] for digest in digests]}")
+    result, first_step = results[0][1], results[0][2]
+    return Trained(result, digests, first_step - began, time.time() - first_step)
+
+
+def entry():
+    """The function a rank starts in. A rank is a process of its own that can import nothing of ours; so this function carries the library
+    along as a zip, is defined in here so that it is sent by value, and takes and gives pickles, not objects of our classes."""
+
+    def rank_main(library, job):
+        import os
+        import pickle
+        import sys
+        import tempfile
+
+        path = os.path.join(tempfile.mkdtemp(prefix="lakevision-rank-"), "lakevision_library.zip")
+        with open(path, "wb") as file:
+            file.write(library)
+        sys.path.insert(0, path)
+        from lakevision import ranks
+
+        return pickle.dumps(ranks.work(pickle.loads(job)))
+
+    return rank_main
+
+
+def work(job):
+    """What a rank does. Returns (digest of its weights, Result on rank 0 else None, time of its first step)."""
+    import os
+    import time
+    import traceback
+
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # ms; the default of 5 doubles the time of an allreduce this small
+    name = f"rank-{os.environ.get('HOROVOD_RANK', 'unknown')}.error"
+    try:
+        from lakevision import feed, train
+
+        train.limit_threads(1)
+        import horovod.tensorflow as hvd
+
+        hvd.init()
+        if hvd.size() != job["ranks"]:
+            raise RuntimeError(f"{job['ranks']} ranks were asked for, Horovod started {hvd.size()}")
+        own_a_gpu(hvd.local_rank())
+        sides = [feed.load(job["cache"], side) for side in ("train", "validation")]
+        began = time.time()
+        result = train.fit(*sides, job["setting"], hvd=hvd, on_epoch=_logger(job["log"]) if job["log"] else None)
+        return result.digest, result if hvd.rank() == 0 else None, began
+    except Exception:
+        # The driver sees "non-zero status" only; this file is what it shows.
+        Path(job["scratch"], name).write_text(traceback.format_exc())
+        raise
+
+
+def own_a_gpu(local_rank):
+    """On a machine with GPUs each rank takes its own, and no more of its memory than it needs."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        gpu = gpus[local_rank % len(gpus)]
+        tf.config.set_visible_devices(gpu, "GPU")
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _logger(log):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(log["uri"])
+
+    def on_epoch(epoch, figures):
+        for key, value in figures.items():
+            client.log_metric(log["run_id"], key, value, step=epoch)
+
+    return on_epoch

@@ -1,0 +1,65 @@
+"""MLflow: the experiment, what every run carries, and child runs that workers write."""
+
+import logging
+import os
+from pathlib import Path
+
+from lakevision import workspace
+
+
+def start(cfg, where):
+    """Points this process at the configured MLflow server or file and makes the experiment. Returns its id.
+
+    The driver calls this before any worker does: racing initialisers of one sqlite file crash.
+    """
+    import mlflow
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(where.mlflow_uri)
+    mlflow.set_registry_uri(where.registry_uri)
+    name = cfg.storage.experiment
+    existing = mlflow.get_experiment_by_name(name)
+    if existing:
+        return existing.experiment_id
+    local = where.mlflow_uri.startswith("sqlite:")
+    return mlflow.create_experiment(name, artifact_location=Path(where.root, "mlartifacts").as_uri() if local else None)
+
+
+def record(cfg, delta_version, **tags):
+    """Logs into the active run what the run can be repeated from: config, Delta version, commit, package versions."""
+    import mlflow
+
+    mlflow.log_params({**cfg.flat(), "delta_version": delta_version})
+    mlflow.set_tags({"commit": workspace.commit(), "delta_version": delta_version, **tags})
+    mlflow.log_dict(versions(), "versions.json")
+
+
+def versions():
+    """{package: version} of what decides a model's numbers."""
+    from importlib.metadata import version
+
+    names = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "petastorm", "hyperopt", "pyspark", "delta-spark", "pyarrow", "numpy", "pillow", "mlflow")
+    return {name: version(name) for name in names if _installed(name)}
+
+
+def _installed(name):
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def child(uri, experiment_id, parent, name, params):
+    """Opens a run under a parent from a process that has no active run, such as a Spark worker. Returns (client, run id)."""
+    from mlflow import MlflowClient
+
+    os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    client = MlflowClient(uri)
+    run = client.create_run(experiment_id, tags={"mlflow.parentRunId": parent}, run_name=name)
+    for key, value in params.items():
+        client.log_param(run.info.run_id, key, value)
+    return client, run.info.run_id

@@ -1,0 +1,68 @@
+"""Shared by all tests: the library on the path, and a lakehouse that has run the whole chain, small, once a session."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPOSITORY / "notebooks"), str(REPOSITORY)]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+SMALL = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=2", "training.epochs=6")
+
+
+@pytest.fixture(scope="session")
+def spark_config(tmp_path_factory):
+    from lakevision import config
+
+    return config.load("local", [f"storage.root={tmp_path_factory.mktemp('lakehouse')}", *SMALL])
+
+
+@pytest.fixture(scope="session")
+def spark(spark_config):
+    """One Spark session for all tests that need one; each makes a lakehouse of its own in it."""
+    from lakevision import workspace
+
+    session = workspace.spark(spark_config)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lakehouse(spark, tmp_path, request):
+    """(spark, a function from settings to (Config, Places)) with tables of its own, empty."""
+    from lakevision import config, workspace
+
+    schema = "test_" + "".join(character if character.isalnum() else "_" for character in request.node.name)[:60].lower()
+
+    def make(*settings):
+        cfg = config.load("local", [f"storage.root={tmp_path}", f"storage.schema={schema}", *SMALL, *settings])
+        return cfg, workspace.places(cfg)
+
+    yield spark, make
+    spark.sql(f"DROP SCHEMA IF EXISTS `{schema}` CASCADE")
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Runs notebooks/run.py as a user does: (arguments) -> CompletedProcess."""
+
+    def run(*arguments, **more):
+        return subprocess.run([sys.executable, str(REPOSITORY / "notebooks" / "run.py"), *map(str, arguments)], capture_output=True, text=True,
+                              timeout=900, **more)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def chain(command, tmp_path_factory):
+    """The whole chain on 64 simulated photographs, from the command line, once: (root of the lakehouse, summary, folder of the run)."""
+    root = tmp_path_factory.mktemp("chain")
+    settings = [word for setting in (f"storage.root={root}", *SMALL) for word in ("--set", setting)]
+    done = command(*settings)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    folder = (REPOSITORY / ".local" / "runs" / "latest").resolve()
+    return root, json.loads((folder / "summary.json").read_text()), folder
