@@ -33,6 +33,8 @@ def test_capture_killed(agent, tmp_path):
     count = reckon(agent, harness.read_folder(landing))
     assert count > 10 * KILLS and agent.counters("capture")["dropped"] > 0
     assert not list((agent.spool / "tmp").iterdir())
+    numbers = [ack.key.rpartition("_")[2] for ack in agent.acks()]
+    assert len(set(numbers)) == count, "a kill must not make a sequence number come twice"
     print(f"{KILLS} kills of capture: {count} frames promised, {agent.counters('capture')['dropped']} dropped by the quota")
 
 

@@ -14,7 +14,7 @@ import time
 import types
 
 FAULT, _, STALL_AFTER = os.environ.get("FAKE_CAMERA", "").partition(":")
-FRAME_S = 0.01
+FRAME_S = float(os.environ.get("FAKE_CAMERA_FRAME_S", "0.01"))
 sys.modules["libcamera._libcamera"] = _libcamera = types.ModuleType("libcamera._libcamera")
 __path__ = []
 
