@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from . import cameras, clock, exif, trigger
+from .entry import describe
 from .notify import notify, watchdog_s
-from .spool import Spool, SpoolFull, describe
+from .spool import Spool, SpoolFull
 
 EXIT_CAMERA = 71  # EX_OSERR of sysexits.h
 EXIT_FULL = 75  # EX_TEMPFAIL

@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from . import clock
+from .entry import parse
 from .records import read
-from .spool import MEGABYTE, parse
+from .spool import MEGABYTE
 
 
 def run(settings):

@@ -160,7 +160,7 @@ def test_only_what_is_needed_is_imported(agent, tmp_path, command, also):
 def test_the_source_imports_nothing_else():
     """Cameras included: the standard library, Pillow, obstore, and the Pi's own packages inside functions, never at the top."""
     known = {"PIL", "obstore", "picamera", "picamera2", "tomli", "device", *sys.stdlib_module_names}
-    agent = ["__main__", "capture", "clock", "config", "credentials", "doctor", "exif", "notify", "porch_objects", "records", "simulated", "spool",
+    agent = ["__main__", "capture", "clock", "config", "credentials", "doctor", "entry", "exif", "notify", "porch_objects", "records", "simulated", "spool",
              "status", "stores", "transform", "trigger", "upload", "volume"]
     for path in [*(ROOT / "device" / f"{name}.py" for name in agent), *(ROOT / "device" / "cameras").glob("*.py")]:
         text = path.read_text()

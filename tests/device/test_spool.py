@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from device import spool
-from device.spool import Damaged, Spool, SpoolBusy, SpoolFull, describe, parse, stem
+from device.entry import describe, parse, stem
+from device.spool import Damaged, Spool, SpoolBusy, SpoolFull
 
 AT = datetime(2026, 3, 2, 14, 5, 9, 123456, timezone.utc)
 
@@ -77,6 +78,31 @@ def test_threads_together_keep_the_quota(tmp_path):
     left = made.oldest(1000)
     assert sum(entry.size for entry in left) <= 100_000
     assert len(left) + made.counters["dropped"] == 320 == len(entries)
+    made.close()
+
+
+def test_room_counts_what_is_being_written(tmp_path):
+    """A slow card: one frame is under way while others come and go; together they stay within the quota."""
+    made = Spool(settings(tmp_path, max_mb=0.003), "capture")
+    made.recover()
+    begun, go_on, write = threading.Event(), threading.Event(), made._write
+
+    def slow(entry, parts):
+        begun.set()
+        go_on.wait(10)
+        return write(entry, parts)
+
+    made._write = slow
+    thread = threading.Thread(target=put, args=(made,))
+    thread.start()
+    begun.wait(10)
+    made._write = write
+    for _ in range(5):
+        assert put(made)[1]
+        assert sum(entry.size for entry in made.oldest(99)) <= 2000, "the one under way needs the rest"
+    go_on.set()
+    thread.join()
+    assert len(made.oldest(99)) == 3
     made.close()
 
 
