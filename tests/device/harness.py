@@ -83,7 +83,7 @@ class Agent:
         done = subprocess.run(self.command(*arguments, driver=driver), cwd=ROOT, capture_output=True, text=True, timeout=timeout,
                               env={**os.environ, **(env or {})})
         self._journal(arguments[0]).open("a").write(done.stdout + done.stderr)
-        assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
         return done
 
     def start(self, *arguments, driver=None, env=None):

@@ -146,7 +146,8 @@ def test_upload_and_the_quota_at_once(agent, bucket, proxy, answers_lost):
     agent.use_bucket(bucket, proxy.port)
     agent.configure(spool={"max_mb": 0.1}, capture={"interval_s": 0.002})
     upload = agent.start("upload")
-    agent.run("capture", "--frames", "600")
+    # Status 75 is fine: when upload and the writers hold all that the small quota allows, it is the last frame that goes.
+    assert agent.run("capture", "--frames", "600", check=False).returncode in (0, 75)
     harness.until(lambda: not agent.waiting(), "the spool runs empty")
     agent.stop(upload)
     stored = bucket.objects()
