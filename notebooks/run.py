@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -124,11 +125,22 @@ def run(tasks, folder, done):
                 bar.n = sum(1 for other in book.cells[:index] if other.cell_type == "code")
                 bar.set_postfix_str(_heading(book, index))
 
-            done.append(local_run.execute(task.name, book, folder, on_cell))
+            done.append(in_thread(local_run.execute, task.name, book, folder, on_cell))
             bar.n = bar.total if done[-1].status == "ok" else bar.n
             bar.set_postfix_str(done[-1].status)
         if done[-1].failure:
             return
+
+
+def in_thread(function, *arguments):
+    """The function's result, from a thread of its own: in the main thread nbclient would take Ctrl-C for itself and go on."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function, *arguments)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            end_children()  # the kernel's death ends the thread
+            raise
 
 
 def _heading(book, index):

@@ -1,8 +1,9 @@
 """Landing zone -> Delta: each file becomes one row of images or of rejected_images, once, however often this runs."""
 
+import os
 import time
 from dataclasses import asdict, dataclass
-from datetime import timezone
+from datetime import datetime, timezone
 
 import pandas as pd
 from pyspark.sql import functions as F
@@ -38,10 +39,12 @@ def run(spark, cfg, where):
               .option("checkpointLocation", f"{where.checkpoints}/ingest")
               .foreachBatch(lambda batch, _: _write(spark, cfg, where, batch)).start())
     stream.awaitTermination()
+    landed, empty = _listing(where.landing)
+    _reject_empty(spark, where, empty)
     seconds = time.monotonic() - began
     images = spark.table(where.table("images")).count()
     rejected = spark.table(where.table("rejected_images")).count()
-    return Ingested(landed=_landed(spark, where), images=images, rejected=rejected, new=images + rejected - before, seconds=seconds)
+    return Ingested(landed=landed, images=images, rejected=rejected, new=images + rejected - before, seconds=seconds)
 
 
 def _files(spark, cfg, where):
@@ -54,9 +57,30 @@ def _files(spark, cfg, where):
     return reader.schema(FILE).option("recursiveFileLookup", "true").load(where.landing)
 
 
-def _landed(spark, where):
-    files = spark.read.format("binaryFile").schema(FILE).option("recursiveFileLookup", "true").load(where.landing)
-    return files.select("path").count()
+def _listing(landing):
+    """(number of files in the landing zone, [(relative path, time it was written)] of those that are empty); hidden names are no files to Spark either."""
+    landed, empty = 0, []
+    for folder, subfolders, names in os.walk(landing):
+        subfolders[:] = [name for name in subfolders if name[0] not in "._"]
+        for name in names:
+            if name[0] in "._":
+                continue
+            landed += 1
+            path = os.path.join(folder, name)
+            status = os.stat(path)
+            if status.st_size == 0:
+                empty.append((os.path.relpath(path, landing), datetime.fromtimestamp(status.st_mtime, timezone.utc)))
+    return landed, empty
+
+
+def _reject_empty(spark, where, empty):
+    """Spark's scan passes over files of zero bytes without a word; here they become rows of rejected_images like any other bad file."""
+    if not empty:
+        return
+    rows = (spark.createDataFrame(empty, "path string, modified_at timestamp")
+            .withColumn("content", F.lit(b"")).withColumn("length", F.lit(0).cast("bigint")).withColumn("sha256", F.sha2("content", 256))
+            .withColumn("reason", F.lit("empty file (0 bytes)")).withColumn("ingested_at", F.current_timestamp()))
+    _add(spark, where.table("rejected_images"), rows.select([column.name for column in tables.REJECTED_IMAGES]))
 
 
 def describer(labels, zone):
@@ -86,7 +110,8 @@ def _write(spark, cfg, where, batch):
     try:
         good = described.where("photo.error is null").select("*", "photo.*")
         bad = described.where("photo.error is not null").withColumn("reason", F.col("photo.error"))
-        for name, rows in (("images", good), ("rejected_images", bad)):
+        any_bad = not bad.select("path").isEmpty()  # this fills the cache, too; a MERGE of nothing still costs seconds
+        for name, rows in (("images", good), ("rejected_images", bad))[:1 + any_bad]:
             _add(spark, where.table(name), rows.select([column.name for column in tables.TABLES[name][0]]))
     finally:
         described.unpersist()

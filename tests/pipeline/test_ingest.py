@@ -72,15 +72,15 @@ def test_rows_hold_what_landed(landed):
     assert "not an image" in reasons["bad.jpg"] and "damaged JPEG" in reasons["cut.jpg"] and "empty file" in reasons["empty.jpg"]
 
 
-@pytest.mark.parametrize("name", ["with space_dog.jpg", "50%_dog.jpg", "2021-07-13T03%3A04%3A54_front_dog.jpg", "größe_dog.jpg", "a+b&c_dog.jpg", "x[1]_dog.jpg",
-                                  "deep/er/still_dog.jpg"])
-def test_odd_names_arrive_unchanged(lakehouse, name):
+def test_odd_names_arrive_unchanged(lakehouse):
     spark, make = lakehouse
     cfg, where = make("ingest.labels=name")
-    put(where, name, picture())
-    assert ingest.run(spark, cfg, where).images == 1
-    row = spark.table(where.table("images")).select("path", "label").first()
-    assert tuple(row) == (name, "dog")
+    names = {"with space_dog.jpg", "50%_dog.jpg", "2021-07-13T03%3A04%3A54_front_dog.jpg", "größe_dog.jpg", "a+b&c_dog.jpg", "x[1]_dog.jpg", "deep/er/still_dog.jpg"}
+    for name in names:
+        put(where, name, picture())
+    assert ingest.run(spark, cfg, where).images == len(names)
+    rows = spark.table(where.table("images")).select("path", "label").collect()
+    assert {row.path for row in rows} == names and {row.label for row in rows} == {"dog"}
 
 
 def test_replaying_a_folder_renames_what_spark_would_not_see(lakehouse, tmp_path):
