@@ -1,0 +1,67 @@
+"""Where the store's credentials come from: systemd's credentials, then the environment, then the provider's own chain.
+
+systemd (LoadCredential=store:/etc/lakevision/credentials) shows the service a file that only it can read, in
+$CREDENTIALS_DIRECTORY. It holds lines NAME=value with the names that the provider's own tools know:
+
+    S3           AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
+    Azure        AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID + AZURE_CLIENT_SECRET + AZURE_TENANT_ID
+    Google       GOOGLE_SERVICE_ACCOUNT_KEY (the key file's JSON on one line), or GOOGLE_APPLICATION_CREDENTIALS (a path)
+    Databricks   DATABRICKS_CLIENT_ID + DATABRICKS_CLIENT_SECRET (OAuth of a service principal), or DATABRICKS_TOKEN
+
+Nothing here is ever logged, put on a command line or written to the spool; redact() is the last line of defence.
+"""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+NAMES = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "azure": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET",
+              "AZURE_TENANT_ID"),
+    "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "volume": ("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET", "DATABRICKS_TOKEN"),
+    "file": (),
+}
+SECRET = re.compile(r"SECRET|TOKEN|KEY|PASSWORD|SAS", re.IGNORECASE)
+IN_URL = re.compile(r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)(=|: (?:Bearer |Basic )?)[^&\s\"')]+")
+
+
+class CredentialsError(ValueError):
+    """The credentials file can't be understood; the message names the line, never its value."""
+
+
+def load(provider):
+    """{NAME: value} for a provider (a key of NAMES), from the file if there is one, and from the environment.
+
+    An empty dict leaves it to the provider's chain: workload identity, instance metadata. Raises CredentialsError, OSError.
+    """
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(folder, "store") if folder else None
+    given = {**os.environ, **(_parse(file) if file and file.exists() else {})}
+    return {name: given[name] for name in NAMES[provider] if given.get(name)}
+
+
+def _parse(file):
+    found = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not re.fullmatch(r"[A-Z][A-Z0-9_]*", name.strip()):
+            raise CredentialsError(f"{file}, line {number}: should be NAME=value")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        found[name.strip()] = value
+    return found
+
+
+def redact(text, credentials):
+    """The text with every secret value of `credentials`, in any coding a URL gives it, and every signature in a URL, blacked out."""
+    secrets = {value for name, value in credentials.items() if SECRET.search(name) and len(value) >= 4}
+    for secret in sorted({form for value in secrets for form in (value, quote(value, safe=""), quote(value), unquote(value))}, key=len, reverse=True):
+        text = text.replace(secret, "[redacted]")
+    return IN_URL.sub(r"\1\2[redacted]", text)

@@ -1,0 +1,157 @@
+"""python -m device doctor: independent checks of this device, each with its fix. One that fails does not hide the others.
+
+Reads only, but for a small file that it writes to the spool's disk and deletes, and the object _doctor/<device>.txt in the store.
+"""
+
+import glob
+import importlib.metadata
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from datetime import datetime, timezone
+
+from . import cameras, clock, credentials, stores
+from .spool import MEGABYTE
+
+
+class Bad(Exception):
+    """A check failed; the message says what is wrong, then "Fix:" and what to do."""
+
+
+def run(settings):
+    """Prints a line for each check; returns 0 when all passed, 1 otherwise."""
+    failed = 0
+    for check in (packages, board, clock_check, spool_folder, camera, secrets, store, services):
+        try:
+            print(f"ok    {check.__name__:13} {check(settings)}")
+        except Bad as bad:
+            failed += 1
+            print(f"FAIL  {check.__name__:13} {bad}")
+        except Exception as error:  # a check that breaks must not take the others with it
+            failed += 1
+            print(f"FAIL  {check.__name__:13} the check itself broke: {type(error).__name__}: {error}")
+    print("all checks passed" if not failed else f"{failed} of 8 checks failed")
+    return 1 if failed else 0
+
+
+def packages(_):
+    """Python, Pillow and obstore."""
+    found = [f"Python {sys.version.split()[0]}"]
+    for name in ("pillow", "obstore"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            raise Bad(f"{name} is not installed. Fix: {sys.executable} -m pip install -r device/requirements.txt") from None
+    return ", ".join(found)
+
+
+def board(_):
+    """Power and heat, which are behind most cameras that hang."""
+    said = []
+    for path in glob.glob("/sys/class/thermal/thermal_zone0/temp"):
+        with open(path) as file:
+            degrees = int(file.read()) / 1000
+        said.append(f"{degrees:.0f} C")
+        if degrees >= 80:
+            raise Bad(f"{degrees:.0f} C: the processor slows down from 80 C on. Fix: a heat sink, shade, air")
+    if shutil.which("vcgencmd"):
+        answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout.strip()
+        bits = int(answer.partition("=")[2] or "0", 16)
+        if bits & 0x10001:  # bit 0 now, bit 16 since boot
+            raise Bad(f"{answer}: under-voltage. Fix: the official power supply, a short and thick cable")
+        said.append(answer)
+    return ", ".join(said) or "not a Raspberry Pi: no power or heat to read"
+
+
+def clock_check(_):
+    """Whether UTC can be believed."""
+    now = clock.now()
+    if now < datetime(2025, 1, 1, tzinfo=timezone.utc):
+        raise Bad(f"the clock says {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; a Pi without a network at boot needs a clock chip")
+    if clock.synced() is False:
+        raise Bad(f"{now:%Y-%m-%d %H:%M:%S} UTC, not synced since boot. Fix: sudo timedatectl set-ntp true, and let UDP 123 out. "
+                  "Frames are kept all the same, marked as such")
+    return f"{now:%Y-%m-%d %H:%M:%S} UTC, {clock.WORDS[clock.synced()]}"
+
+
+def spool_folder(settings):
+    """The spool's disk takes writes that last, and has room."""
+    path = settings.spool.path
+    probe = os.path.join(path, f".doctor-{os.getpid()}")
+    try:
+        os.makedirs(path, exist_ok=True)
+        with open(probe, "wb") as file:
+            file.write(os.urandom(200_000))
+            file.flush()
+            os.fsync(file.fileno())
+        os.unlink(probe)
+    except OSError as error:
+        raise Bad(f"{path}: {error.strerror}. Fix: sudo install -d -o lakevision -g lakevision {path}, or run this as that user "
+                  "(sudo -u lakevision); \"Read-only file system\" means a dying card") from error
+    disk = os.statvfs(path)
+    free = disk.f_bavail * disk.f_frsize / MEGABYTE
+    if free < settings.spool.free_mb + 50:
+        raise Bad(f"{free:.0f} MB free at {path}, and {settings.spool.free_mb:g} are to stay free. Fix: make room, or lower spool.free_mb")
+    return f"{path}: writes and syncs, {free:.0f} MB free"
+
+
+def camera(settings):
+    """The camera gives one frame. While the service runs, it holds the camera, and its frames are the proof."""
+    from . import capture
+    from .status import is_running
+    if is_running(settings, "capture"):
+        return "in use by the running capture (see `python -m device status` for its last frame)"
+    used = cameras.load(settings)
+    try:
+        with capture.guard(settings.camera.timeout_s + settings.camera.warm_up_s):
+            used.open()
+            frame = used.capture()
+    except cameras.CameraError as error:
+        raise Bad(f"{error}. Fix: as it says; the user must be in the group video") from error
+    finally:
+        used.close()
+    return f"{settings.camera.kind}: a frame of {len(frame.jpeg)} bytes, {frame.metadata.get('model', '')}"
+
+
+def secrets(settings):
+    """Credentials are there and nobody else can read them."""
+    for path in ("/etc/lakevision/credentials", os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), "store")):
+        if os.path.isfile(path) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+            raise Bad(f"{path} can be read by others. Fix: sudo chown root: {path} && sudo chmod 600 {path}")
+    if not settings.store.url:
+        raise Bad("store.url is empty. Fix: set it in /etc/lakevision/device.toml")
+    names = sorted(credentials.load(stores.provider(settings.store.url)))
+    if names:
+        return "found " + ", ".join(names)
+    if stores.provider(settings.store.url) == "file":
+        return "none needed for a folder"
+    return "none given to this process; under systemd upload gets /etc/lakevision/credentials (to check with them, see README.md, doctor)"
+
+
+def store(settings):
+    """The store takes an object and shows it again."""
+    key = f"_doctor/{settings.device.id}.txt"
+    try:
+        opened = stores.open_store(settings)
+        try:
+            opened.put(key, b"lakevision doctor\n")
+        except stores.AlreadyThere:
+            opened.get(key)
+    except stores.Denied as error:
+        raise Bad(f"{error}. Fix: the permissions in README.md, Clouds; the URL, region and credentials") from error
+    except (stores.Unavailable, stores.Refused) as error:
+        raise Bad(f"{error}. Fix: the network (ping, proxy, firewall), store.url and store.endpoint") from error
+    return f"{opened.name}: wrote and found {key}"
+
+
+def services(_):
+    """systemd runs both."""
+    if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
+        return "no systemd here"
+    units = ("lakevision-capture", "lakevision-upload")
+    states = subprocess.run(["systemctl", "is-active", *units], capture_output=True, text=True, timeout=10).stdout.split()
+    if states != ["active", "active"]:
+        raise Bad(f"{dict(zip(units, states))}. Fix: sudo systemctl enable --now {' '.join(units)}; journalctl -u {units[0]} -n 50")
+    return "both are active"

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Installs the capture agent; safe to run again, and that is also how to update it.
+#
+#     sudo bash device/install.sh [--camera KIND] [--reboot-after N] [--no-start] [--root DIR]
+#
+#   --camera KIND      picamera2 (default on a Raspberry Pi), picamera, folder or simulated (default elsewhere)
+#   --reboot-after N   reboot when capture has failed N times in a row; 0 takes that back
+#   --no-start         install, but don't start the services yet
+#   --root DIR         install below DIR, for a mounted SD card's image: no apt, no users, no systemctl
+#
+# Writes /opt/lakevision (program), /etc/lakevision (yours: never overwritten), /var/lib/lakevision (spool), two units, one user.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root="" camera="" reboot_after="" start=yes
+usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "${1:-0}"; }
+value() { [ $# -ge 2 ] || { echo "$1 needs a value" >&2; exit 64; }; echo "$2"; }
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --camera) camera=$(value "$@"); shift 2 ;;
+        --reboot-after) reboot_after=$(value "$@"); shift 2 ;;
+        --root) root=$(value "$@"); shift 2 ;;
+        --no-start) start=no; shift ;;
+        -h | --help) usage ;;
+        *) echo "unknown option $1" >&2; usage 64 >&2 ;;
+    esac
+done
+case "$camera" in "" | picamera2 | picamera | folder | simulated) ;; *) echo "--camera $camera is not one of picamera2, picamera, folder, simulated" >&2; exit 64 ;; esac
+case "$reboot_after" in *[!0-9]*) echo "--reboot-after $reboot_after should be a number" >&2; exit 64 ;; esac
+root=${root%/}
+say() { printf '%s\n' "$*"; }
+if [ -z "$root" ] && [ "$(id -u)" != 0 ]; then say "run it with sudo" >&2; exit 77; fi
+opt=$root/opt/lakevision etc=$root/etc/lakevision units=$root/etc/systemd/system spool=$root/var/lib/lakevision
+is_pi() { grep -qs "Raspberry Pi" "$root/proc/device-tree/model" /proc/device-tree/model; }
+[ -n "$camera" ] || { if is_pi; then camera=picamera2; else camera=simulated; fi; }
+
+# ---- the system's packages and user
+if [ -z "$root" ]; then
+    missing=()
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+    if [ "$camera" = picamera2 ] && ! /usr/bin/python3 -c 'import picamera2' 2>/dev/null; then missing+=(python3-picamera2); fi
+    if [ "$camera" = picamera ] && ! /usr/bin/python3 -c 'import picamera' 2>/dev/null; then missing+=(python3-picamera); fi
+    if [ ${#missing[@]} -gt 0 ]; then
+        say "installing ${missing[*]}"
+        apt-get update -q >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    if ! getent passwd lakevision >/dev/null; then
+        say "making the user lakevision"
+        useradd --system --user-group --no-create-home --home-dir /var/lib/lakevision --shell /usr/sbin/nologin lakevision
+    fi
+    getent group video >/dev/null && usermod -a -G video lakevision
+fi
+
+# ---- the program: copied beside, then swapped in, so that an interrupted update leaves one whole
+mkdir -p "$opt" "$etc" "$units" "$spool"
+if ! diff -rq --exclude=__pycache__ "$here" "$opt/device" >/dev/null 2>&1; then
+    say "copying the program to /opt/lakevision/device"
+    rm -rf "$opt/device.new" "$opt/device.old"
+    cp -R "$here" "$opt/device.new"
+    find "$opt/device.new" -name __pycache__ -prune -exec rm -rf {} +
+    chmod -R u=rwX,go=rX "$opt/device.new"
+    [ ! -e "$opt/device" ] || mv "$opt/device" "$opt/device.old"
+    mv "$opt/device.new" "$opt/device"
+    rm -rf "$opt/device.old"
+    changed=yes
+fi
+python=${PYTHON:-$([ -x /usr/bin/python3 ] && echo /usr/bin/python3 || command -v python3)}
+fingerprint=$({ cat "$opt/device/requirements.txt"; "$python" --version; } | sha256sum | cut -d' ' -f1)
+if [ "$(cat "$opt/venv/.ready" 2>/dev/null)" != "$fingerprint" ] || ! "$opt/venv/bin/python" -c 'import PIL' 2>/dev/null; then
+    say "installing Pillow and obstore into /opt/lakevision/venv"
+    "$python" -m venv --clear --system-site-packages "$opt/venv"
+    "$opt/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --prefer-binary -r "$opt/device/requirements.txt"
+    "$opt/venv/bin/python" -c 'import PIL, obstore'
+    echo "$fingerprint" >"$opt/venv/.ready"
+    changed=yes
+fi
+
+# ---- the owner's files: made once
+if [ ! -e "$etc/device.toml" ]; then
+    say "writing /etc/lakevision/device.toml: set store.url in it"
+    sed "s/@KIND@/$camera/" "$here/device.toml.example" >"$etc/device.toml"
+    chmod 644 "$etc/device.toml"
+fi
+if [ ! -e "$etc/credentials" ]; then
+    say "writing /etc/lakevision/credentials: put the store's credentials there, NAME=value (README.md, Credentials)"
+    (umask 077; echo "# NAME=value, one a line; see /opt/lakevision/device/README.md, Credentials" >"$etc/credentials")
+fi
+chmod 600 "$etc/credentials"
+
+# ---- units
+put() { # source, destination: only where it differs, so that systemd is told only of changes
+    cmp -s "$1" "$2" || { mkdir -p "$(dirname "$2")"; install -m 644 "$1" "$2"; say "writing ${2#"$root"}"; changed=yes; }
+}
+for unit in lakevision-capture lakevision-upload; do put "$opt/device/systemd/$unit.service" "$units/$unit.service"; done
+drop_ins=$units/lakevision-capture.service.d
+if grep -qs '^kind *= *"picamera"' "$etc/device.toml"; then put "$opt/device/systemd/legacy-camera.conf" "$drop_ins/legacy-camera.conf"; fi
+if [ "${reboot_after:-}" = 0 ]; then
+    rm -f "$drop_ins/reboot.conf"
+    changed=yes
+elif [ -n "$reboot_after" ]; then
+    filled=$(mktemp)
+    sed "s/@N@/$reboot_after/; s/@SECONDS@/$((reboot_after * 180))/" "$opt/device/systemd/reboot.conf" >"$filled"
+    put "$filled" "$drop_ins/reboot.conf"
+    rm -f "$filled"
+fi
+
+if [ -n "$root" ]; then say "installed below $root"; exit 0; fi
+install -d -o lakevision -g lakevision -m 750 /var/lib/lakevision /var/lib/lakevision/spool
+systemctl daemon-reload
+if [ "$start" = yes ]; then
+    systemctl enable -q lakevision-capture lakevision-upload
+    if [ "${changed:-no}" = yes ]; then systemctl restart lakevision-capture lakevision-upload; else systemctl start lakevision-capture lakevision-upload; fi
+fi
+say "installed. Next: edit /etc/lakevision/device.toml, then
+    sudo systemctl restart lakevision-capture lakevision-upload
+    cd /opt/lakevision && sudo venv/bin/python -m device doctor"

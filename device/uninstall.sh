@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Removes the capture agent; safe to run again.
+#
+#     sudo bash device/uninstall.sh [--purge] [--root DIR]
+#
+# Settings, credentials and the spool with its unsent frames stay, unless --purge says otherwise.
+set -euo pipefail
+root="" purge=no
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --purge) purge=yes; shift ;;
+        --root) root=${2:?--root needs a folder}; shift 2 ;;
+        *) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 64 ;;
+    esac
+done
+root=${root%/}
+if [ -z "$root" ] && [ "$(id -u)" != 0 ]; then echo "run it with sudo" >&2; exit 77; fi
+if [ -z "$root" ] && command -v systemctl >/dev/null; then
+    systemctl disable --now lakevision-capture lakevision-upload 2>/dev/null || echo "the services were not there"
+fi
+rm -rf "$root/etc/systemd/system/lakevision-capture.service" "$root/etc/systemd/system/lakevision-upload.service" \
+    "$root/etc/systemd/system/lakevision-capture.service.d" "$root/etc/systemd/system/lakevision-upload.service.d" "$root/opt/lakevision"
+if [ -z "$root" ] && command -v systemctl >/dev/null; then systemctl daemon-reload; fi
+ready=$root/var/lib/lakevision/spool/ready
+unsent=$([ ! -d "$ready" ] || find "$ready" -type f | wc -l)
+unsent=${unsent:-0}
+if [ "$purge" = yes ]; then
+    [ "$unsent" = 0 ] || echo "deleting $unsent frames that were never sent"
+    rm -rf "$root/var/lib/lakevision" "$root/etc/lakevision"
+    if [ -z "$root" ] && getent passwd lakevision >/dev/null; then userdel lakevision; fi
+    echo "removed, with settings, credentials and spool"
+else
+    echo "removed. Left: /etc/lakevision, and /var/lib/lakevision with $unsent unsent frames; --purge deletes them too"
+fi

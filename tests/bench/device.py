@@ -1,0 +1,199 @@
+"""What the capture agent costs, against the limit of the machine in the same run.
+
+    python tests/bench/device.py              # 2 minutes
+
+capture_of_write      frames/s that capture takes from a replayed folder into the spool, over a bare loop of write + fsync of the same bytes
+upload_of_obstore     frames/s that upload sends from the spool to an S3 server on loopback, over a bare loop of obstore.put
+capture_mb, upload_mb peak resident memory of each process in MB; import_ms of each
+
+Both sides of a ratio run in processes of their own, one after the other and in turns first; the middle one of seven pairs counts. The
+last line is JSON.
+"""
+
+import io
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
+import harness  # noqa: E402
+
+SIZES = {"600x600": (600, 600), "1920x1080": (1920, 1080)}
+FRAMES, UPLOADS, PAIRS = 300, 150, 7
+
+BARE_WRITE = """
+import os, sys, time, glob
+folder, out, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+frames = [open(path, "rb").read() for path in sorted(glob.glob(folder + "/*.jpg"))]
+began = time.perf_counter()
+for index in range(count):
+    file = os.open(f"{out}/{index}", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.write(file, frames[index % len(frames)])
+    os.fsync(file)
+    os.close(file)
+print(count / (time.perf_counter() - began))
+"""
+BARE_PUT = """
+import sys, time, os, glob, obstore
+from obstore.store import from_url
+folder, url, endpoint, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+frames = [open(path, "rb").read() for path in sorted(glob.glob(folder + "/*.jpg"))]
+store = from_url(url, config={"aws_endpoint": endpoint, "aws_region": "us-east-1"}, client_options={"allow_http": True})
+began = time.perf_counter()
+for index in range(count):
+    obstore.put(store, f"bare/{os.getpid()}/{index}.jpg", frames[index % len(frames)], mode="create")
+print(count / (time.perf_counter() - began))
+"""
+# Runs a command of the agent and prints, last, how long its loop took per frame and the most memory it had.
+# The replayed files are in memory, as they are for the bare loop: reading them is the test's cost, not capture's.
+TIMED = """
+import functools, pathlib, sys, time
+from device import __main__, {module}
+pathlib.Path.read_bytes = functools.lru_cache(pathlib.Path.read_bytes)
+times = []
+said = {module}.say
+def say(line, file=None):
+    said(line, file)
+    if line.startswith("{word} "):
+        times.append(time.perf_counter())
+{module}.say = say
+status = __main__.main(sys.argv[1:])
+# Not ru_maxrss: a child begins with its parent's.
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print("rate", (len(times) - 1) / (times[-1] - times[0]), "mb", peak * 1024 / 1e6)
+sys.exit(status)
+"""
+
+
+def photos(folder, size, count=8):
+    """JPEGs as the simulated camera makes them, with noise up to the bytes of a real one: 210 kB at 600x600."""
+    from PIL import Image, ImageChops
+    from datetime import datetime, timezone
+    from device.simulated import Scene, picture
+    rng = random.Random(1)
+    for index in range(count):
+        image = picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=timezone.utc), index % 2 == 0, index, size=size))
+        noise = Image.frombytes("RGB", size, rng.randbytes(size[0] * size[1] * 3)).point(lambda value: value // 4)
+        out = io.BytesIO()
+        ImageChops.add(image, noise, 1, -32).save(out, "JPEG", quality=85)
+        (folder / f"{index}.jpg").write_bytes(out.getvalue())
+    return sum(path.stat().st_size for path in folder.iterdir()) / count
+
+
+def python(code, *arguments):
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def timed(module, word, config, *arguments):
+    out = python(TIMED.format(module=module, word=word), module, "--config", config, *arguments)
+    rate, megabytes = re.search(r"^rate (\S+) mb (\S+)$", out, re.MULTILINE).groups()
+    return float(rate), float(megabytes)
+
+
+def import_ms(module):
+    """Milliseconds of Python's start with the module over those without it, the best of five."""
+    def run(code):
+        began = time.perf_counter()
+        python(code)
+        return time.perf_counter() - began
+    return 1000 * (min(run(f"import {module}") for _ in range(5)) - min(run("pass") for _ in range(5)))
+
+
+def in_turns(turn, first, second):
+    """Results of both; who runs first alternates, as the disk's journal and the server remember what was before."""
+    if turn % 2:
+        later = second()
+        return first(), later
+    return first(), second()
+
+
+def bench_capture(folder, name, pairs):
+    """Middle ratio of capture over bare write + fsync, and capture's peak memory."""
+    ratios, rates, bare_rates, memory = [], [], [], 0
+    for turn in range(pairs):
+        work = folder / f"{name}-{turn}"
+        (work / "bare").mkdir(parents=True)
+        agent = harness.Agent(work, folder / name)
+        bare, (rate, megabytes) = in_turns(
+            turn, lambda: float(python(BARE_WRITE, folder / name, work / "bare", FRAMES)),
+            lambda: timed("capture", "captured", agent.config, "--frames", FRAMES))
+        shutil.rmtree(work)
+        ratios.append(rate / bare)
+        rates.append(rate)
+        bare_rates.append(bare)
+        memory = max(memory, megabytes)
+    print(f"capture  {name:10} {statistics.median(rates):7.0f} frames/s, bare write + fsync {statistics.median(bare_rates):7.0f}, "
+          f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB", flush=True)
+    return statistics.median(ratios), memory
+
+
+def bench_upload(folder, name, port, pairs):
+    """Middle ratio of upload over bare obstore puts, and upload's peak memory."""
+    ratios, rates, memory = [], [], 0
+    for turn in range(pairs):
+        bucket = harness.Bucket.make(port, f"bench-{turn}")
+        work = folder / f"up-{name}-{turn}"
+        work.mkdir()
+        agent = harness.Agent(work, folder / name)
+        agent.use_bucket(bucket)
+        agent.run("capture", "--frames", str(UPLOADS))
+        other = harness.Bucket.make(port, f"bare-{turn}")
+        bare, (rate, megabytes) = in_turns(
+            turn, lambda: float(python(BARE_PUT, folder / name, f"s3://{other.name}", f"http://127.0.0.1:{port}", UPLOADS)),
+            lambda: timed("upload", "uploaded", agent.config, "--once"))
+        shutil.rmtree(work)
+        ratios.append(rate / bare)
+        rates.append(rate)
+        memory = max(memory, megabytes)
+    print(f"upload   {name:10} {statistics.median(rates):7.0f} frames/s, bare obstore ratio {statistics.median(ratios):.2f} "
+          f"({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB", flush=True)
+    return statistics.median(ratios), memory
+
+
+def simulated_memory(folder):
+    """Peak memory of capture with the simulated camera at 1920x1080: the drawing is the largest thing a frame can cost."""
+    work = folder / "simulated"
+    work.mkdir()
+    agent = harness.Agent(work, folder)
+    agent.configure(camera={"kind": "simulated", "size": [1920, 1080]})
+    return timed("capture", "captured", agent.config, "--frames", 12)[1]
+
+
+def main():
+    os.environ.update(AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench")
+    ratios, capture_mb, upload_mb = {}, 0, 0
+    local = ROOT / ".local"  # the checkout's disk: /tmp may be memory, where fsync costs nothing
+    local.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=local) as scratch, harness.moto_server() as port:
+        folder = Path(scratch)
+        for name, size in SIZES.items():
+            (folder / name).mkdir()
+            print(f"frames   {name:10} {photos(folder / name, size) / 1000:.0f} kB", flush=True)
+            ratio, memory = bench_capture(folder, name, PAIRS)
+            ratios["capture_of_write" + ("" if name == "600x600" else f"_{name}")] = round(ratio, 3)
+            capture_mb = max(capture_mb, memory)
+            ratio, memory = bench_upload(folder, name, port, PAIRS)
+            ratios["upload_of_obstore" + ("" if name == "600x600" else f"_{name}")] = round(ratio, 3)
+            upload_mb = max(upload_mb, memory)
+        drawn = simulated_memory(folder)
+    figures = {"capture_mb": round(capture_mb, 1), "upload_mb": round(upload_mb, 1), "capture_simulated_1080p_mb": round(drawn, 1),
+               "import_capture_ms": round(import_ms("device.capture")), "import_upload_ms": round(import_ms("device.upload, obstore.store"))}
+    print(figures)
+    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **figures}
+    print(json.dumps({"bench": "device", "ratios": ratios, "rig": rig}))
+
+
+if __name__ == "__main__":
+    main()

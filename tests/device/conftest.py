@@ -1,0 +1,69 @@
+"""Fixtures of the agent's tests: real processes, a real S3 server on loopback, and a proxy before it that misbehaves on demand."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import harness  # noqa: E402
+
+SECRET = "verySecret/Key+of=tests"
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch):
+    """Test credentials for every process, and no leftovers of the developer's own."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "NOTIFY_", "WATCHDOG_", "CREDENTIALS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+
+
+@pytest.fixture(scope="session")
+def moto():
+    """Port of an S3 server in a process of its own."""
+    with harness.moto_server() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(moto, request):
+    """An empty S3 bucket, as a harness.Bucket."""
+    return harness.Bucket.make(moto, request.node.name)
+
+
+@pytest.fixture
+def proxy(moto):
+    """An HTTP proxy before the S3 server; proxy.rule decides what happens to each request."""
+    with harness.FaultyProxy(moto) as faulty:
+        yield faulty
+
+
+@pytest.fixture
+def agent(tmp_path, photos):
+    """The agent in tmp_path with a replayed folder and no waiting; agent.configure(...) changes settings. Ends its processes."""
+    made = harness.Agent(tmp_path, photos)
+    yield made
+    made.stop_all()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of seven small JPEGs of different sizes, 3 to 20 kB."""
+    folder = tmp_path_factory.mktemp("photos")
+    harness.make_photos(folder)
+    return folder
+
+
+@pytest.fixture
+def uploaded_landing(tmp_path, agent):
+    """A local landing zone filled by the agent: 12 labelled simulated frames, captured, spooled and uploaded by real processes.
+
+    For whoever reads the landing zone: (folder, list of harness.Ack).
+    """
+    return harness.fill_landing(agent, tmp_path / "landing", frames=12)

@@ -1,0 +1,355 @@
+"""What the agent's tests share: processes, servers, and the reckoning at the end."""
+
+import hashlib
+import http.client
+import http.server
+import io
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOAK = os.environ.get("LAKEVISION_SOAK") == "1"
+LINE = re.compile(r"^(captured|dropped|uploaded|already there) (\S+) bytes=(\d+)(?: sha256=([0-9a-f]{64}))?", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ack:
+    """A frame that capture promised to keep, as its journal says."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+def make_photos(folder, count=7, size=(96, 72), seed=3):
+    """Writes `count` different JPEGs."""
+    from PIL import Image
+    rng = random.Random(seed)
+    for index in range(count):
+        side = (size[0] * (1 + index % 3), size[1] * (1 + index % 3))
+        out = io.BytesIO()
+        Image.frombytes("RGB", side, rng.randbytes(side[0] * side[1] * 3)).save(out, "JPEG", quality=60)
+        (Path(folder) / f"photo_{index}.jpg").write_bytes(out.getvalue())
+
+
+class Agent:
+    """Settings in a file, commands as processes, their journals in files (a pipe would be lost with a kill)."""
+
+    def __init__(self, folder, photos):
+        self.folder, self.spool = Path(folder), Path(folder) / "spool"
+        self.config = self.folder / "device.toml"
+        self.running = []
+        self.settings = {
+            "device": {"id": "porch-7"},
+            "camera": {"kind": "folder", "folder": str(photos), "warm_up_s": 0.0, "timeout_s": 20.0},
+            "capture": {"interval_s": 0.0},
+            "spool": {"path": str(self.spool), "free_mb": 0.0},
+            "store": {},
+            "upload": {"timeout_s": 2.0, "connect_timeout_s": 1.0, "backoff_s": 0.05, "backoff_max_s": 0.2, "denied_pause_s": 0.3, "poll_s": 0.05},
+        }
+        self.configure()
+
+    def configure(self, **sections):
+        """Changes settings: configure(store={"url": ...}). Takes effect at the next start."""
+        for section, values in sections.items():
+            self.settings[section].update(values)
+        lines = []
+        for section, values in self.settings.items():
+            lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def use_bucket(self, bucket, port=None):
+        """Uploads go to an S3 bucket, by way of `port` where a proxy listens."""
+        self.configure(store={"url": f"s3://{bucket.name}/landing", "endpoint": f"http://127.0.0.1:{port or bucket.port}",
+                              "region": "us-east-1", "allow_http": True})
+
+    def command(self, *arguments, driver=None):
+        """The command line; driver: Python lines to run in that process before the agent's main()."""
+        start = ["-m", "device"] if driver is None else ["-c", f"import sys\n{driver}\nfrom device.__main__ import main\nsys.exit(main())"]
+        return [sys.executable, *start, arguments[0], "--config", str(self.config), *arguments[1:]]
+
+    def run(self, *arguments, check=True, driver=None, timeout=120, env=None):
+        """Runs a command to its end; a CompletedProcess with text."""
+        done = subprocess.run(self.command(*arguments, driver=driver), cwd=ROOT, capture_output=True, text=True, timeout=timeout,
+                              env={**os.environ, **(env or {})})
+        self._journal(arguments[0]).open("a").write(done.stdout + done.stderr)
+        assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def start(self, *arguments, driver=None, env=None):
+        """Starts a command in the background; a Popen."""
+        with self._journal(arguments[0]).open("ab") as journal:
+            process = subprocess.Popen(self.command(*arguments, driver=driver), cwd=ROOT, stdout=journal, stderr=journal,
+                                       env={**os.environ, **(env or {})})
+        self.running.append(process)
+        return process
+
+    def stop(self, process):
+        """Ends it the way systemd does; its exit status."""
+        process.send_signal(signal.SIGTERM)
+        return process.wait(30)
+
+    def stop_all(self):
+        for process in self.running:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)
+
+    def _journal(self, command):
+        return self.folder / f"{command}.journal"
+
+    def journal(self, command):
+        """All that a command has said so far."""
+        path = self._journal(command)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def acks(self, word="captured"):
+        """The frames that capture promised ("captured") or named as dropped ("dropped")."""
+        return [Ack(key, int(size), digest) for found, key, size, digest in LINE.findall(self.journal("capture")) if found == word and digest]
+
+    def waiting(self):
+        """Names in ready/."""
+        return sorted(os.listdir(self.spool / "ready")) if (self.spool / "ready").exists() else []
+
+    def counters(self, command):
+        from device import records
+        return records.read(self.spool / f"{command}.json")
+
+
+def _toml(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def until(condition, what, seconds=60):
+    """Waits until condition() is true; fails saying `what` did not happen."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+    return result
+
+
+def reckon(agent, stored, answers_lost=False):
+    """The promise: each frame captured is stored exactly once, byte for byte, or counted as dropped; and nothing waits any more.
+
+    stored: {key: bytes} of the store, keys from device= on. answers_lost: the store took frames without upload knowing, so that
+    the quota may have dropped some of them from the spool all the same.
+    """
+    acks = {ack.key: ack for ack in agent.acks()}
+    assert len(acks) == len(agent.acks()), "a key was promised twice"
+    named = {ack.key for ack in agent.acks("dropped")}
+    dropped = agent.counters("capture").get("dropped", 0)
+    assert agent.waiting() == []
+    assert not any(True for _ in (agent.spool / "dead").iterdir()), "nothing here deserved dead/"
+    digests = {key: hashlib.sha256(data).hexdigest() for key, data in stored.items()}
+    assert len(set(digests.values())) == len(digests), "one frame lies under two keys"
+    wrong = [key for key, digest in digests.items() if key in acks and acks[key].sha256 != digest]
+    assert not wrong, f"stored with other bytes: {wrong[:3]}"
+    assert answers_lost or not named & digests.keys(), "stored, and counted as dropped as well"
+    # A kill may come between counting a drop and saying so: then the counter knows of one that no line names.
+    unnamed = [key for key in acks if key not in digests and key not in named]
+    assert len(named) <= dropped and len(unnamed) <= dropped - len(named), f"lost: {unnamed[:3]} ({len(unnamed)} missing, {dropped} dropped, {len(named)} named)"
+    for data in stored.values():
+        assert data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"
+    return len(acks)
+
+
+def read_folder(folder):
+    """{key: bytes} of a local landing zone, hidden leftovers of killed uploads aside."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".")}
+
+
+def fill_landing(agent, landing, frames):
+    """Simulated camera -> spool -> local landing zone, by real processes; (landing, acks)."""
+    landing.mkdir()
+    agent.configure(camera={"kind": "simulated", "labelled": True, "size": [160, 120]}, store={"url": str(landing)},
+                    device={"id": "porch-1", "position": [48.2082, 16.3738, 171.0]})
+    agent.run("capture", "--frames", str(frames))
+    agent.run("upload", "--once")
+    return landing, agent.acks()
+
+
+# ---- servers
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def moto_server():
+    """moto's S3 server in a process of its own; yields its port."""
+    port = free_port()
+    command = [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: _answers(port), "moto's server answers", 60)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of the S3 server."""
+
+    port: int
+    name: str
+
+    @classmethod
+    def make(cls, port, wish):
+        name = (re.sub("[^a-z0-9]+", "-", wish.lower()).strip("-")[:40] or "b") + f"-{random.getrandbits(32):08x}"
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("PUT", f"/{name}")
+        assert connection.getresponse().status == 200
+        connection.close()
+        return cls(port, name)
+
+    def objects(self, prefix="landing"):
+        """{key: bytes}, keys below the prefix."""
+        import obstore
+        from obstore.store import from_url
+        store = from_url(f"s3://{self.name}/{prefix}", config={"aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_region": "us-east-1"},
+                         client_options={"allow_http": True})
+        return {item["path"]: bytes(obstore.get(store, item["path"]).bytes()) for batch in obstore.list(store) for item in batch}
+
+    def put(self, key, data):
+        """Writes an object, as a stranger would."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection.request("PUT", f"/{self.name}/landing/{key}", data)
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+class FaultyProxy:
+    """Passes requests on to a port, unless rule(method, path, number) says otherwise:
+
+    "pass"; "silent" (reads, never answers); "dribble" (a byte of the answer each 0.2 s); "lost" (passes on, then hangs up without
+    an answer); "reset" (hangs up at once); or (status, body) to answer by itself.
+    """
+
+    def __init__(self, port, listen=0):
+        self.target, self.rule, self.requests, self.signed_by = port, lambda method, path, number: "pass", [], []
+        self.closing = threading.Event()
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self):
+                proxy.handle(self)
+
+            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
+
+            def log_message(self, *_):
+                """The tests look at proxy.requests."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", listen), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # clients that die in the middle are what the tests are about
+        self.port = self.server.server_address[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.closing.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def handle(self, request):
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        self.requests.append((request.command, request.path))
+        self.signed_by.append(request.headers.get("Authorization", ""))
+        action = self.rule(request.command, request.path, len(self.requests))
+        if action == "silent":
+            self.closing.wait(30)
+        if action in ("silent", "reset"):
+            request.close_connection = True
+            return
+        if isinstance(action, tuple):
+            status, answer, headers = action[0], action[1].encode(), []
+        else:
+            status, answer, headers = self.forward(request, body)
+        if action == "lost":
+            request.close_connection = True
+            return
+        request.send_response(status)
+        for name, value in headers:
+            if name.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server"):
+                request.send_header(name, value)
+        request.send_header("Content-Length", str(len(answer)))
+        if action == "dribble":
+            request.wfile.write(b"X-Slow: ")
+            while not self.closing.wait(0.2):
+                request.wfile.write(b"x")
+        request.end_headers()
+        if request.command != "HEAD":
+            request.wfile.write(answer)
+
+    def forward(self, request, body):
+        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=30)
+        try:
+            connection.request(request.command, request.path, body, {k: v for k, v in request.headers.items() if k.lower() != "connection"})
+            response = connection.getresponse()
+            return response.status, response.read(), response.getheaders()
+        finally:
+            connection.close()
+
+
+def s3_error(code, message="said by the test"):
+    """The body of an S3 error."""
+    return f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+
+
+class NotifySocket:
+    """systemd's end of sd_notify."""
+
+    def __init__(self, folder):
+        self.path = str(Path(folder) / "notify")
+        self.lines = []
+
+    def __enter__(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.setblocking(False)
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def env(self, watchdog_s=None):
+        return {"NOTIFY_SOCKET": self.path, **({"WATCHDOG_USEC": str(int(watchdog_s * 1e6))} if watchdog_s else {})}
+
+    def heard(self):
+        """All lines so far."""
+        while True:
+            try:
+                self.lines += self.socket.recv(4096).decode().split("\n")
+            except BlockingIOError:
+                return self.lines
