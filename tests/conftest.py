@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "notebooks"), str(REPOSITORY)]
+sys.path[:0] = [str(REPOSITORY / "notebooks"), str(REPOSITORY), str(REPOSITORY / "tests" / "device")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SMALL = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=2", "training.epochs=6")
 

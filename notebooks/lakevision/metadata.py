@@ -14,6 +14,8 @@ from device import transform
 
 # 2021-07-13T03:04:54 as the first accelerator's capture script wrote it (with %3A in most copies), 2026-03-02T081502.123Z as ours does.
 NAME_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?(Z?)")
+# What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/entry.py.
+AGENT_NAME = re.compile(NAME_TIME.pattern + r"_[0-9a-f]{8}_\d{6,}(?:_(?P<label>[^_]+))?")
 TEXT_LIMIT = 2000  # characters kept of one EXIF value: MakerNotes of some phones run to 100 kB
 
 
@@ -123,9 +125,11 @@ def device(path, tags):
 def label(path, labels="auto"):
     """The class of an image by its path: the class folder it lies in, else the last `_` field of its name; None where there is none."""
     path = PurePosixPath(path)
-    folder = path.parent.name
+    folder, agents = path.parent.name, AGENT_NAME.fullmatch(path.stem)
     if labels in ("auto", "folder") and folder and "=" not in folder:
         return folder
+    if labels in ("auto", "name") and agents:
+        return agents["label"]  # a frame without a label ends in its sequence number, which is none
     if labels in ("auto", "name") and "_" in path.stem:
         return path.stem.rsplit("_", 1)[1] or None
     return None

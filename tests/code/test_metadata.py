@@ -54,6 +54,8 @@ def test_a_time_zone_for_times_that_carry_none():
     pytest.param("device=a/date=2026-03-02/x_empty.jpg", "auto", "empty", id="key folders are no classes"),
     pytest.param("cats/1_dog.jpg", "name", "dog", id="name by config"),
     pytest.param("plain.jpg", "auto", None, id="no label"),
+    pytest.param("device=p/date=2026-03-02/2026-03-02T081502.123Z_0a1b2c3d_000007_empty.jpg", "auto", "empty", id="the agent's label"),
+    pytest.param("device=p/date=2026-03-02/2026-03-02T081502.123Z_0a1b2c3d_000007.jpg", "auto", None, id="the agent's sequence is no label"),
     pytest.param("cats/1.jpg", "none", None, id="none by config"),
 ])
 def test_label(path, labels, expected):
