@@ -43,6 +43,7 @@ class Store:
     name: str
     put: Callable[[str, bytes], None]
     get: Callable[[str], bytes]
+    parallel: bool = True  # whether two threads may call it at once
 
 
 def provider(url):

@@ -3,7 +3,9 @@
     python tests/bench/device.py              # 2 minutes
 
 capture_of_write      frames/s that capture takes from a replayed folder into the spool, over a bare loop of write + fsync of the same bytes
-upload_of_obstore     frames/s that upload sends from the spool to an S3 server on loopback, over a bare loop of obstore.put
+upload_of_obstore     frames/s that upload sends from the spool to an S3 server on loopback, over a bare loop of obstore.put from memory, one
+                      after the other. upload reads, hashes and deletes each file besides, and has two frames under way; the server,
+                      Python under one lock, is what limits both
 capture_mb, upload_mb peak resident memory of each process in MB; import_ms of each
 
 Both sides of a ratio run in processes of their own, one after the other and in turns first; the middle one of seven pairs counts. The
@@ -29,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
 import harness  # noqa: E402
 
 SIZES = {"600x600": (600, 600), "1920x1080": (1920, 1080)}
-FRAMES, UPLOADS, PAIRS = 300, 150, 7
+FRAMES, UPLOADS, PAIRS = 600, 300, 7
 
 BARE_WRITE = """
 import os, sys, time, glob
