@@ -3,13 +3,14 @@
 A frame leaves the spool only when the store has said that it holds these very bytes. An upload whose answer was lost is tried again,
 finds its key taken, and compares. What the store says decides what happens next:
 
-    accepted                   two frames are under way from now on: one is read and checked while the other is on the wire
+    accepted, and soon         two frames are under way from now on: one is read and checked while the other is on the wire
     no answer, 429, 5xx        wait a random while (full jitter), then again, for months if need be
     401, 403, no bucket        pause, say so in the journal and in `status`, read the credentials anew, ask again
     this frame is refused      go on with the others; if they are accepted and it never is, it goes to dead/
     other bytes at its key     to dead/: somebody else wrote there
 
-At the start and after every no, a single frame asks whether the store takes any: a store in trouble gets one request a pause.
+At the start and after every no, a single frame asks whether the store takes any: a store in trouble gets one request a pause. A slow line
+and a capped one carry one frame at a time.
 
 Between an answer that was lost and the next attempt the quota may drop the frame: then it counts as dropped although the store has
 it. Never the other way round.
@@ -47,11 +48,11 @@ class State:
     spool: Spool
     stopping: list
     store: stores.Store = None  # None: to be opened, with the credentials read anew
-    accepting: bool = False  # whether the last answer was a yes
+    brisk: bool = False  # whether the last answer was a yes, and came soon: then AT_ONCE frames are under way
     failures: int = 0  # in a row
     streak: int = 0  # refusals in a row
     refused: dict = field(default_factory=dict)  # spool name -> (times, when it is due again by the monotonic clock)
-    wait: float = 0.0  # seconds that the store is to be left alone
+    wait: float = None  # seconds that the store is to be left alone; None: not at all
     saved: float = 0.0  # when the counters last went to disk
 
 
@@ -88,11 +89,12 @@ def _loop(state, once):
                     break
                 _sleep(state.settings.upload.poll_s, stopping)
                 continue
-            state.wait = 0.0
+            state.wait = None
             _send_all(state, entries, senders)
-            if once and state.wait:
-                break
-            _sleep(state.wait, stopping)
+            if state.wait is not None:
+                if once:
+                    break
+                _sleep(state.wait, stopping)
     left = spool.oldest(1)
     say("the spool is empty" if not left else "stopped with frames left in the spool")
     notify("STOPPING=1")
@@ -119,7 +121,7 @@ def _send_all(state, entries, senders):
     except (stores.Denied, ValueError) as error:  # ValueError: a credentials file that can't be read as such
         _deny(state, error)
     while True:
-        width = 0 if state.wait or state.stopping else _width(state)
+        width = 0 if state.wait is not None or state.stopping else _width(state)
         while entries and len(under_way) < width:
             entry = entries.popleft()
             under_way.append((entry, time.monotonic(), senders.submit(_send, state.store, state.spool, entry)))
@@ -131,7 +133,7 @@ def _send_all(state, entries, senders):
 
 def _width(state):
     """Frames that may be under way. One where the pace is capped: the pause after each is what keeps it."""
-    return AT_ONCE if state.accepting and state.store.parallel and not state.settings.upload.max_kb_s else 1
+    return AT_ONCE if state.brisk and state.store.parallel and not state.settings.upload.max_kb_s else 1
 
 
 def _send(store, spool, entry):
@@ -167,8 +169,8 @@ def _heed(state, entry, began, sent):
     except stores.Refused as error:
         _refuse(state, entry, error)
     except stores.Unavailable as error:
-        state.accepting = False
-        if state.wait:
+        state.brisk = False
+        if state.wait is not None:
             say(f"{entry.key}: {error}", sys.stderr)
             return
         state.failures += 1
@@ -191,9 +193,11 @@ def _accept(state, entry, began, word):
     spool.counters["uploaded_bytes"] = spool.counters.get("uploaded_bytes", 0) + entry.size
     spool.counters["last"] = {"key": entry.key, "at": clock.now().isoformat()}
     state.refused.pop(entry.name, None)
-    if state.wait:
+    if state.wait is not None:
         return
-    state.accepting, state.failures, state.streak = True, 0, 0
+    state.failures = state.streak = 0
+    # A slow line is full with one frame; two would share it, and both might run out of time.
+    state.brisk = time.monotonic() - began < config.timeout_s / 4
     _resume(spool)
     _bury_suspects(spool, state.refused, config.refusals)
     if config.max_kb_s:
@@ -202,7 +206,7 @@ def _accept(state, entry, began, word):
 
 def _refuse(state, entry, error):
     config, spool, refused = state.settings.upload, state.spool, state.refused
-    state.accepting = False
+    state.brisk = False
     state.streak += 1
     _count(spool, "refusals")
     times = refused.get(entry.name, (0, 0.0))[0] + 1
@@ -211,14 +215,14 @@ def _refuse(state, entry, error):
     if error.definite:
         del refused[entry.name]
         _bury(spool, entry, f"refused: {error}")
-    elif state.streak >= STREAK and not state.wait:  # it is hardly the frames
+    elif state.streak >= STREAK and state.wait is None:  # it is hardly the frames
         state.wait = config.denied_pause_s
         spool.counters["paused"] = str(error)
         _trouble(spool, f"{state.streak} refusals in a row: {error}", f"paused; trying again in {state.wait:g} s")
 
 
 def _deny(state, error):
-    state.store, state.accepting, state.wait = None, False, state.settings.upload.denied_pause_s
+    state.store, state.brisk, state.wait = None, False, state.settings.upload.denied_pause_s
     state.spool.counters["paused"] = str(error)
     _trouble(state.spool, f"DENIED: {error}", f"paused; asking again in {state.wait:g} s")
 

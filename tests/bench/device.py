@@ -78,16 +78,16 @@ sys.exit(status)
 
 
 def photos(folder, size, count=8):
-    """JPEGs as the simulated camera makes them, with noise up to the bytes of a real one: 210 kB at 600x600."""
+    """JPEGs as the simulated camera makes them, with noise up to the bytes of a real one: 205 kB at 600x600."""
     from PIL import Image, ImageChops
     from datetime import datetime, timezone
     from device.simulated import Scene, picture
     rng = random.Random(1)
     for index in range(count):
         image = picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=timezone.utc), index % 2 == 0, index, size=size))
-        noise = Image.frombytes("RGB", size, rng.randbytes(size[0] * size[1] * 3)).point(lambda value: value // 4)
+        noise = Image.frombytes("RGB", size, rng.randbytes(size[0] * size[1] * 3)).point(lambda value: value // 2)
         out = io.BytesIO()
-        ImageChops.add(image, noise, 1, -32).save(out, "JPEG", quality=85)
+        ImageChops.add(image, noise, 1, -64).save(out, "JPEG", quality=85)
         (folder / f"{index}.jpg").write_bytes(out.getvalue())
     return sum(path.stat().st_size for path in folder.iterdir()) / count
 
