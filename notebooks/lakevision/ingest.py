@@ -45,10 +45,22 @@ class Ingested:
     def figures(self):
         return asdict(self)
 
+    def in_words(self):
+        """What a person wants to know, in a few lines."""
+        lines = [f"{self.new} files in {self.seconds:.1f} s ({self.new / self.seconds:.0f} a second)"]
+        if self.landed is not None:
+            missing = self.landed - self.images - self.rejected
+            lines.append(f"{self.landed} landed = {self.images} images + {self.rejected} rejected" + (f" + {missing} that landed meanwhile: run again" if missing else ""))
+        if self.labels_added:
+            lines.append(f"{self.labels_added} labels from ingest.label_source")
+        if self.labels_unknown:
+            lines.append(f"ingest.label_source names photographs that have not landed: {self.labels_unknown[:5]}")
+        return "\n".join(lines)
+
 
 @dataclass
 class Run:
-    """What a run carries from chunk to chunk. known: Future of Known; began: the time by Spark's clock, before any row of this run."""
+    """What a run carries from chunk to chunk. known: Future of Known."""
 
     spark: object
     cfg: object

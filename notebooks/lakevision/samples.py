@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import labels, landing, metadata, tables
+from lakevision import labels, landing, metadata, quality, tables
 
 
 def of_landing(where, count):
@@ -19,6 +19,46 @@ def of_landing(where, count):
         if not described.error:
             chosen.append((data, f"{described.device[:22]} {described.captured_at:%d %b %H:%M}\n{labels.of_path(relative)[0] or 'no label'}"))
     return chosen[:count]
+
+
+def by_camera(spark, where):
+    """One row for each camera and label, pandas: photographs, copies, first and last time. 50 rows at most."""
+    rows = spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path", "left")
+    return (rows.groupBy("device", "label").agg(F.count("*").alias("photographs"), F.count("duplicate_of").alias("second copies"), F.count("near_duplicate_of").alias("near copies"),
+                                                F.min("captured_at").alias("first"), F.max("captured_at").alias("last")).orderBy("device", "label").limit(50).toPandas())
+
+
+def spread(spark, where, count):
+    """count photographs spread over the table by a hash of their path, as (bytes, caption)."""
+    rows = spark.table(where.table("images")).select("path", "device", "captured_at", "sha256", F.xxhash64("path").alias("place")).orderBy("place").limit(count)
+    return [(data, f"{row['device'][:22]}\n{row['captured_at']:%d %b %H:%M}") for row, data in _with_bytes(spark, where, rows)]
+
+
+def issues(spark, where):
+    """One row for each issue of quality, pandas: photographs flagged, their share, and the lowest and the middle score."""
+    images = spark.table(where.table("images"))
+    found = images.agg(F.count("*").alias("all"), *(expression for issue in quality.ISSUES for expression in (
+        F.sum(F.col(f"quality.is_{issue}_issue").cast("int")).alias(f"{issue} n"), F.min(f"quality.{issue}_score").alias(f"{issue} low"),
+        F.percentile_approx(f"quality.{issue}_score", 0.5).alias(f"{issue} mid")))).first()
+    return pd.DataFrame([{"issue": issue, "flagged": found[f"{issue} n"], "share": round(found[f"{issue} n"] / found["all"], 3), "lowest score": round(found[f"{issue} low"], 3),
+                          "median score": round(found[f"{issue} mid"], 3)} for issue in quality.ISSUES]) if found["all"] else pd.DataFrame(columns=["issue", "flagged"])
+
+
+def worst(spark, where, count):
+    """The photographs with the lowest score of each issue but near_duplicate, two of each, as (bytes, caption); count at most."""
+    shown = []
+    images = spark.table(where.table("images"))
+    for issue in quality.ISSUES[:-1]:
+        rows = images.select("path", "device", "captured_at", "sha256", F.col(f"quality.{issue}_score").alias("score"), F.col(f"quality.is_{issue}_issue").alias("flagged")).where("score < 1").orderBy("score", "path").limit(2)
+        shown += [(data, f"{issue.replace('_', ' ')} {row['score']:.2f}{' flagged' if row['flagged'] else ''}\n{row['device'][:14]} {row['captured_at']:%d %b %H:%M}") for row, data in _with_bytes(spark, where, rows)]
+    return shown[:count]
+
+
+def _with_bytes(spark, where, rows):
+    """(row, bytes) of a few rows of images, in their order; the bytes are fetched only once it is known which."""
+    rows = rows.collect()
+    content = {row["path"]: row["content"] for row in spark.table(where.table("images")).where(F.col("path").isin([row["path"] for row in rows])).select("path", "content").collect()}
+    return [(row, landing.content(where.landing, row["path"], row["sha256"], content[row["path"]])) for row in rows]
 
 
 def light(spark, where):

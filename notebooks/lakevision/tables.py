@@ -4,6 +4,8 @@ import os
 from collections import namedtuple
 from functools import lru_cache
 
+import pandas as pd
+
 from lakevision import quality
 
 Column = namedtuple("Column", "name type comment")
@@ -159,6 +161,26 @@ def keep_split(spark, where, sides, number):
     rows = spark.createDataFrame(sides[["path", "sha256", "label", "episode", "split"]].assign(delta_version=number),
                                  ", ".join(f"{column.name} {column.type}" for column in SPLITS))
     rows.write.format("delta").mode("overwrite").option("replaceWhere", f"delta_version = {int(number)}").saveAsTable(where.table("splits"))
+
+
+def maintain(spark, where, every_days, retention_days):
+    """OPTIMIZE and VACUUM for each table whose last OPTIMIZE is older than every_days (0: never), and the retention that VACUUM keeps to.
+
+    Returns a DataFrame (pandas) of table, last_optimized, done. A young table waits until it is every_days old.
+    """
+    done = []
+    for name in TABLES:
+        history = spark.sql(f"DESCRIBE HISTORY {where.table(name)}").select("timestamp", "operation").toPandas()
+        last = history.loc[history["operation"] == "OPTIMIZE", "timestamp"].max()
+        since = history["timestamp"].min() if pd.isna(last) else last
+        due = every_days > 0 and since < pd.Timestamp.now() - pd.Timedelta(days=every_days)
+        if due:
+            retention = f"interval {retention_days} days"
+            spark.sql(f"ALTER TABLE {where.table(name)} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = '{retention}', 'delta.logRetentionDuration' = '{retention}')")
+            spark.sql(f"OPTIMIZE {where.table(name)}")
+            spark.sql(f"VACUUM {where.table(name)}")
+        done.append({"table": name, "last optimized": last, "done now": "OPTIMIZE, VACUUM" if due else "not due" if every_days else "never (ingest.maintenance_days is 0)"})
+    return pd.DataFrame(done)
 
 
 def _quote(text):
