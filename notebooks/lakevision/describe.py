@@ -41,7 +41,7 @@ def describer(root, zone):
     return run
 
 
-def _describe(root, path, modified_at, zone):
+def _describe(root, path, modified_at, zone, keep=False):
     modified_at = modified_at.astimezone(timezone.utc)
     row = {"path": path, "modified_at": modified_at}
     try:
@@ -55,7 +55,7 @@ def _describe(root, path, modified_at, zone):
     photo = vars(metadata.describe(path, data, modified_at, zone))  # asdict() would copy a thousand counts
     scores = photo.pop("scores") or {}
     photo["exif"] = None if photo["exif"] is None else list(photo["exif"].items())
-    return {**row, "length": len(data), "signature": signature, "sha256": hashlib.sha256(data).hexdigest(), "kept": data if photo["error"] else None,
+    return {**row, "length": len(data), "signature": signature, "sha256": hashlib.sha256(data).hexdigest(), "kept": data if keep or photo["error"] else None,
             **photo, **{f"score_{issue}": value for issue, value in scores.items()}}
 
 
@@ -83,11 +83,11 @@ def reader(root, changed):
             found.append(data if now == signature else None)
         return pd.Series(found, dtype=object)
 
-    return read
+    return read.asNondeterministic()  # else Spark reads each file once for the rows and once more to see which are null
 
 
 def _arrow(ddl):
     from pyspark.sql.pandas.types import to_arrow_schema
     from pyspark.sql.types import _parse_datatype_string
 
-    return to_arrow_schema(_parse_datatype_string(ddl.replace(" NOT NULL", "")))
+    return to_arrow_schema(_parse_datatype_string(ddl))

@@ -13,7 +13,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 
 import pandas as pd
@@ -164,7 +164,10 @@ def _take(this, files):
 
 def _changed(file, row):
     """Whether a file that was rejected is another one now, or could not be read then."""
-    return row["sha256"] is None and row["length"] <= describe.LARGEST or (file.modified_at, file.length) != (row["modified_at"].astimezone(timezone.utc), row["length"])
+    if row["sha256"] is None and row["length"] <= describe.LARGEST:
+        return True
+    # Spark's listing knows milliseconds, the file system nanoseconds.
+    return file.length != row["length"] or abs(file.modified_at - row["modified_at"].astimezone(timezone.utc)) > timedelta(milliseconds=1)
 
 
 def _describe(this, files):
@@ -172,7 +175,7 @@ def _describe(this, files):
     spark, known = this.spark, this.known.result()
     slices = min(len(files), SLICES * spark.sparkContext.defaultParallelism)
     listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
-    described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED.replace(" NOT NULL", "")).persist()
+    described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED).persist()
     frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *(f"score_{issue}" for issue in describe.SCORES)).collect()],
                           columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES])
     frames = frames.sort_values(["modified_at", "path"], ignore_index=True)

@@ -1,0 +1,169 @@
+"""What ingest costs, against the common way and against the limit of the machine, in the same run.
+
+    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real photograph's bytes
+
+vs_row_udfs   photographs/s over those of two row UDFs that decode twice and a write to Delta, the common way
+of_plain      photographs/s over those of two plain processes: the same describing code with Pillow, the same columns to Parquet with pyarrow, no Spark,
+              no Delta, no duplicates, no labels: the limit
+growth        time per photograph of a table of 8,000 over one of 500, each filled by one run: flat is 1
+
+Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-256, in a session warmed by two runs; three turns, the middle ratio counts.
+Start-up of a cold session is told apart. The last line is JSON.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
+COUNT, TURNS, GROWTH = 2000, 3, (500, 2000, 8000)
+
+
+def originals(folder):
+    """[(name, bytes)] of the JPEGs to repeat."""
+    if folder:
+        return [(path.name, path.read_bytes()) for path in sorted(Path(folder).glob("*.jpg"))]
+    from device import simulated
+
+    return [(simulated.key(scene).replace("/", "_"), simulated.jpeg(scene)) for scene in simulated.plan(240)]
+
+
+def fill(landing, photographs, count):
+    """count files, each with bytes of its own: a number behind the end of the JPEG, which no decoder reads."""
+    for index in range(count):
+        name, data = photographs[index % len(photographs)]
+        (landing / f"{index:05d}_{name}").write_bytes(data + b"%d" % index)
+
+
+def lakehouse(scratch, name, photographs, count, spark=None):
+    """(Config, Places) of a lakehouse of its own whose landing zone holds count photographs."""
+    from lakevision import config, tables, workspace
+
+    cfg = config.load("local", [f"storage.root={scratch / name}", f"storage.schema=bench_{name}"])
+    where = workspace.places(cfg)
+    fill(Path(where.landing), photographs, count)
+    if spark:
+        tables.create(spark, where)
+    return cfg, where
+
+
+def ours(spark, cfg, where):
+    from lakevision import ingest
+
+    done = ingest.run(spark, cfg, where)
+    assert (done.images, done.rejected) == (done.landed, 0), done
+    return done.images / done.seconds
+
+
+def row_udfs(spark, folder, out):
+    """The common way: one row UDF for EXIF and size, one for statistics; each decodes."""
+    from pyspark.sql import functions as F
+
+    @F.udf("map<string, string>")
+    def exif(content):
+        import io
+
+        from PIL import ExifTags, Image
+
+        image = Image.open(io.BytesIO(content))
+        image.load()
+        return {"width": str(image.width), "height": str(image.height), **{str(ExifTags.TAGS.get(tag, tag)): str(value) for tag, value in image.getexif().items()}}
+
+    @F.udf("struct<mean: array<double>, median: array<int>, stddev: array<double>, extrema: array<array<int>>, entropy: double>")
+    def pixels(content):
+        import io
+
+        from PIL import Image, ImageStat
+
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        found = ImageStat.Stat(image)
+        return found.mean, found.median, found.stddev, [list(pair) for pair in found.extrema], image.entropy()
+
+    began = time.monotonic()
+    files = spark.read.format("binaryFile").load(folder)
+    files.withColumn("exif", exif("content")).withColumn("statistics", pixels("content")).write.format("delta").mode("overwrite").save(out)
+    return COUNT / (time.monotonic() - began)
+
+
+def share(job):
+    """One plain process: describes its share of the files and writes them to one Parquet file."""
+    folder, names, out, schema = job
+    import datetime
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from lakevision import describe
+
+    with pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
+        for start in range(0, len(names), 64):
+            rows = []
+            for name in names[start:start + 64]:
+                path = os.path.join(folder, name)
+                modified = datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.timezone.utc)
+                row = describe._describe(folder, name, modified, "UTC", keep=True)
+                rows.append({**row, "content": row["kept"]})
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def plain(pool, folder, out):
+    import pyarrow as pa
+
+    from lakevision import describe
+
+    fields = [field for field in describe._arrow(describe.DESCRIBED) if field.name not in ("kept", "signature", "error")]
+    schema = pa.schema([*fields, pa.field("content", pa.binary())])
+    names = sorted(os.listdir(folder))
+    out.mkdir()
+    began = time.monotonic()
+    pool.map(share, [(folder, names[part::2], str(out / f"{part}.parquet"), schema) for part in range(2)], chunksize=1)
+    return len(names) / (time.monotonic() - began)
+
+
+def main(folder=None):
+    photographs = originals(folder)
+    print(f"{len(photographs)} photographs of {sum(len(data) for _, data in photographs) / len(photographs) / 1000:.0f} kB, repeated to {COUNT}", flush=True)
+    from lakevision import workspace
+
+    local = ROOT / ".local"
+    local.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=local) as scratch, get_context("spawn").Pool(2) as pool:
+        scratch = Path(scratch)
+        began = time.monotonic()
+        cfg, where = lakehouse(scratch, "cold", photographs, 240)
+        spark = workspace.spark(cfg)
+        ours(spark, cfg, where)
+        cold = time.monotonic() - began
+        rates = {"ours": [], "row_udfs": [], "plain": []}
+        for turn in range(-1, TURNS):  # the first turn warms all three
+            cfg, where = lakehouse(scratch, f"turn{turn + 1}", photographs, COUNT, spark)
+            found = {"plain": plain(pool, where.landing, scratch / "plain"), "ours": ours(spark, cfg, where),
+                     "row_udfs": row_udfs(spark, where.landing, str(scratch / "rows"))}
+            print("warming" if turn < 0 else f"turn {turn + 1}", {name: round(rate) for name, rate in found.items()}, "photographs/s", flush=True)
+            for name in rates:
+                rates[name] += [found[name]] * (turn >= 0)
+            for used in (scratch / "plain", scratch / "rows", Path(where.root)):
+                shutil.rmtree(used)
+        each = []
+        for count in GROWTH:
+            cfg, where = lakehouse(scratch, f"growth{count}", photographs, count, spark)
+            each.append(1000 / ours(spark, cfg, where))
+            print(f"{count} photographs: {each[-1]:.2f} ms each", flush=True)
+            shutil.rmtree(where.root)
+        spark.stop()
+    ratio = lambda other: round(statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other])), 3)  # noqa: E731
+    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "cold_session_240_s": round(cold, 1),
+           **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}, "growth_ms": [round(value, 2) for value in each]}
+    print(json.dumps({"bench": "ingest", "ratios": {"vs_row_udfs": ratio("row_udfs"), "of_plain": ratio("plain"), "growth": round(each[-1] / each[0], 3)}, "rig": rig}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
