@@ -21,17 +21,20 @@ experiment = tracking.start(cfg, where)
 
 # MAGIC %md
 # MAGIC ## Which episodes are learnt from
-# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory.
+# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory. An image stays where it
+# MAGIC is for good: the table `splits` keeps it, with the reason.
 
 # COMMAND ----------
 
 tables.create(spark, where)
 version = tables.version(spark, where, "images")
 images = tables.metadata(spark, where, version)
-sides, warnings = split.assign(images, cfg.split)
-tables.keep_split(spark, where, sides, version)
-print(f"images, version {version}", *warnings, sep="\n")
-workspace.display(sides.groupby(["split", "label"]).agg(images=("path", "count"), episodes=("episode", "nunique")))
+scheme = split.scheme(cfg.split)
+placed, warnings = split.assign(images, cfg.split, tables.earlier_split(spark, where, scheme))
+tables.keep_split(spark, where, placed, scheme, version)
+sides = split.used(placed)
+print(f"images, version {version}; split {scheme}", *warnings, sep="\n")
+workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("path", "count"), episodes=("episode", "nunique")))
 
 # COMMAND ----------
 
@@ -91,7 +94,7 @@ with mlflow.start_run(run_id=run.info.run_id):
     picture = plots.training(trained.result.history, judged.confusion, pixels.classes,
                              f"{judged.verdict}: accuracy {judged.accuracy:.3f} [{judged.low:.3f}, {judged.high:.3f}], metadata alone {judged.metadata_baseline:.3f}")
     mlflow.log_figure(picture, "training.png")
-workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version,
+workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version, "split_scheme": scheme,
                                   "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
 print(f"verdict: {judged.verdict}", *judged.reasons, sep="\n")
 

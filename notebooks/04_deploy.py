@@ -28,7 +28,7 @@ training = workspace.reported(where, "train")
 version = registry.register(cfg, training["model_uri"], {"verdict": training["verdict"], "delta_version": training["delta_version"]})
 registry.set_alias(cfg, "challenger", version)
 challenger = registry.load(cfg, "challenger")
-held_out = samples.held_out(spark, where, training["delta_version"], 64)
+held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], 64)
 workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=held_out["label"].head(8)))
 
 # COMMAND ----------

@@ -2,6 +2,8 @@
 
 from collections import namedtuple
 
+from pyspark.sql import functions as F
+
 Column = namedtuple("Column", "name type comment")
 
 STATISTICS = ("struct<bands: array<struct<band: string, mean: double, median: double, stddev: double, min: int, max: int>>, "
@@ -37,18 +39,20 @@ REJECTED_IMAGES = (
 )
 
 SPLITS = (
-    Column("path", "string", "the image, as in images"),
+    Column("path", "string", "the image, as in images; with scheme the key of this table"),
     Column("sha256", "string", "the image's bytes, as in images"),
-    Column("label", "string", "its class at that version of images"),
+    Column("label", "string", "its class when it was last split"),
     Column("episode", "string", "the run of near copies it belongs to: device and time of its first frame"),
-    Column("split", "string", "train, validation or test; an episode is on one side only"),
-    Column("delta_version", "bigint", "the version of images that was split"),
+    Column("split", "string", "train, validation or test: an episode is on one side only and stays there; or embargo, duplicate, unlabelled"),
+    Column("reason", "string", "why it is there, in words"),
+    Column("scheme", "string", "seed and digest of the settings of the split; placements of two schemes must not be mixed"),
+    Column("delta_version", "bigint", "the version of images at which it was placed there"),
 )
 
 TABLES = {
     "images": (IMAGES, "Photographs that decode, one row each, with metadata and statistics"),
     "rejected_images": (REJECTED_IMAGES, "Files that landed and are no usable image, with the reason"),
-    "splits": (SPLITS, "Which side of the evaluation each image is on, for each version trained on"),
+    "splits": (SPLITS, "Which side of the evaluation each image is on, and why"),
 }
 
 
@@ -77,11 +81,21 @@ def metadata(spark, where, number):
     return at(spark, where, "images", number).select("path", "sha256", "label", "device", "captured_at", "captured_from", "width", "height", "exif").toPandas()
 
 
-def keep_split(spark, where, sides, number):
-    """Writes a split into splits, in place of an earlier one of the same version of images. sides: DataFrame of split.assign."""
-    rows = spark.createDataFrame(sides[["path", "sha256", "label", "episode", "split"]].assign(delta_version=number),
+def earlier_split(spark, where, scheme):
+    """The placements that earlier runs have kept under a scheme (see split.scheme), pandas: path, episode, split, reason."""
+    return spark.table(where.table("splits")).where(F.col("scheme") == scheme).select("path", "episode", "split", "reason").toPandas()
+
+
+def keep_split(spark, where, placed, scheme, number):
+    """Writes placements (DataFrame of split.assign) into splits: new images are added, and rows that say something else than before are brought up to date."""
+    from delta.tables import DeltaTable
+
+    columns = [column.name for column in SPLITS]
+    rows = spark.createDataFrame(placed.assign(scheme=scheme, delta_version=number)[columns].astype({"label": object}).where(lambda frame: frame.notna(), None),
                                  ", ".join(f"{column.name} {column.type}" for column in SPLITS))
-    rows.write.format("delta").mode("overwrite").option("replaceWhere", f"delta_version = {int(number)}").saveAsTable(where.table("splits"))
+    differs = " OR ".join(f"NOT (old.{name} <=> new.{name})" for name in ("label", "episode", "split", "reason"))
+    (DeltaTable.forName(spark, where.table("splits")).alias("old").merge(rows.alias("new"), "old.scheme = new.scheme AND old.path = new.path")
+     .whenMatchedUpdateAll(differs).whenNotMatchedInsertAll().execute())
 
 
 def _quote(text):
