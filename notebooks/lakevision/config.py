@@ -59,6 +59,7 @@ class Capture:
     path: str
     photographs: Count
     size: Annotated[int, Range(64, 4096)]
+    shortcut: Literal["none", "labels", "time", "brightness", "position", "sticker"]
     seed: int
 
 
@@ -91,6 +92,7 @@ class Training:
     ranks: Natural
     augment: bool
     threshold: Share
+    swap: Share
     seed: int
 
 
@@ -106,10 +108,26 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    purpose: str
+    region_from: Literal["auto", "config", "boxes", "occlusion", "none"]
+    region: Annotated[tuple[float, float, float, float], Range(0.0, 1.0)]
+    boxes: str
+    control_epochs: Natural
+    swap_pairs: Natural
+    swap_hours: Positive
+    swap_light: Positive
+    explained: Natural
+    miss_cost: Positive
+    false_alarm_cost: Positive
+
+
+@dataclass(frozen=True)
 class Deploy:
     model: str
     parity_tolerance: Positive
     int8_agreement: Share
+    promote_anyway: str
     calibration_images: Count
 
 
@@ -122,6 +140,7 @@ class Config:
     split: Split
     training: Training
     tuning: Tuning
+    evaluation: Evaluation
     deploy: Deploy
 
     def flat(self):

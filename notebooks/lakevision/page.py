@@ -35,6 +35,8 @@ def _outcome(summary, done):
     lines = [f"<b>{html.escape(train['verdict'])}</b>: accuracy {train['accuracy']:.3f} on held-out episodes, a baseline that sees no pixel {train['metadata_baseline']:.3f}."]
     if deploy:
         lines.append(f"Version {deploy['version']} of {html.escape(deploy['model'])} is <b>{deploy['alias']}</b>: {html.escape(deploy['reason'])}.")
+    if train.get("report"):
+        lines.append('<a href="report.html">The evaluation report</a>: what led to this, curves, slices, the worst errors.')
     if train["verdict"] != "evaluable":
         lines += [html.escape(reason) for reason in train["reasons"] if not deploy or reason not in deploy["reason"]]
     return f'<div class="outcome {kind}">{"<br>".join(lines)}</div>'
@@ -45,7 +47,7 @@ def _figures(summary):
     for section, figures in summary.items():
         if section != "notebooks":
             rows += [f"<tr><td>{section}</td><td>{html.escape(key)}</td><td>{html.escape(_shown(value))}</td></tr>"
-                     for key, value in figures.items() if isinstance(value, (int, float, str, bool)) and key not in ("reason", "cache", "model_uri")]
+                     for key, value in figures.items() if isinstance(value, (int, float, str, bool)) and value != "" and key not in ("reason", "cache", "model_uri", "report")]
     return f"<h2>Figures</h2><table>{''.join(rows)}</table>"
 
 

@@ -38,8 +38,7 @@ def assign(images, settings, earlier=None):
     _set_copies_aside(frame)
     rows = frame[~frame["split"].isin(["unlabelled", "duplicate"])].reset_index(drop=True)
     _demand_classes(rows, len(images))
-    warnings = _warnings(frame, rows)
-    warnings += _join(rows, settings)
+    warnings = _untimed(rows) + _join(rows, settings)
     _hold_out(rows, settings)
     _draw(rows, settings, episodes.timed(rows))
     _follow_looks(rows, settings)
@@ -98,17 +97,13 @@ def _demand_sides(rows, settings):
                               f"({settings.embargo_minutes:g}) or split.episode_gap_minutes ({settings.episode_gap_minutes:g}), or hold out other cameras or days")
 
 
-def _warnings(frame, rows):
-    """What the split can't rule out, in words."""
-    found = []
-    copies = frame["split"] == "duplicate"
-    if copies.any():
-        found.append(f"{copies.sum()} second copies of the same bytes were left out")
+def _untimed(rows):
+    """What can't be ruled out where images have no capture time: a list of warnings."""
     untimed = 1 - episodes.timed(rows).mean()
-    if untimed > 0:
-        how = "were looked for by their looks alone, leakage is partly unchecked" if episodes.hashes(rows)[1].any() else "can't be found, leakage is unchecked"
-        found.append(f"{untimed:.0%} of the images have no capture time: near copies among them {how}")
-    return found
+    if untimed == 0:
+        return []
+    how = "were looked for by their looks alone, leakage is partly unchecked" if episodes.hashes(rows)[1].any() else "can't be found, leakage is unchecked"
+    return [f"{untimed:.0%} of the images have no capture time: near copies among them {how}"]
 
 
 def _join(rows, settings):
