@@ -1,17 +1,18 @@
 # Databricks notebook source
 # MAGIC %md
 # MAGIC # 3. Train: from a fixed version of the table to a model that has been judged
-# MAGIC Split by episodes, ask what else could tell the label, decode once into a Petastorm cache, search settings with Hyperopt in waves over Spark, train the
-# MAGIC best one on Horovod ranks, and judge it on episodes that nothing has seen, beside baselines and controls that cannot see the object.
+# MAGIC Split by episodes, ask what else could tell the label, decode once into a Petastorm cache, search settings with Hyperopt in waves over Spark,
+# MAGIC train the best one on Horovod ranks, and judge it on episodes that nothing has seen, beside baselines and controls that cannot see the object.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads `images` at one Delta version; writes `splits`, the cache and one MLflow run with the trials below it.
+# MAGIC Parameters: `config`, `place`, `set`. Reads `images` at one Delta version; writes `splits`, the cache and one MLflow run with the trials
+# MAGIC below it.
 
 # COMMAND ----------
 
 import mlflow
 
-from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, plots, ranks, region, registry, report, samples, split, tables, tracking,
-                        train, tune, workspace)
+from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, plots, ranks, region, registry, report, samples, split, tables,
+                        tracking, train, tune, workspace)
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -22,8 +23,8 @@ experiment = tracking.start(cfg, where)
 
 # MAGIC %md
 # MAGIC ## Which episodes are learnt from
-# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory. An image stays where it
-# MAGIC is for good: the table `splits` keeps it, with the reason.
+# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory. An image stays
+# MAGIC where it is for good: the table `splits` keeps it, with the reason.
 
 # COMMAND ----------
 
@@ -53,14 +54,15 @@ print(pixels.transform, pixels.counts, pixels.classes)
 
 # MAGIC %md
 # MAGIC ## Could anything but the object tell the label?
-# MAGIC Day, hour, camera and where it points, light, size, each EXIF field: what explains the label beyond chance is a shortcut that a model may learn instead of
-# MAGIC the object. An alarm does not stop the training; it is part of the verdict.
+# MAGIC Day, hour, camera and where it points, light, size, each EXIF field: what explains the label beyond chance is a shortcut that a model may
+# MAGIC learn instead of the object. An alarm does not stop the training; it is part of the verdict.
 
 # COMMAND ----------
 
 checked = confounding.check(images, sides, list(arrays.values()), region.known(cfg))
 workspace.display(checked.table().head(20))
-print(*[f"alarm: the label follows the {finding.feature}" for finding in checked.alarms] or ["no alarm"], *[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
+print(*[f"alarm: the label follows the {finding.feature}" for finding in checked.alarms] or ["no alarm"], sep="\n")
+print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 # COMMAND ----------
 
@@ -83,7 +85,8 @@ workspace.display(plots.search(found.trials, f"{len(found.trials)} trials"))
 
 # MAGIC %md
 # MAGIC ## The final model, on Horovod ranks
-# MAGIC Each rank takes every n-th place of the same global batches, and the gradients are averaged in one call. All ranks must end with equal weights.
+# MAGIC Each rank takes every n-th place of the same global batches, and the gradients are averaged in one call. All ranks must end with equal
+# MAGIC weights.
 
 # COMMAND ----------
 
@@ -96,9 +99,10 @@ print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; s
 
 # MAGIC %md
 # MAGIC ## What it is worth
-# MAGIC Accuracy on held-out episodes, with an interval over episodes, beside a random forest that knows camera, day, hour and light and sees no pixel, the
-# MAGIC nearest image in time, and the same network with the object hidden. Where one of those does as well, no accuracy on this set says that the model sees the
-# MAGIC object, and the verdict says so. Where the object's region is known, it is exchanged between photographs: the prediction must follow it.
+# MAGIC Accuracy on held-out episodes, with an interval over episodes, beside a random forest that knows camera, day, hour and light and sees no
+# MAGIC pixel, the nearest image in time, and the same network with the object hidden. Where one of those does as well, no accuracy on this set says
+# MAGIC that the model sees the object, and the verdict says so. Where the object's region is known, it is exchanged between photographs: the
+# MAGIC prediction must follow it.
 
 # COMMAND ----------
 
@@ -115,9 +119,9 @@ with mlflow.start_run(run_id=run.info.run_id):
     evaluate.log(judged, network, page)
     mlflow.log_figure(plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png")
     mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")
-workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version, "split_scheme": scheme,
-                                  "champion": material.champion, "report": report.keep(where, page), "run_id": run.info.run_id, "model_uri": model_uri,
-                                  "cache": pixels.folder, "classes": pixels.classes})
+workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version,
+                                  "split_scheme": scheme, "champion": material.champion, "report": report.keep(where, page),
+                                  "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
 workspace.display(plots.training(trained.result.history, judged.confusion, pixels.classes, f"{best.epochs} epochs on {len(trained.digests)} ranks"))
 
 # COMMAND ----------

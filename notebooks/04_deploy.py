@@ -1,9 +1,9 @@
 # Databricks notebook source
 # MAGIC %md
 # MAGIC # 4. Deploy: a version in the registry, files for the device, and proof that they agree
-# MAGIC The model of the last training becomes a version in the registry. It is exported for the device, and the same raw photographs go through Keras,
-# MAGIC the registered model and LiteRT on the device's own code. It becomes champion only where they agree and the evaluation lets it; against the evaluation it
-# MAGIC takes somebody's explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
+# MAGIC The model of the last training becomes a version in the registry. It is exported for the device, and the same raw photographs go through
+# MAGIC Keras, the registered model and LiteRT on the device's own code. It becomes champion only where they agree and the evaluation lets it;
+# MAGIC against the evaluation it takes somebody's explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
 # MAGIC
 # MAGIC Parameters: `config`, `place`, `set`. Reads the training run and `images`; writes a model version, its alias, and the edge folder.
 

@@ -70,7 +70,7 @@ def chain(command, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def porch():
-    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (their metadata, pixels uint8 (count, side, side, 3))."""
+    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (metadata, pixels uint8 (count, side, side, 3))."""
     import numpy as np
     import pandas as pd
 
@@ -83,10 +83,10 @@ def porch():
         rows, pixels = [], []
         for scene in scenes:
             image, rng = simulated.picture(scene), np.random.default_rng(scene.sequence)
-            rows.append({"path": simulated.key(scene), "sha256": f"{scene.sequence:016x}", "label": simulated.LABELS[scene.package], "device": scene.camera,
-                         "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None), "captured_from": "exif", "width": size, "height": size,
-                         "exif": {"ISOSpeedRatings": str(rng.choice([50, 100, 800])), "ExposureTime": f"1/{rng.integers(30, 400)}", "Model": "RP_OV5647"},
-                         "brightness": metadata.statistics(image)["brightness"]})
+            tags = {"ISOSpeedRatings": str(rng.choice([50, 100, 800])), "ExposureTime": f"1/{rng.integers(30, 400)}", "Model": "RP_OV5647"}
+            rows.append({"path": simulated.key(scene), "sha256": f"{scene.sequence:016x}", "label": simulated.LABELS[scene.package],
+                         "device": scene.camera, "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None), "captured_from": "exif",
+                         "width": size, "height": size, "exif": tags, "brightness": metadata.statistics(image)["brightness"]})
             pixels.append(np.asarray(image.resize((side, side), 2)))
         return pd.DataFrame(rows), np.stack(pixels)
 

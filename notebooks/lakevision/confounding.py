@@ -17,7 +17,8 @@ STRONG = 0.15  # share of the label's entropy that a feature must explain to ala
 UNITS = 2000  # episodes looked at, drawn at random where there are more
 BINS = 10
 # Times stand in EXIF under many names, and capture time is a feature of its own. Free text and thumbnails differ in every frame.
-NO_FEATURES = ("Date", "Time", "Subsec", "SubSec", "Offset", "Stamp", "UniqueID", "UserComment", "Interoperability", "_error", "Thumbnail", "XResolution", "YResolution")
+NO_FEATURES = ("Date", "Time", "Subsec", "SubSec", "Offset", "Stamp", "UniqueID", "UserComment", "Interoperability", "_error",
+               "Thumbnail", "XResolution", "YResolution")
 KEPT = ("ExposureTime",)  # a time, but not of day
 
 
@@ -53,8 +54,8 @@ class Checked:
 
 
 def check(images, sides, seen=(), where=None, seed=0):
-    """Looks at every feature. images: DataFrame as of tables.metadata; sides: DataFrame of path, label, episode, split; seen: feed.Arrays of the sides, to
-    find out where the camera pointed; where: the object's region.Region, or None. Returns Checked."""
+    """Looks at every feature. images: DataFrame as of tables.metadata; sides: DataFrame of path, label, episode, split; seen: feed.Arrays of the
+    sides, to find out where the camera pointed; where: the object's region.Region, or None. Returns Checked."""
     rows = sides[["path", "label", "episode", "split"]].merge(images.drop(columns="label", errors="ignore"), on="path")
     columns, unchecked = features(rows)
     pointing = _pointing(rows, seen, where)
@@ -149,7 +150,8 @@ def _per_unit(values, groups, chosen):
 
 
 def _bins(values, count):
-    """Each unit's bin, int array: numbers by quantiles, texts by value, the rare ones together; missing values are a bin. None where nothing is shared."""
+    """Each unit's bin, int array: numbers by quantiles, texts by value, the rare ones together; missing values are a bin. None where next to
+    nothing is shared."""
     if values.dtype.kind == "f" and values.nunique() > BINS:
         ranks = pd.qcut(values, max(2, min(BINS, count // 8)), labels=False, duplicates="drop")
         return pd.factorize(ranks.fillna(-1), sort=True)[0]

@@ -8,8 +8,8 @@ from lakevision import region, train
 def control(sides, setting, where, epochs):
     """Trains a network of the same setting on the surroundings and asks it on the test side: probabilities, float32 (tests, classes).
 
-    sides: {"train", "validation", "test": feed.Arrays}; setting: train.Setting; where: Region; epochs: fewer than the model's own are enough, for what
-    a shortcut tells is learnt fast.
+    sides: {"train", "validation", "test": feed.Arrays}; setting: train.Setting; where: Region; epochs: fewer than the model's own are enough, for
+    what a shortcut tells is learnt fast.
     """
     hidden = {side: replace(arrays, pixels=region.hide(arrays.pixels, where)) for side, arrays in sides.items()}
     own = replace(setting, epochs=epochs, swap=0.0)

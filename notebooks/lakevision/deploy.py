@@ -9,7 +9,7 @@ from lakevision import cache, edge, feed, registry
 
 @dataclass
 class Decision:
-    """Whether the model becomes champion, and why, in words. word: of whoever promotes it against the evaluation; empty where the gate lets it through."""
+    """Whether the model becomes champion, and why, in words. word: of whoever promotes it against the evaluation; "" where the gate lets it."""
 
     promoted: bool
     reason: str
@@ -44,8 +44,10 @@ def decide(cfg, training, parity):
     if parity.int8_agreement < cfg.deploy.int8_agreement:
         return Decision(False, f"int8 agrees on {parity.int8_agreement:.1%}, deploy.int8_agreement asks for {cfg.deploy.int8_agreement:.1%}")
     if against:
-        return Decision(True, f"promoted against the evaluation, by word of {cfg.deploy.promote_anyway} (it says: {against})", cfg.deploy.promote_anyway)
-    return Decision(True, f"{training['verdict']}; accuracy {training['accuracy']:.3f} against {training['best_baseline']:.3f} of the best baseline; all paths agree")
+        word = cfg.deploy.promote_anyway
+        return Decision(True, f"promoted against the evaluation, by word of {word} (it says: {against})", word)
+    return Decision(True, f"{training['verdict']}; accuracy {training['accuracy']:.3f} against {training['best_baseline']:.3f} of the best baseline; "
+                          "all paths agree")
 
 
 def objection(training):
@@ -53,7 +55,8 @@ def objection(training):
     if training["verdict"] == "not evaluable":
         return f"not evaluable: {training['reasons'][0]}"
     if training["low"] <= training["best_baseline"]:
-        return (f"accuracy of {training['accuracy']:.3f} (at least {training['low']:.3f}) is not above the best baseline ({training['best_baseline']:.3f})")
+        return (f"accuracy of {training['accuracy']:.3f} (at least {training['low']:.3f}) is not above the best baseline "
+                f"({training['best_baseline']:.3f})")
     return ""
 
 

@@ -83,8 +83,8 @@ def near_duplicates(looks, known, bits):
 def _near(values, bits):
     """Pairs of different hashes at most `bits` bits apart: int array (m, 2) of positions in values, uint64, each once.
 
-    Hashes that differ in k bits agree in at least one of k + 1 bands (Norouzi et al., Fast Exact Search in Hamming Space, 2014): only those that share
-    a band are compared.
+    Hashes that differ in k bits agree in at least one of k + 1 bands (Norouzi et al., Fast Exact Search in Hamming Space, 2014): only those that
+    share a band are compared.
     """
     found = [np.empty((0, 2), np.int64)]
     edges = np.linspace(0, 64, bits + 2).astype(int)

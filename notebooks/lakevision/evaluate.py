@@ -88,24 +88,25 @@ def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, cla
         return None if right is None else intervals.share(right, rows["episode"])
 
     seen = verdict.Evidence(
-        accuracy=figure(probabilities.argmax(1) == test.targets), majority=float(baselines.majority(ordered).mean()), metadata=figure(baselines.metadata(ordered)),
-        nearest=figure(baselines.nearest_in_time(ordered)), context=None if around is None else figure(around.argmax(1) == test.targets),
-        followed=swapped and swapped.followed, region=where, confounders=checked.alarms, warnings=list(warnings))
+        accuracy=figure(probabilities.argmax(1) == test.targets), majority=float(baselines.majority(ordered).mean()),
+        metadata=figure(baselines.metadata(ordered)), nearest=figure(baselines.nearest_in_time(ordered)),
+        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=where, confounders=checked.alarms, warnings=list(warnings))
     said, reasons = verdict.judge(seen)
     unchecked = checked.unchecked + unchecked + _not_had(seen, swapped)
     sliced, missing = metrics.slices(rows, probabilities.argmax(1) == test.targets)
     shown = _worst(probabilities, test.targets, cfg.evaluation.explained)
-    falls = occlusion.maps(network, test.pixels[shown], probabilities[shown].argmax(1)) if len(shown) else np.empty((0, occlusion.GRID, occlusion.GRID))
-    material = Material(tuple(classes), test, rows, probabilities, (validation, arrays["validation"].targets), seen, checked, swapped, shown, falls, sliced)
+    falls = occlusion.maps(network, test.pixels[shown], probabilities[shown].argmax(1))
+    known = (validation, arrays["validation"].targets)
+    material = Material(tuple(classes), test, rows, probabilities, known, seen, checked, swapped, shown, falls, sliced)
     threshold = None
     if len(classes) == 2:
-        threshold = metrics.cheapest(*metrics.costs(validation, arrays["validation"].targets, cfg.evaluation.miss_cost, cfg.evaluation.false_alarm_cost))
+        threshold = metrics.cheapest(*metrics.costs(*known, cfg.evaluation.miss_cost, cfg.evaluation.false_alarm_cost))
     return Evaluation(
-        accuracy=seen.accuracy.value, low=seen.accuracy.low, high=seen.accuracy.high, metadata_baseline=seen.metadata.value, majority_baseline=seen.majority,
-        nearest_baseline=_value(seen.nearest), context_only=_value(seen.context), swap_followed=_value(seen.followed),
-        swap_same_class=None if swapped is None or np.isnan(swapped.same_class) else swapped.same_class, best_baseline=verdict.best_baseline(seen),
-        calibration_error=metrics.calibration_error(probabilities, test.targets), cheapest_threshold=threshold, region=str(where) if where else "none",
-        leakage=baselines.leakage(joined), confounders=checked.figures()["confounders"],
+        accuracy=seen.accuracy.value, low=seen.accuracy.low, high=seen.accuracy.high, metadata_baseline=seen.metadata.value,
+        majority_baseline=seen.majority, nearest_baseline=_value(seen.nearest), context_only=_value(seen.context),
+        swap_followed=_value(seen.followed), swap_same_class=None if swapped is None or np.isnan(swapped.same_class) else swapped.same_class, best_baseline=verdict.best_baseline(seen),
+        calibration_error=metrics.calibration_error(probabilities, test.targets), cheapest_threshold=threshold,
+        region=str(where) if where else "none", leakage=baselines.leakage(joined), confounders=checked.figures()["confounders"],
         confusion=confusion_matrix(test.targets, probabilities.argmax(1), labels=range(len(classes))).tolist(), verdict=said, reasons=reasons,
         unchecked=unchecked + missing), material
 
@@ -132,7 +133,7 @@ def _not_had(seen, swapped):
     if seen.context is None:
         found.append("context-only control: no region, or evaluation.control_epochs is 0")
     if seen.region and not seen.region.known:
-        found.append("intervention test: the region was learnt from the model itself; name it (evaluation.region_from=config) to have the objects exchanged")
+        found.append("intervention test: the region was learnt from the model itself; name it (evaluation.region_from=config) to exchange objects")
     elif seen.region and swapped is None:
         found.append("intervention test: no two held-out photographs of one camera match in hour and light, or evaluation.swap_pairs is 0")
     return found

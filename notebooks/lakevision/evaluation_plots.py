@@ -6,29 +6,29 @@ import numpy as np
 from PIL import Image
 
 from lakevision import metrics, region
-from lakevision.plots import COLOURS, _figure
+from lakevision.plots import COLOURS, confusion, new
 
-MODEL, OTHER, CHANCE = COLOURS[0], COLOURS[1], "#9aa3ad"
+MODEL, OTHER, ALARM, CHANCE, GREY = COLOURS[0], COLOURS[1], COLOURS[3], "#9aa3ad", "#6d7278"
 
 
 def small(draw, *arguments, height=3.6):
     """A figure 5.4 inches wide with one plot: draw(axis, *arguments)."""
-    figure, axis = _figure(figsize=(5.4, height))
+    figure, axis = new(figsize=(5.4, height))
     draw(axis, *arguments)
     return figure
 
 
 def overview(material, evaluation):
     """The figures on one picture, for the notebook and the run's page."""
-    figure, axes = _figure(2, 3, figsize=(15, 8))
+    figure, axes = new(2, 3, figsize=(15, 8))
     who_knows(axes[0, 0], material)
     confusion(axes[0, 1], evaluation.confusion, material.classes)
     slices(axes[0, 2], material)
     roc(axes[1, 0], material)
     precision_recall(axes[1, 1], material)
     reliability(axes[1, 2], material)
-    figure.suptitle(f"{evaluation.verdict}: accuracy {evaluation.accuracy:.3f} [{evaluation.low:.3f}, {evaluation.high:.3f}] on {len(material.test)} held-out images "
-                    f"of {material.seen.accuracy.episodes} episodes, metadata alone {evaluation.metadata_baseline:.3f}")
+    figure.suptitle(f"{evaluation.verdict}: accuracy {material.seen.accuracy} on {len(material.test)} held-out images of "
+                    f"{material.seen.accuracy.episodes} episodes, metadata alone {evaluation.metadata_baseline:.3f}")
     return figure
 
 
@@ -44,21 +44,10 @@ def who_knows(axis, material):
         axis.plot((figure.low, figure.high), (place, place), color="#1d2733", linewidth=1.4)
         axis.text(0.015, place, f"{figure.value:.3f}", va="center", color="white", fontsize=9)
     axis.axvline(seen.majority, color=CHANCE, linestyle="--", linewidth=1)
-    axis.text(seen.majority, len(bars) - 0.45, " most frequent class", fontsize=8, color="#6d7278", va="bottom", ha="left" if seen.majority < 0.6 else "right")
+    axis.text(seen.majority, len(bars) - 0.45, " most frequent class ", fontsize=8, color=GREY, va="bottom",
+              ha="left" if seen.majority < 0.6 else "right")
     axis.set(title="Who knows the label?", xlabel="accuracy on held-out episodes, 95 % interval", xlim=(0, 1.02), ylim=(-0.6, len(bars) - 0.1))
     axis.set_yticks(places, [name for name, *_ in bars])
-
-
-def confusion(axis, counts, classes):
-    """Counts, rows are the truth."""
-    counts = np.asarray(counts)
-    axis.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        share = counts[row, column] / max(counts[row].sum(), 1)
-        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if share > 0.6 else "black", fontsize=10 if len(classes) < 8 else 7)
-    axis.set(title="Confusion (images)", xlabel="predicted", ylabel="truth")
-    axis.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) < 4 else 60)
-    axis.set_yticks(range(len(classes)), classes)
 
 
 def roc(axis, material):
@@ -72,7 +61,8 @@ def roc(axis, material):
 def precision_recall(axis, material):
     for colour, curve in zip(COLOURS, metrics.curves(material.probabilities, material.test.targets, material.classes)):
         axis.plot(*curve["pr"], color=colour, label=f"{curve['class']}: average {curve['average_precision']:.3f}")
-    axis.set(title="Precision and recall", xlabel="recall (share of the class found)", ylabel="precision (share of calls that are right)", xlim=(0, 1.02), ylim=(0, 1.02))
+    axis.set(title="Precision and recall", xlabel="recall (share of the class found)", ylabel="precision (share of calls that are right)",
+             xlim=(0, 1.02), ylim=(0, 1.02))
     axis.legend(frameon=False, fontsize=8, loc="lower left")
 
 
@@ -83,14 +73,15 @@ def reliability(axis, material):
     axis.plot(bins["confidence"], bins["accuracy"], color=MODEL, linewidth=1)
     axis.scatter(bins["confidence"], bins["accuracy"], s=10 + 120 * bins["images"] / bins["images"].sum(), color=MODEL)
     for bin in bins.itertuples():
-        axis.annotate(bin.images, (bin.confidence, bin.accuracy), textcoords="offset points", xytext=(0, -13), ha="center", fontsize=7, color="#6d7278")
-    axis.set(title=f"Calibration: expected error {error:.3f}", xlabel="probability of what it says", ylabel="share right (images in grey)", ylim=(-0.08, 1.05),
-             xlim=(1 / len(material.classes) - 0.05, 1.02))
+        axis.annotate(bin.images, (bin.confidence, bin.accuracy), textcoords="offset points", xytext=(0, -13), ha="center", fontsize=7, color=GREY)
+    axis.set(title=f"Calibration: expected error {error:.3f}", xlabel="probability of what it says", ylabel="share right (images in grey)",
+             ylim=(-0.08, 1.05), xlim=(1 / len(material.classes) - 0.05, 1.02))
 
 
 def cost(axis, material, miss, false_alarm):
     """What each threshold costs; the choice is made on the validation side, and the test side shows what it is worth."""
-    for colour, name, (scores, targets) in ((OTHER, "validation (chosen on)", material.validation), (MODEL, "test", (material.probabilities, material.test.targets))):
+    test = (material.probabilities, material.test.targets)
+    for colour, name, (scores, targets) in ((OTHER, "validation (chosen on)", material.validation), (MODEL, "test", test)):
         thresholds, costs = metrics.costs(scores, targets, miss, false_alarm)
         axis.plot(thresholds, costs, color=colour, label=name)
     best = metrics.cheapest(*metrics.costs(*material.validation, miss, false_alarm))
@@ -108,13 +99,15 @@ def slices(axis, material, most=10):
     axis.scatter(table["accuracy"], places, color=MODEL, zorder=3, s=22)
     axis.set_yticks(places, [f"{row.slice}: {row.value[:28]} ({row.images})" for row in table.itertuples()], fontsize=8)
     axis.axvline(material.seen.accuracy.value, color=CHANCE, linestyle="--", linewidth=1)
-    axis.set(title="Slices, worst first", xlabel="accuracy, 95 % interval (images in brackets)", xlim=(min(0.5, table["low"].min() if len(table) else 0), 1.02))
+    left = table["low"].min() - 0.03 if len(table) else 0
+    axis.set(title="Slices, worst first", xlabel="accuracy, 95 % interval (images in brackets)", xlim=(left, 1.02))
 
 
 def explained(axis, checked, most=8):
     """How much of the label each circumstance explains."""
     findings = checked.findings[:most][::-1]
-    axis.barh(range(len(findings)), [finding.explained for finding in findings], color=[COLOURS[3] if finding.alarm else MODEL for finding in findings], height=0.6)
+    colours = [ALARM if finding.alarm else MODEL for finding in findings]
+    axis.barh(range(len(findings)), [finding.explained for finding in findings], color=colours, height=0.6)
     axis.set_yticks(range(len(findings)), [finding.feature[:32] for finding in findings], fontsize=8)
     axis.set(title="What else tells the label? (red: alarm)", xlabel="share of the label explained beyond chance (0 to 1)", xlim=(0, 1.02))
 
@@ -129,7 +122,8 @@ def looked_at(axis, material):
     if where:
         rows, columns = region.pixels_of(where, side)
         axis.add_patch(_rectangle(columns.start / side, rows.start / side, (columns.stop - columns.start) / side, (rows.stop - rows.start) / side))
-    axis.set(title="Where the model looks" + (f"; box: region ({where.source})" if where else ""), xlabel="share of the width", ylabel="share of the height", xlim=(0, 1), ylim=(1, 0))
+    axis.set(title="Where the model looks" + (f"; box: region ({where.source})" if where else ""), xlabel="share of the width",
+             ylabel="share of the height", xlim=(0, 1), ylim=(1, 0))
 
 
 def _rectangle(left, top, width, height):

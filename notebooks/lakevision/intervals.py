@@ -52,7 +52,8 @@ def difference(one, other, episodes, draws=DRAWS, seed=0):
 
 
 def of(statistic, episodes, draws=300, seed=0):
-    """Intervals of any figures of a set of images: float (k, 2), nan where most draws have none, or where all draws say the same and so no doubt is known.
+    """Intervals of any figures of a set of images: float (k, 2), nan where most draws have none, or where all draws say the same and so no doubt is
+    known.
 
     statistic: index array (m,) -> k floats, nan where those images have none; episodes: n names.
     """
@@ -74,6 +75,7 @@ def _bootstrap(sums, counts, draws, seed, least):
     """The interval of a mean over episodes. least: the smallest value that it can have; 1 is the largest."""
     if len(counts) < 2:
         return least, 1.0  # one episode says nothing of others
-    found = stats.bootstrap((sums, counts), lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis), paired=True, vectorized=True, n_resamples=draws, batch=200,
-                            confidence_level=LEVEL, method="percentile", random_state=np.random.default_rng(seed)).confidence_interval
+    found = stats.bootstrap((sums, counts), lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis), paired=True, vectorized=True,
+                            n_resamples=draws, batch=200, confidence_level=LEVEL, method="percentile",
+                            random_state=np.random.default_rng(seed)).confidence_interval
     return float(found.low), float(found.high)

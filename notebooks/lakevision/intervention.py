@@ -87,7 +87,8 @@ def donors(pixels, where):
 
 
 def augment(pixels, targets, index, near, share, where, rng):
-    """A batch in which about `share` of the images carry the region of another one of like surroundings, and its label: float32 pixels, int32 targets.
+    """A batch in which about `share` of the images carry the region of another one of like surroundings, and its label: float32 pixels, int32
+    targets.
 
     The donor's class is whatever it is, so as many regions come from the same class as from another, and a seam tells nothing.
     index: int (m,) of the batch in pixels and targets; near: of donors(); rng: numpy Generator.

@@ -15,7 +15,8 @@ FEWEST = 5  # images that a slice must hold
 
 def overall(probabilities, targets, episodes):
     """DataFrame of metric, value, low, high: accuracy, balanced accuracy, macro F1, ROC AUC, average precision, calibration error, log loss."""
-    names = ["accuracy", "balanced accuracy", "F1, mean of classes", "area under ROC", "average precision", "expected calibration error", "log loss (nats)"]
+    names = ["accuracy", "balanced accuracy", "F1, mean of classes", "area under ROC", "average precision", "expected calibration error",
+             "log loss (nats)"]
 
     def figures(index):
         own, truth = probabilities[index], targets[index]
@@ -121,7 +122,8 @@ def slices(rows, right):
     else:
         missing.append("hour: no capture times")
     if "brightness" in rows and rows["brightness"].notna().any():
-        groups["light"] = pd.cut(rows["brightness"].astype(float), [-0.01, 0.25, 0.5, 1.01], labels=["dark (under 0.25)", "medium", "bright (over 0.5)"]).astype(str)
+        light = pd.cut(rows["brightness"].astype(float), [-0.01, 0.25, 0.5, 1.01], labels=["dark (under 0.25)", "medium", "bright (over 0.5)"])
+        groups["light"] = light.astype(str)
     else:
         missing.append("light: no brightness in the table images")
     if "quality" in rows:

@@ -1,4 +1,7 @@
-"""Where a model looks: hide a part, and see how much less sure it becomes (Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014)."""
+"""Where a model looks: hide a part, and see how much less sure it becomes.
+
+Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014.
+"""
 
 import numpy as np
 
@@ -17,6 +20,8 @@ def maps(network, pixels, targets):
     """
     side, cell = pixels.shape[1], pixels.shape[1] / GRID
     rows = np.arange(len(pixels))
+    if not len(pixels):
+        return np.empty((0, GRID, GRID), np.float32)
     before = train.predict(network, pixels)[rows, targets]
     fill = pixels.mean((1, 2), keepdims=True).astype(np.uint8)
     falls = np.empty((len(pixels), GRID, GRID), np.float32)
@@ -37,7 +42,8 @@ def region(falls):
     if weight.sum() < 1e-6:
         return None
     sums = np.pad(weight.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    boxes = [(top, bottom, left, right) for top in range(GRID) for bottom in range(top + 1, GRID + 1) for left in range(GRID) for right in range(left + 1, GRID + 1)]
+    spans = [(start, stop) for start in range(GRID) for stop in range(start + 1, GRID + 1)]
+    boxes = [(*rows, *columns) for rows in spans for columns in spans]
     held = {box: sums[box[1], box[3]] - sums[box[0], box[3]] - sums[box[1], box[2]] + sums[box[0], box[2]] for box in boxes}
     enough = [box for box in boxes if held[box] >= SHARE * weight.sum()]
     top, bottom, left, right = min(enough, key=lambda box: ((box[1] - box[0]) * (box[3] - box[2]), -held[box]))

@@ -74,7 +74,8 @@ def _around_boxes(path):
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise BadRegion(f"evaluation.boxes {path}: expected a CSV of path,left,top,right,bottom in shares of the picture ({error!r})") from error
     if not len(boxes) or boxes.min() < 0 or boxes.max() > 1:
-        raise BadRegion(f"evaluation.boxes {path}: boxes are shares from 0 to 1, got {len(boxes)} boxes" + (f" from {boxes.min():g} to {boxes.max():g}" if len(boxes) else ""))
+        span = f" from {boxes.min():g} to {boxes.max():g}" if len(boxes) else ""
+        raise BadRegion(f"evaluation.boxes {path}: boxes are shares from 0 to 1, got {len(boxes)} boxes{span}")
     return (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
 
 
@@ -92,7 +93,7 @@ def hide(pixels, region):
 
 
 def mask(region, side):
-    """Weights of a pasted region, float32 (side, side, 1): 1 inside, falling to 0 outside over FEATHER; no edge where it ends at the picture's border."""
+    """Weights of a pasted region, float32 (side, side, 1): 1 inside, falling to 0 outside over FEATHER; no edge at the picture's own border."""
     rows, columns = pixels_of(region, side)
     wide = max(1.0, FEATHER * side)
     place = np.arange(side) + 0.5

@@ -93,8 +93,9 @@ def _demand_sides(rows, settings):
     for label, of_label in rows.groupby("label"):
         missing = [side for side in SIDES if not (of_label["split"] == side).any()]
         if missing:
-            raise CannotSplit(f"class {label!r} has no image in {' and '.join(missing)} ({dict(of_label['split'].value_counts())}): lower split.embargo_minutes "
-                              f"({settings.embargo_minutes:g}) or split.episode_gap_minutes ({settings.episode_gap_minutes:g}), or hold out other cameras or days")
+            raise CannotSplit(f"class {label!r} has no image in {' and '.join(missing)} ({dict(of_label['split'].value_counts())}): lower "
+                              f"split.embargo_minutes ({settings.embargo_minutes:g}) or split.episode_gap_minutes "
+                              f"({settings.episode_gap_minutes:g}), or hold out other cameras or days")
 
 
 def _untimed(rows):
@@ -102,7 +103,9 @@ def _untimed(rows):
     untimed = 1 - episodes.timed(rows).mean()
     if untimed == 0:
         return []
-    how = "were looked for by their looks alone, leakage is partly unchecked" if episodes.hashes(rows)[1].any() else "can't be found, leakage is unchecked"
+    how = "can't be found, leakage is unchecked"
+    if episodes.hashes(rows)[1].any():
+        how = "were looked for by their looks alone, leakage is partly unchecked"
     return [f"{untimed:.0%} of the images have no capture time: near copies among them {how}"]
 
 
@@ -133,7 +136,8 @@ def _cut_rare(rows):
     waiting = rows["split"] == ""
     whole = rows[waiting | rows["split"].isin(SIDES)].groupby("label")["episode"].nunique()
     for label in whole.index[whole < 3]:
-        warnings.append(f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, and neighbours on both sides of a cut are near copies")
+        warnings.append(f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, and neighbours on both sides "
+                        "of a cut are near copies")
     scarce = rows.loc[waiting & rows["label"].isin(whole.index[whole < 3]), "episode"].unique()
     for episode in scarce:
         members = rows[waiting & (rows["episode"] == episode)]
@@ -150,7 +154,8 @@ def _hold_out(rows, settings):
     """Everything of the held-out cameras and days is for the test, and nothing else is."""
     days = rows["captured_at"].dt.strftime("%Y-%m-%d").where(episodes.timed(rows), "no time")
     held = pd.Series(False, rows.index)
-    for values, wanted, setting in ((rows["device"], settings.held_out_cameras, "split.held_out_cameras"), (days, settings.held_out_days, "split.held_out_days")):
+    cameras = (rows["device"], settings.held_out_cameras, "split.held_out_cameras")
+    for values, wanted, setting in (cameras, (days, settings.held_out_days, "split.held_out_days")):
         for value in wanted:
             chosen = values == value
             if not chosen.any():

@@ -87,12 +87,12 @@ def earlier_split(spark, where, scheme):
 
 
 def keep_split(spark, where, placed, scheme, number):
-    """Writes placements (DataFrame of split.assign) into splits: new images are added, and rows that say something else than before are brought up to date."""
+    """Writes placements (DataFrame of split.assign) into splits: new images are added, rows that say something else than before are updated."""
     from delta.tables import DeltaTable
 
     columns = [column.name for column in SPLITS]
-    rows = spark.createDataFrame(placed.assign(scheme=scheme, delta_version=number)[columns].astype({"label": object}).where(lambda frame: frame.notna(), None),
-                                 ", ".join(f"{column.name} {column.type}" for column in SPLITS))
+    frame = placed.assign(scheme=scheme, delta_version=number)[columns].astype({"label": object})
+    rows = spark.createDataFrame(frame.where(frame.notna(), None), ", ".join(f"{column.name} {column.type}" for column in SPLITS))
     differs = " OR ".join(f"NOT (old.{name} <=> new.{name})" for name in ("label", "episode", "split", "reason"))
     (DeltaTable.forName(spark, where.table("splits")).alias("old").merge(rows.alias("new"), "old.scheme = new.scheme AND old.path = new.path")
      .whenMatchedUpdateAll(differs).whenNotMatchedInsertAll().execute())

@@ -43,18 +43,21 @@ def test_a_clean_set_of_the_same_size_raises_no_alarm(porch, seed):
 def frame(count=240, label_of=None, seed=1, **more):
     rng = np.random.default_rng(seed)
     at = pd.Timestamp("2026-03-01") + pd.to_timedelta(np.sort(rng.integers(0, 14 * 86400, count // 2)), unit="s")
-    images = pd.DataFrame({"captured_at": np.repeat(at, 2) + pd.to_timedelta(np.tile([0, 30], count // 2), unit="s"), "captured_from": "exif", "width": 600, "height": 600,
-                           "device": np.repeat(rng.choice(["a", "b"], count // 2), 2), "brightness": np.repeat(rng.random(count // 2), 2),
-                           "exif": [{"ISOSpeedRatings": str(value), "DateTime": str(number)} for number, value in enumerate(np.repeat(rng.choice([100, 800], count // 2), 2))],
-                           "path": [f"{number}.jpg" for number in range(count)], "sha256": [f"{number:016x}" for number in range(count)]}).assign(**more)
+    images = pd.DataFrame({"captured_at": np.repeat(at, 2) + pd.to_timedelta(np.tile([0, 30], count // 2), unit="s"), "captured_from": "exif",
+                           "device": np.repeat(rng.choice(["a", "b"], count // 2), 2), "brightness": np.repeat(rng.random(count // 2), 2)})
+    speeds = np.repeat(rng.choice([100, 800], count // 2), 2)
+    images = images.assign(width=600, height=600, exif=[{"ISOSpeedRatings": str(speed), "DateTime": str(number)} for number, speed in enumerate(speeds)],
+                           path=[f"{number}.jpg" for number in range(count)], sha256=[f"{number:016x}" for number in range(count)]).assign(**more)
     coin = np.repeat(rng.choice(["x", "y"], count // 2), 2)
     return images.assign(label=[str(label_of(row)) for row in images.itertuples()] if label_of else coin)
 
 
 @pytest.mark.parametrize("label_of, feature", [
     pytest.param(lambda row: row.captured_at.day > 7, "day", id="day"), pytest.param(lambda row: row.captured_at.hour >= 12, "hour", id="hour"),
-    pytest.param(lambda row: 6 <= row.captured_at.hour < 18, "hour", id="by day and by night"), pytest.param(lambda row: row.device, "camera", id="camera"),
-    pytest.param(lambda row: row.exif["ISOSpeedRatings"], "EXIF ISOSpeedRatings", id="EXIF"), pytest.param(lambda row: row.brightness > 0.4, "brightness", id="brightness"),
+    pytest.param(lambda row: 6 <= row.captured_at.hour < 18, "hour", id="by day and by night"),
+    pytest.param(lambda row: row.device, "camera", id="camera"),
+    pytest.param(lambda row: row.exif["ISOSpeedRatings"], "EXIF ISOSpeedRatings", id="EXIF"),
+    pytest.param(lambda row: row.brightness > 0.4, "brightness", id="brightness"),
     pytest.param(lambda row: int(row.brightness * 10), "brightness", id="ten classes"),
 ])
 def test_each_feature_is_found_by_its_name_and_by_the_forest(label_of, feature):

@@ -15,7 +15,7 @@ SIDE = 32
 
 
 def scenes(count=80, seed=0, sticker=False):
-    """(Arrays, rows): a bright square in the lower half means class 1; light differs by a factor of two; with sticker a yellow one in the corner above, too."""
+    """(Arrays, rows): a bright square in the lower half means class 1; light differs by a factor of two; sticker: a yellow one in the corner, too."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, 2, count).astype(np.int32)
     light = rng.uniform(0.6, 1.2, count)
@@ -66,7 +66,8 @@ def test_pairs_are_of_one_camera_another_episode_and_alike_in_hour_and_light():
     apart = np.abs(hour[pairs[:, 0]] - hour[pairs[:, 1]])
     assert (rows["device"].to_numpy()[pairs[:, 0]] == rows["device"].to_numpy()[pairs[:, 1]]).all()
     assert (rows["episode"].to_numpy()[pairs[:, 0]] != rows["episode"].to_numpy()[pairs[:, 1]]).all()
-    assert np.minimum(apart, 24 - apart).max() <= SETTINGS.swap_hours and np.abs(np.log(light[pairs[:, 0]] / light[pairs[:, 1]])).max() < np.log(1 + SETTINGS.swap_light) + 0.01
+    assert np.minimum(apart, 24 - apart).max() <= SETTINGS.swap_hours
+    assert np.abs(np.log(light[pairs[:, 0]] / light[pairs[:, 1]])).max() < np.log(1 + SETTINGS.swap_light) + 0.01
     assert (test.targets[pairs[:, 0]] != test.targets[pairs[:, 1]]).all() and len(set(pairs[:, 0])) == len(pairs)
 
 
@@ -98,10 +99,12 @@ def test_the_feathered_edge_falls_from_one_to_zero_and_not_at_the_border():
 def test_hiding_leaves_nothing_of_the_region_and_all_of_the_rest():
     test, _ = scenes(8)
     hidden = region.hide(test.pixels, LOWER)
-    assert (hidden[:, 16:] == region.GREY).all() and np.array_equal(hidden[:, :16], test.pixels[:, :16]) and not (test.pixels[:, 16:] == region.GREY).all()
+    assert (hidden[:, 16:] == region.GREY).all() and np.array_equal(hidden[:, :16], test.pixels[:, :16])
+    assert not (test.pixels[:, 16:] == region.GREY).all()
 
 
-@pytest.mark.parametrize("network, inside", [pytest.param(OBJECT, (slice(4, 8), slice(0, 8)), id="object"), pytest.param(CORNER, (slice(0, 2), slice(0, 2)), id="corner")])
+@pytest.mark.parametrize("network, inside", [pytest.param(OBJECT, (slice(4, 8), slice(0, 8)), id="object"),
+                                             pytest.param(CORNER, (slice(0, 2), slice(0, 2)), id="corner")])
 def test_occlusion_shows_where_a_model_looks(network, inside):
     test, _ = scenes(40, sticker=True)
     positive = test.targets == 1
@@ -141,7 +144,7 @@ def test_the_rectangle_around_all_boxes_is_the_region(tmp_path):
     pytest.param(["evaluation.region_from=config", "evaluation.region=[0.6, 0.5, 0.4, 1]"], None, "must grow", id="left of itself"),
     pytest.param(["evaluation.region_from=boxes"], None, "names no file", id="no file"),
     pytest.param(["evaluation.region_from=boxes"], "path,x,y\na,1,2\n", "expected a CSV of path,left,top,right,bottom", id="other columns"),
-    pytest.param(["evaluation.region_from=boxes"], "path,left,top,right,bottom\na,10,20,100,200\n", "shares from 0 to 1", id="pixels instead of shares"),
+    pytest.param(["evaluation.region_from=boxes"], "path,left,top,right,bottom\na,10,20,100,200\n", "shares from 0 to 1", id="pixels, not shares"),
     pytest.param(["evaluation.region_from=boxes"], "path,left,top,right,bottom\n", "got 0 boxes", id="no boxes"),
 ])
 def test_a_region_that_can_not_be_is_refused(tmp_path, settings, text, message):

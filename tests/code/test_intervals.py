@@ -47,5 +47,5 @@ def test_figures_that_have_no_value_or_no_doubt_get_no_interval():
 
 
 def test_one_episode_says_nothing_of_others():
-    assert (intervals.share([True, False], ["a", "a"]).low, intervals.share([True, False], ["a", "a"]).high) == (0, 1)
-    assert (intervals.difference([True, False], [False, False], ["a", "a"]).low, intervals.difference([True, False], [False, False], ["a", "a"]).high) == (-1, 1)
+    share, apart = intervals.share([True, False], ["a", "a"]), intervals.difference([True, False], [False, False], ["a", "a"])
+    assert (share.low, share.high) == (0, 1) and (apart.low, apart.high) == (-1, 1)

@@ -69,7 +69,7 @@ def test_what_can_not_be_split_says_why(change, message):
 
 
 def random_images(seed):
-    """A set nobody would wish for: cameras of every habit, pauses of every length, copies, looks, labels that change within a burst, images with no time."""
+    """A set nobody would wish for: cameras of every habit, pauses of every length, copies, labels that change within a burst, images with no time."""
     rng = np.random.default_rng(seed)
     frames, classes = [], int(rng.integers(2, 5))
     for camera in range(rng.integers(1, 5)):
@@ -162,8 +162,8 @@ def test_what_joins_two_sides_is_left_out_and_says_so():
     sides = placed.set_index("path")["split"]
     one, other = next((one, one + 15) for one in range(0, 280) if one % 5 == 4 and sides[f"p{one}.jpg"] != sides[f"p{one + 15}.jpg"])
     start, end = rows["captured_at"].iloc[one], rows["captured_at"].iloc[other]
-    bridge = pd.DataFrame({"path": [f"bridge{n}.jpg" for n in range(60)], "sha256": [f"bridge {n}" for n in range(60)], "label": "a", "captured_from": "exif",
-                           "device": rows["device"].iloc[one], "captured_at": pd.date_range(start, end, 62)[1:-1]})
+    bridge = pd.DataFrame({"path": [f"bridge{n}.jpg" for n in range(60)], "sha256": [f"bridge {n}" for n in range(60)], "label": "a",
+                           "captured_from": "exif", "device": rows["device"].iloc[one], "captured_at": pd.date_range(start, end, 62)[1:-1]})
     both, _ = split.assign(pd.concat([rows, bridge]), SETTINGS, placed)
     both = both.set_index("path")
     assert (both.loc[bridge["path"], "split"] == "embargo").all() and both.loc["bridge30.jpg", "reason"].startswith("joins episodes of")
@@ -174,15 +174,15 @@ def test_an_episode_that_grows_keeps_its_side():
     rows = images()
     placed, _ = split.assign(rows, SETTINGS)
     late = rows.groupby(rows.index // 5).last()
-    late = late.assign(path=lambda frame: "late" + frame["path"], sha256=lambda frame: "late" + frame["sha256"], captured_at=late["captured_at"] + pd.Timedelta(minutes=3))
+    late = late.assign(path="late" + late["path"], sha256="late" + late["sha256"], captured_at=late["captured_at"] + pd.Timedelta(minutes=3))
     both = split.assign(pd.concat([rows, late]), SETTINGS, placed)[0].set_index("path")["split"]
     assert all(both["late" + path] == both[path] for path in late["path"].str.removeprefix("late"))
 
 
 def test_a_camera_that_never_pauses_is_cut_at_the_clock_with_an_embargo():
     at = pd.date_range("2026-03-01", periods=14 * 288, freq="5min")
-    rows = pd.DataFrame({"path": [f"p{n}" for n in range(len(at))], "sha256": [f"{n:x}" for n in range(len(at))], "captured_at": at, "captured_from": "exif",
-                         "device": "one", "label": np.where(np.arange(len(at)) // 7 % 2, "a", "b")})
+    rows = pd.DataFrame({"path": [f"p{n}" for n in range(len(at))], "sha256": [f"{n:x}" for n in range(len(at))], "captured_at": at,
+                         "captured_from": "exif", "device": "one", "label": np.where(np.arange(len(at)) // 7 % 2, "a", "b")})
     placed, warnings = split.assign(rows, SETTINGS)
     assert not warnings and placed["episode"].nunique() == 28
     assert placed["split"].value_counts(normalize=True)["test"] == pytest.approx(SETTINGS.test, abs=0.06)
