@@ -42,7 +42,7 @@ def who_knows(axis, material):
     axis.barh(places, [figure.value for _, figure, _ in bars], color=[colour for *_, colour in bars], height=0.55)
     for place, (_, figure, _) in zip(places, bars):
         axis.plot((figure.low, figure.high), (place, place), color="#1d2733", linewidth=1.4)
-        axis.text(0.015, place, f"{figure.value:.3f}", va="center", color="white", fontsize=9)
+        axis.text(0.015, place + 0.04, f"{figure.value:.3f}", va="bottom", color="white", fontsize=8)
     axis.axvline(seen.majority, color=CHANCE, linestyle="--", linewidth=1)
     axis.text(seen.majority, len(bars) - 0.45, " most frequent class ", fontsize=8, color=GREY, va="bottom",
               ha="left" if seen.majority < 0.6 else "right")

@@ -6,10 +6,11 @@ Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014.
 import numpy as np
 
 from lakevision import train
-from lakevision.region import LARGEST, Region
+from lakevision.region import Region
 
 GRID = 8  # cells in each direction; the hidden window is two cells wide, so that neighbours overlap
 SHARE = 0.8  # a learnt region holds this share of all that hiding costs
+LARGEST = 0.6  # and covers no more of the picture than this: a model that looks all over has no region
 
 
 def maps(network, pixels, targets):
@@ -36,8 +37,8 @@ def maps(network, pixels, targets):
 
 
 def region(falls):
-    """The smallest rectangle that holds SHARE of what hiding costs on average, as a Region; None where it would be nearly the whole picture,
-    or where hiding costs nothing. falls: of maps()."""
+    """The smallest rectangle that holds SHARE of what hiding costs on average, as a Region; None where it would be most of the picture, or where
+    hiding costs nothing. falls: of maps()."""
     weight = np.clip(falls.mean(0), 0, None)
     if weight.sum() < 1e-6:
         return None

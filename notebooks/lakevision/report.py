@@ -124,7 +124,7 @@ def _slices(material):
     shown = pd.DataFrame({"slice": table["slice"], "of": table["value"], "images": table["images"], "episodes": table["episodes"],
                           "accuracy": table["accuracy"].map(_number), "95 % interval": _interval(table["low"], table["high"])})
     plot = _plot(draw.small(draw.slices, material, height=4.2), "accuracy by slice")
-    return f"<h2>Slices, worst first</h2><div class='plots'>{_table(shown)}{plot}</div>"
+    return f"<h2>Slices, worst first</h2>{_table(shown)}<div class='plots'>{plot}</div>"
 
 
 def _errors(material):
@@ -139,8 +139,8 @@ def _errors(material):
         caption = (f"{'<b>wrong</b>' if said != truth else 'right, unsure'}: says {_e(material.classes[said])} ({scores[said]:.2f}), "
                    f"is {_e(material.classes[truth])}<br>{when}{_e(row['device'])}<br>{_e(row['path'])}")
         tiles.append(_tile(draw.tile(material.test.pixels[index], material.falls[place]), "photograph and occlusion map", caption))
-    heading = f"{wrong} of the {len(material.shown)} least likely" if wrong else "No errors: the least sure answers"
-    return (f"<h2>The worst errors</h2><p>{heading}. Beside each picture: the lighter, the more the answer depends on that part.</p>"
+    heading = f"{wrong} of these {len(material.shown)} answers are wrong" if wrong else "No errors: the least sure answers"
+    return (f"<h2>The worst errors</h2><p>{heading}. What was thought least likely to be true comes first. Beside each picture: the lighter, the more the answer depends on that part.</p>"
             f"<div class='tiles'>{''.join(tiles)}</div>")
 
 
