@@ -11,8 +11,8 @@
 
 import mlflow
 
-from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, plots, ranks, region, registry, report, samples, split, tables,
-                        tracking, train, tune, workspace)
+from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, metrics, plots, ranks, region, registry, report, samples,
+                        split, tables, tracking, train, tune, workspace)
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -111,6 +111,10 @@ judged, material = evaluate.on_test(cfg, network, best, arrays, sides, images, w
 material.champion = champion.compare(spark, cfg, where, material, version, scheme)
 page = report.render(cfg, judged, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
 print(f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n")
+workspace.display(metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3))
+workspace.display(metrics.by_class(material.probabilities, material.test.targets, material.rows["episode"].to_numpy(), material.classes).round(3))
+workspace.display(material.slices.round(3).head(20))
+print(f"champion on the same images: {material.champion or 'no model serves yet'}")
 
 # COMMAND ----------
 
@@ -127,8 +131,18 @@ workspace.display(plots.training(trained.result.history, judged.confusion, pixel
 # COMMAND ----------
 
 # MAGIC %md
+# MAGIC ## What it has learnt from, and the worst errors
+# MAGIC The report, one page with all of this, is the run's artifact `report.html`.
+
+# COMMAND ----------
+
+workspace.display(evaluation_plots.causes(material, cfg))
+workspace.display(evaluation_plots.worst(material))
+
+# COMMAND ----------
+
+# MAGIC %md
 # MAGIC ## The figures
-# MAGIC The whole report, with the worst errors and where the model looked, is the run's artifact `report.html`.
 
 # COMMAND ----------
 

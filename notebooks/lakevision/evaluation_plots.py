@@ -32,6 +32,32 @@ def overview(material, evaluation):
     return figure
 
 
+def causes(material, cfg):
+    """What else tells the label, where the model looks and, for two classes, what a threshold costs: on one picture."""
+    figure, axes = new(1, 3 if len(material.classes) == 2 else 2, figsize=(15, 4.4))
+    explained(axes[0], material.checked)
+    looked_at(axes[1], material)
+    if len(material.classes) == 2:
+        cost(axes[2], material, cfg.evaluation.miss_cost, cfg.evaluation.false_alarm_cost)
+    figure.suptitle(f"Shortcuts and costs, {len(material.test)} held-out images")
+    return figure
+
+
+def worst(material, columns=4):
+    """The answers whose truth was thought least likely, each beside its occlusion map."""
+    rows = max(1, -(-len(material.shown) // columns))
+    figure, axes = new(rows, columns, figsize=(15, 2.2 * rows + 0.4), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, index, heat in zip(axes.flat, material.shown, material.falls):
+        said = material.probabilities[index].argmax()
+        axis.imshow(Image.open(io.BytesIO(tile(material.test.pixels[index], heat))))
+        axis.set_title(f"{'right' if material.right[index] else 'WRONG'}: says {material.classes[said]} ({material.probabilities[index, said]:.2f}), "
+                       f"is {material.classes[material.test.targets[index]]}", fontsize=8)
+    figure.suptitle("Least likely truths first; right of each picture, the lighter, the more the answer depends on that part")
+    return figure
+
+
 def who_knows(axis, material):
     """Accuracy of the model beside what cannot see the object, with intervals."""
     seen = material.seen
@@ -55,7 +81,7 @@ def roc(axis, material):
         axis.plot(*curve["roc"], color=colour, label=f"{curve['class']}: area {curve['area']:.3f}")
     axis.plot((0, 1), (0, 1), color=CHANCE, linestyle="--", linewidth=1)
     axis.set(title="ROC", xlabel="false alarms (share of the others)", ylabel="found (share of the class)", xlim=(-0.02, 1), ylim=(0, 1.02))
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    _legend(axis, material, "lower right")
 
 
 def precision_recall(axis, material):
@@ -63,7 +89,11 @@ def precision_recall(axis, material):
         axis.plot(*curve["pr"], color=colour, label=f"{curve['class']}: average {curve['average_precision']:.3f}")
     axis.set(title="Precision and recall", xlabel="recall (share of the class found)", ylabel="precision (share of calls that are right)",
              xlim=(0, 1.02), ylim=(0, 1.02))
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    _legend(axis, material, "lower left")
+
+
+def _legend(axis, material, place):
+    axis.legend(frameon=False, fontsize=8 if len(material.classes) < 5 else 6.5, ncol=1 if len(material.classes) < 5 else 2, loc=place)
 
 
 def reliability(axis, material):
@@ -115,8 +145,8 @@ def explained(axis, checked, most=8):
 def looked_at(axis, material):
     """Where hiding costs the model most, on average over the images shown, and the region that the controls hid."""
     side = material.test.pixels.shape[1]
-    axis.imshow(material.test.pixels[material.shown].mean(0).astype(np.uint8), extent=(0, 1, 1, 0))
-    heat = np.clip(material.falls.mean(0), 0, None)
+    axis.imshow(material.test.pixels[material.shown if len(material.shown) else slice(None)].mean(0).astype(np.uint8), extent=(0, 1, 1, 0))
+    heat = np.clip(material.falls.mean(0), 0, None) if len(material.falls) else np.zeros((2, 2))
     axis.imshow(heat, cmap="magma", alpha=0.55, extent=(0, 1, 1, 0), interpolation="bilinear", vmin=0, vmax=max(0.05, heat.max()))
     where = material.seen.region
     if where:

@@ -120,12 +120,12 @@ def slices(rows, right):
         start = rows["captured_at"].dt.hour // 6 * 6
         groups["hour"] = (start.map("{:02d}".format) + " to " + (start + 6).map("{:02d}".format) + " h UTC").where(timed, "no time")
     else:
-        missing.append("hour: no capture times")
+        missing.append("slices by hour: no capture times")
     if "brightness" in rows and rows["brightness"].notna().any():
         light = pd.cut(rows["brightness"].astype(float), [-0.01, 0.25, 0.5, 1.01], labels=["dark (under 0.25)", "medium", "bright (over 0.5)"])
         groups["light"] = light.astype(str)
     else:
-        missing.append("light: no brightness in the table images")
+        missing.append("slices by light: no brightness in the table images")
     if "quality" in rows:
         scores = pd.DataFrame([dict(own or {}) for own in rows["quality"]], index=rows.index).astype(float)
         for name in scores:
@@ -133,7 +133,7 @@ def slices(rows, right):
             if 0 < low.sum() < len(rows) and scores[name].nunique() > 1:
                 groups[name.removesuffix("_score")] = low.map({True: "the lowest fifth", False: "the others"})
     else:
-        missing.append("quality: no quality scores in the table images")
+        missing.append("slices by quality: no quality scores in the table images")
     found = []
     for name, values in groups.items():
         for value in sorted(values.unique()):

@@ -205,8 +205,8 @@ def _interval(low, high):
     return ["" if pd.isna(a) or pd.isna(b) else f"[{a:.3f}, {b:.3f}]" for a, b in zip(low, high)]
 
 
-def _listed(names):
-    shown = [str(name) for name in names[:6]] + (["..."] if len(names) > 6 else [])
+def _listed(names, most=6):
+    shown = [str(name) for name in names] if len(names) <= most else [*map(str, names[:most - 1]), f"{len(names) - most + 1} more"]
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 

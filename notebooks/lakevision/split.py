@@ -34,7 +34,7 @@ def assign(images, settings, earlier=None):
     frame = frame.assign(episode="", split="", reason="", radius=settings.embargo_minutes)
     _recall(frame, earlier)
     frame["new"] = frame["split"] == ""
-    frame.loc[frame["label"].isna(), ["episode", "split", "reason"]] = ["", "unlabelled", "no label"]
+    frame.loc[frame["new"] & frame["label"].isna(), ["split", "reason"]] = ["unlabelled", "no label"]
     _set_copies_aside(frame)
     rows = frame[~frame["split"].isin(["unlabelled", "duplicate"])].reset_index(drop=True)
     _demand_classes(rows, len(images))
@@ -50,8 +50,8 @@ def assign(images, settings, earlier=None):
 
 
 def used(placed):
-    """The rows of assign() that are learnt from or judged on."""
-    return placed[placed["split"].isin(SIDES)].reset_index(drop=True)
+    """The rows of assign() that are learnt from or judged on. An image that lost its label keeps its side, for it may get another."""
+    return placed[placed["split"].isin(SIDES) & placed["label"].notna()].reset_index(drop=True)
 
 
 def scheme(settings):
@@ -70,7 +70,7 @@ def _recall(frame, earlier):
 
 def _set_copies_aside(frame):
     """The same bytes count once: the copy that has been placed already, else the first."""
-    order = frame[frame["label"].notna()].assign(new=lambda rows: rows["split"] == "").sort_values("new", kind="stable")
+    order = frame[frame["split"] != "unlabelled"].sort_values("new", kind="stable")
     first = order.drop_duplicates("sha256").set_index("sha256")["path"]
     copies = order.index[order["sha256"].map(first) != order["path"]]
     frame.loc[copies, "reason"] = "the same bytes as " + frame.loc[copies, "sha256"].map(first)

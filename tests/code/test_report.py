@@ -141,7 +141,7 @@ def test_slices_come_worst_first_and_name_what_is_missing():
     assert {"camera", "hour", "light", "blur"} == set(table["slice"])  # glare is the same everywhere
     assert table.loc[table["value"] == "bad", "accuracy"].item() == 0.5 and table.iloc[0]["accuracy"] <= 0.5
     _, missing = metrics.slices(rows.drop(columns=["brightness", "quality"]).assign(captured_from="file"), right)
-    assert [reason.split(":")[0] for reason in missing] == ["hour", "light", "quality"]
+    assert [reason.split(":")[0] for reason in missing] == ["slices by hour", "slices by light", "slices by quality"]
 
 
 def test_calibration_of_probabilities_that_mean_what_they_say_and_of_such_that_do_not():
@@ -168,9 +168,11 @@ def test_one_class_alone_on_the_test_side_has_no_curve_and_no_error():
     assert metrics.overall(probabilities, np.ones(10, int), np.arange(10)).set_index("metric").loc["accuracy", "value"] == 1
 
 
-def test_the_overview_has_titles_and_axes(whole):
-    _, evaluation, material = whole
+def test_every_picture_has_titles_and_axes(whole):
+    cfg, evaluation, material = whole
     figure = evaluation_plots.overview(material, evaluation)
     assert evaluation.verdict in figure.get_suptitle()
-    for axis in figure.axes:
+    for axis in [*figure.axes, *evaluation_plots.causes(material, cfg).axes]:
         assert axis.get_title() and axis.get_xlabel()
+    worst = evaluation_plots.worst(material)
+    assert sum("WRONG" in axis.get_title() for axis in worst.axes) == (~material.right[material.shown]).sum() > 0

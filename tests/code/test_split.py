@@ -239,3 +239,12 @@ def test_an_image_that_gets_its_label_later_joins_its_episode():
     assert (placed["split"] == "unlabelled").sum() == 60
     later = split.assign(rows, SETTINGS, placed)[0].set_index("path")["split"]
     assert (later.loc[rows["path"]].groupby(np.arange(300) // 5).nunique() == 1).all() and set(later) == set(split.SIDES)
+
+
+def test_an_image_that_loses_its_label_and_gets_another_stays_where_it_was():
+    rows = images()
+    placed, _ = split.assign(rows, SETTINGS)
+    without, _ = split.assign(rows.assign(label=rows["label"].where(rows.index % 7 != 0, None)), SETTINGS, placed)
+    assert without["split"].equals(placed["split"]) and len(split.used(without)) == 300 - 43
+    again, _ = split.assign(rows.assign(label=rows["label"].where(rows.index % 7 != 0, "a")), SETTINGS, without)
+    assert again["split"].equals(placed["split"]) and len(split.used(again)) == 300
