@@ -23,7 +23,7 @@ from .spool import Spool, SpoolFull
 
 EXIT_CAMERA = 71  # EX_OSERR of sysexits.h
 EXIT_FULL = 75  # EX_TEMPFAIL
-WRITERS = 3  # frames being written at once
+WRITERS = 4  # frames being written at once; what is being written can't be dropped, so more would weigh on a small quota
 STATUS_EVERY_S = 10.0  # how often the counters go to disk
 
 

@@ -81,7 +81,8 @@ def spool_folder(settings):
     path = settings.spool.path
     probe = os.path.join(path, f".doctor-{os.getpid()}")
     try:
-        os.makedirs(path, exist_ok=True)
+        if os.geteuid() != 0:  # root's folder would shut the services out
+            os.makedirs(path, exist_ok=True)
         with open(probe, "wb") as file:
             file.write(os.urandom(200_000))
             file.flush()

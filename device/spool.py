@@ -43,16 +43,20 @@ class Damaged(Exception):
 
 
 class Spool:
-    """An open spool, owned by one process of each kind ("capture", "upload"): a second one raises SpoolBusy.
+    """An open spool, owned by one process of each kind ("capture", "upload"): a second one raises SpoolBusy,
+    and root on another user's spool PermissionError.
 
     settings: the [spool] section. counters: this process's figures, kept in <owner>.json beside the frames.
     """
 
     def __init__(self, settings, owner):
         self.root = Path(settings.path)
+        self.root.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0 and self.root.stat().st_uid != 0:
+            raise PermissionError(errno.EPERM, "belongs to the user of the services, who could not read what root writes there", str(self.root))
         self.tmp, self.ready, self.dead = (self.root / name for name in ("tmp", "ready", "dead"))
         for folder in (self.tmp, self.ready, self.dead):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
         self._lock = open(self.root / f"{owner}.lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -35,7 +35,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Store:
-    """An open store. put(key, data) raises AlreadyThere rather than overwrite; get(key) gives bytes, None where nothing lies.
+    """An open store. put(key, data) raises AlreadyThere rather than overwrite; get(key) gives the bytes that lie there.
 
     Both raise Unavailable, Denied or Refused, with messages free of secrets.
     """
@@ -43,6 +43,7 @@ class Store:
     name: str
     put: Callable[[str, bytes], None]
     get: Callable[[str], bytes]
+    parallel: bool = True  # whether two threads may call it at once
 
 
 def provider(url):

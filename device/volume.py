@@ -39,7 +39,7 @@ def open_volume(settings, secrets):
         status, body = session.request("GET", f"/api/2.0/fs/files{quote(f'{root}/{key}')}")
         return _check(status, body, secrets)
 
-    return stores.Store(settings.store.url, put, get)
+    return stores.Store(settings.store.url, put, get, parallel=False)  # it has one connection
 
 
 def _check(status, body, secrets):

@@ -29,7 +29,7 @@ print(f"{done.new} files in {done.seconds:.1f} s; {done.landed} landed = {done.i
 # COMMAND ----------
 
 images = spark.table(where.table("images"))
-workspace.display(images.groupBy("device", "label").count().orderBy("device", "label").limit(50))
+workspace.display(images.groupBy("device").count().orderBy("device").limit(50))
 
 # COMMAND ----------
 
@@ -48,4 +48,4 @@ workspace.display(spark.table(where.table("rejected_images")).groupBy("reason").
 
 # COMMAND ----------
 
-workspace.display(plots.by_hour(samples.light(images), f"{done.images} photographs"))
+workspace.display(plots.by_hour(samples.light(spark, where), f"{done.images} photographs"))

@@ -75,7 +75,7 @@ def porch():
     import pandas as pd
 
     from device import simulated
-    from lakevision import metadata
+    from lakevision import statistics
 
     def draw(count=160, seed=3, shortcut="", size=96, side=48):
         scenes = simulated.plan(count, seed, (size, size))
@@ -83,10 +83,11 @@ def porch():
         rows, pixels = [], []
         for scene in scenes:
             image, rng = simulated.picture(scene), np.random.default_rng(scene.sequence)
+            measured, phash = statistics.of(image)
             tags = {"ISOSpeedRatings": str(rng.choice([50, 100, 800])), "ExposureTime": f"1/{rng.integers(30, 400)}", "Model": "RP_OV5647"}
             rows.append({"path": simulated.key(scene), "sha256": f"{scene.sequence:016x}", "label": simulated.LABELS[scene.package],
                          "device": scene.camera, "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None), "captured_from": "exif",
-                         "width": size, "height": size, "exif": tags, "brightness": metadata.statistics(image)["brightness"]})
+                         "width": size, "height": size, "exif": tags, "brightness": measured["brightness"], "phash": phash})
             pixels.append(np.asarray(image.resize((side, side), 2)))
         return pd.DataFrame(rows), np.stack(pixels)
 

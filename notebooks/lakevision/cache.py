@@ -16,7 +16,7 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from device import transform
-from lakevision import tables
+from lakevision import landing, tables
 from lakevision.split import SIDES
 
 ROW_GROUP_BYTES = 8 * 2**20  # of pixels: large enough to read fast, small enough to mix
@@ -54,7 +54,7 @@ def build(spark, cfg, where, sides, delta_version):
     chosen = spark.createDataFrame(sides.assign(target=sides["label"].map(classes.index).astype("int32"))[["path", "split", "target"]],
                                    "path string, split string, target int")
     images = tables.at(spark, where, "images", delta_version).select("path", "sha256", "content")
-    pixels = images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", transformer(line)("content").alias("pixels"))
+    pixels = images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", transformer(line, where.landing)("path", "sha256", "content").alias("pixels"))
     pixels = pixels.persist()
     try:
         counts = {}
@@ -80,12 +80,12 @@ def opened(folder):
     return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], kept["delta_version"])
 
 
-def transformer(line):
-    """The pandas UDF content -> raw pixels of the transform."""
+def transformer(line, root):
+    """The pandas UDF (path, sha256, content or null) -> raw pixels of the transform. root: of the landing zone, for rows that keep no bytes."""
     transform.parse(line)
 
     @F.pandas_udf("binary")
-    def to_pixels(content: pd.Series) -> pd.Series:
-        return content.map(lambda data: transform.pixels(data, line))
+    def to_pixels(path: pd.Series, sha256: pd.Series, content: pd.Series) -> pd.Series:
+        return pd.Series([transform.pixels(landing.content(root, *row), line) for row in zip(path, sha256, content)], dtype=object)
 
     return to_pixels

@@ -10,8 +10,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from device import simulated
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm"}
+from lakevision.landing import SUFFIXES
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import numpy as np
 from pyspark.sql import functions as F
 
-from lakevision import intervals, registry, tables
+from lakevision import intervals, landing, registry, tables
 
 MOST = 500  # images compared: their files are read, not their cached pixels, since the champion may have a transform of its own
 
@@ -25,9 +25,9 @@ def compare(spark, cfg, where, material, version, scheme):
         return {**found, "note": f"the champion knows other classes ({', '.join(classes)}): the two can't be compared"}
     chosen = material.rows.iloc[:MOST]
     wanted = spark.createDataFrame(chosen[["path"]])
-    images = tables.at(spark, where, "images", version).join(F.broadcast(wanted), "path").select("sha256", F.col("content").alias("image"))
+    images = tables.at(spark, where, "images", version).join(F.broadcast(wanted), "path").select("path", "sha256", "content")
     said = {}
-    for batch in _batches(images.toLocalIterator(), 64):
+    for batch in _batches(images.toLocalIterator(), where.landing, 64):
         answers = model.predict(batch[["image"]])
         said |= dict(zip(batch["sha256"], answers["scores"]))
     own = np.array([np.argmax(said[key]) == target if said.get(key) is not None else False
@@ -38,12 +38,12 @@ def compare(spark, cfg, where, material, version, scheme):
             "images": len(own)}
 
 
-def _batches(rows, size):
+def _batches(rows, root, size):
     import pandas as pd
 
     held = []
     for row in rows:
-        held.append((row["sha256"], bytes(row["image"])))
+        held.append((row["sha256"], landing.content(root, row["path"], row["sha256"], row["content"])))
         if len(held) == size:
             yield pd.DataFrame(held, columns=["sha256", "image"])
             held = []

@@ -67,7 +67,12 @@ class Capture:
 class Ingest:
     max_files_per_batch: Count
     labels: Literal["auto", "folder", "name", "none"]
+    label_source: str
     timezone: str
+    keep_content: bool
+    count_landed: bool
+    maintenance_days: Natural
+    retention_days: Count
 
 
 @dataclass(frozen=True)

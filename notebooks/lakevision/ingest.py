@@ -1,129 +1,251 @@
-"""Landing zone -> Delta: each file becomes one row of images or of rejected_images, once, however often this runs."""
+"""Landing zone -> Delta: each file becomes one row of images or of rejected_images, once, however often this runs and whenever it is killed.
 
-import os
+A stream finds what has landed; it carries names only. Then, chunk by chunk, Spark's workers open the files and describe them (one decode each),
+the driver compares them with what is known (copies, the camera's history), and the rows are written with the bytes, while the next chunk is
+being described: a Delta commit and a job's start cost as much as a hundred photographs, and this hides them.
+
+Exactly once: a batch that was cut short comes again as the first batch of the next run, and only then. So the first batch of a run, and every
+batch after a lost checkpoint, leaves out what images holds already. What rejected_images holds is always known, since a file that was
+rejected and has changed since deserves a second look.
+"""
+
+import shutil
 import time
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import timezone
+from pathlib import Path
 
 import pandas as pd
+from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import functions as F
+from tqdm import tqdm
 
-from lakevision import metadata, tables, workspace
+from lakevision import describe, duplicates, labels, landing, quality, tables, workspace
 
-FILE = "path string, modificationTime timestamp, length bigint, content binary"
-DESCRIBED = tuple(column for column in tables.IMAGES if column.name not in
-                  ("path", "content", "length", "sha256", "modified_at", "ingested_at"))
-PHOTO = "struct<error: string, " + ", ".join(f"{column.name}: {column.type}" for column in DESCRIBED) + ">"
+FILE = "path string, modificationTime timestamp, length bigint, content binary"  # a file stream needs its schema given
+CHUNK = 2048  # files for each core that are described, judged and written together; a commit costs half a second of a laptop
+SLICES = 2  # tasks for each core in a chunk: photographs differ in size, and a task costs a tenth of a second to start
+THIN = ("path", "modified_at", "length", "sha256", "error", "device", "width", "height", "phash", "statistics.brightness")
 
 
 @dataclass
 class Ingested:
-    """Rows in the tables after a run, files in the landing zone, and what this run added in how many seconds."""
+    """Rows in the tables after a run; files in the landing zone (None where they are not counted); rows that this run added, in how many seconds;
+    labels that ingest.label_source added, and up to 20 paths it names that are no photograph of ours."""
 
-    landed: int
     images: int
     rejected: int
+    landed: int
     new: int
     seconds: float
+    labels_added: int = 0
+    labels_unknown: list = field(default_factory=list)
 
     def figures(self):
         return asdict(self)
 
 
+@dataclass
+class Run:
+    """What a run carries from chunk to chunk. known: Future of Known; began: the time by Spark's clock, before any row of this run."""
+
+    spark: object
+    cfg: object
+    where: object
+    bar: object
+    known: object
+    checked: bool = True  # whether the next batch may hold files that images has
+
+
+@dataclass
+class Known:
+    """What the tables hold: Seen photographs, {device: quality.History}, {path: row} of rejected_images."""
+
+    seen: object
+    histories: dict
+    rejected: dict
+
+
 def run(spark, cfg, where):
     """Ingests what has landed since the last run, then stops. Returns Ingested."""
-    tables.create(spark, where)
     began = time.monotonic()
-    before = spark.table(where.table("images")).count() + spark.table(where.table("rejected_images")).count()
-    stream = (_files(spark, cfg, where).writeStream.trigger(availableNow=True)
-              .option("checkpointLocation", f"{where.checkpoints}/ingest")
-              .foreachBatch(lambda batch, _: _write(spark, cfg, where, batch)).start())
-    stream.awaitTermination()
-    landed, empty = _listing(where.landing)
-    _reject_empty(spark, where, empty)
-    seconds = time.monotonic() - began
-    images = spark.table(where.table("images")).count()
-    rejected = spark.table(where.table("rejected_images")).count()
-    return Ingested(landed=landed, images=images, rejected=rejected, new=images + rejected - before, seconds=seconds)
+    tables.create(spark, where)
+    before = _count(spark, where)
+    checkpoint, lost = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-lost-its-checkpoint")
+    _heal(checkpoint, lost, any(before))
+    with ThreadPoolExecutor(1) as background, tqdm(desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
+        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where))
+
+        def batch(listed, _):
+            _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length) for row in listed.collect()])
+            this.checked = lost.exists()
+
+        (_stream(spark, cfg, where).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
+         .foreachBatch(batch).start().awaitTermination())
+        lost.unlink(missing_ok=True)
+        landed = _second_look(this) if cfg.ingest.count_landed else None
+    added, unknown = labels.add_from_source(spark, where, cfg.ingest.label_source) if cfg.ingest.label_source else (0, [])
+    images, rejected = _count(spark, where)
+    return Ingested(images, rejected, landed, images + rejected - sum(before), time.monotonic() - began, added, unknown)
 
 
-def _files(spark, cfg, where):
+def _count(spark, where):
+    return [spark.table(where.table(name)).count() for name in ("images", "rejected_images")]
+
+
+def _heal(checkpoint, lost, rows):
+    """A checkpoint and tables that don't belong together: dropped tables make the checkpoint worthless, a lost one makes every batch suspect."""
+    if not rows and checkpoint.exists():
+        shutil.rmtree(checkpoint)
+    elif rows and not (checkpoint / "metadata").exists():
+        lost.parent.mkdir(parents=True, exist_ok=True)
+        lost.touch()
+
+
+def _stream(spark, cfg, where):
     if workspace.ON_DATABRICKS:
         reader = (spark.readStream.format("cloudFiles").option("cloudFiles.format", "binaryFile")
                   .option("cloudFiles.maxFilesPerTrigger", cfg.ingest.max_files_per_batch))
     else:
-        reader = spark.readStream.format("binaryFile").option("maxFilesPerTrigger", cfg.ingest.max_files_per_batch)
+        # By default a stream forgets about files a week older than the newest it has seen: a device that was offline for longer would lose them.
+        reader = (spark.readStream.format("binaryFile").option("maxFilesPerTrigger", cfg.ingest.max_files_per_batch).option("maxFileAge", "36500d"))
     # Recursive lookup also keeps Spark from reading device=.../date=... as partition columns.
-    return reader.schema(FILE).option("recursiveFileLookup", "true").load(where.landing)
+    return reader.schema(FILE).option("recursiveFileLookup", "true").load(where.landing).select("path", "modificationTime", "length")
 
 
-def _listing(landing):
-    """(number of files in the landing zone, [(relative path, time it was written)] of those that are empty); hidden names are no files to Spark either."""
-    landed, empty = 0, []
-    for folder, subfolders, names in os.walk(landing):
-        subfolders[:] = [name for name in subfolders if name[0] not in "._"]
-        for name in names:
-            if name[0] in "._":
-                continue
-            landed += 1
-            path = os.path.join(folder, name)
-            status = os.stat(path)
-            if status.st_size == 0:
-                empty.append((os.path.relpath(path, landing), datetime.fromtimestamp(status.st_mtime, timezone.utc)))
-    return landed, empty
+def _load(spark, where):
+    """Known, from narrow columns of the tables."""
+    images = spark.table(where.table("images"))
+    first = images.where("duplicate_of IS NULL").select("path", F.substring("sha256", 1, 16).alias("digest"), "phash", "statistics.brightness",
+                                                        F.col("near_duplicate_of").isNull().alias("leads")).toPandas()
+    scores = {issue: F.col(f"quality.{issue}_score") for issue in quality.GLOBAL} | {"side": F.sqrt(F.col("width").cast("double") * F.col("height"))}
+    points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
+    rows = images.groupBy("device").agg(F.count("*").alias("count"), *(F.percentile_approx(column, points).alias(name) for name, column in scores.items())).collect()
+    histories = {row["device"]: quality.History(row["count"], {name: row[name] for name in scores}) for row in rows}
+    rejected = spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").collect()
+    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, {row["path"]: row for row in rejected})
 
 
-def _reject_empty(spark, where, empty):
-    """Spark's scan passes over files of zero bytes without a word; here they become rows of rejected_images like any other bad file."""
-    if not empty:
-        return
-    rows = (spark.createDataFrame(empty, "path string, modified_at timestamp")
-            .withColumn("content", F.lit(b"")).withColumn("length", F.lit(0).cast("bigint")).withColumn("sha256", F.sha2("content", 256))
-            .withColumn("reason", F.lit("empty file (0 bytes)")).withColumn("ingested_at", F.current_timestamp()))
-    _add(spark, where.table("rejected_images"), rows.select([column.name for column in tables.REJECTED_IMAGES]))
+def _take(this, files):
+    """Ingests files, list of landing.File, chunk after chunk; the one before is written while the next is described."""
+    known = this.known.result()
+    files = [file for file in files if file.path not in known.rejected or _changed(file, known.rejected[file.path])]
+    if this.checked and files:
+        listed = this.spark.createDataFrame([(file.path,) for file in files], "path string")
+        there = {row["path"] for row in this.spark.table(this.where.table("images")).select("path").join(F.broadcast(listed), "path", "left_semi").collect()}
+        labels.add_from_paths(this.spark, this.where, [file[:2] for file in files if file.path in there], this.cfg.ingest.labels, check=True)
+        _forget(this, there)
+        files = [file for file in files if file.path not in there]
+    files.sort(key=lambda file: (file.modified_at, file.path))  # the first copy of two is the earlier one
+    size = CHUNK * this.spark.sparkContext.defaultParallelism
+    with ThreadPoolExecutor(1) as writer:
+        writing = None
+        for start in range(0, len(files), size):
+            described, frames = _describe(this, files[start:start + size])
+            if writing:
+                writing.result()
+            writing = writer.submit(_write, this, described, frames, this.checked)
+        if writing:
+            writing.result()
 
 
-def describer(labels, zone):
-    """The pandas UDF (path, content, modified_at) -> PHOTO. The content goes in and never comes back: returning it costs more than decoding."""
-
-    @F.pandas_udf(PHOTO)
-    def describe(path: pd.Series, content: pd.Series, modified_at: pd.Series) -> pd.DataFrame:
-        times = modified_at.dt.tz_localize(timezone.utc) if modified_at.dt.tz is None else modified_at
-        rows = [asdict(metadata.describe(*row, labels, zone)) for row in zip(path, content, times)]
-        frame = pd.DataFrame(rows, columns=["error", *(column.name for column in DESCRIBED)])
-        frame["captured_at"] = pd.to_datetime(frame["captured_at"], utc=True).astype("datetime64[ns, UTC]")
-        frame[["width", "height"]] = frame[["width", "height"]].astype("Int32")
-        return frame
-
-    return describe
+def _changed(file, row):
+    """Whether a file that was rejected is another one now, or could not be read then."""
+    return row["sha256"] is None and row["length"] <= describe.LARGEST or (file.modified_at, file.length) != (row["modified_at"].astimezone(timezone.utc), row["length"])
 
 
-def _write(spark, cfg, where, batch):
-    # 64 photographs an Arrow batch: the default of 10,000 would hold gigabytes.
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "64")
-    relative = F.regexp_replace("path", f"^(file:|dbfs:)?/*{_escape(where.landing.strip('/'))}/", "")
-    described = (batch.select(relative.alias("path"), "content", "length", F.col("modificationTime").alias("modified_at"))
-                 .withColumn("photo", describer(cfg.ingest.labels, cfg.ingest.timezone)("path", "content", "modified_at"))
-                 .withColumn("sha256", F.sha2("content", 256)).withColumn("ingested_at", F.current_timestamp()))
-    # Both tables read the same batch: without this every photograph would be decoded twice.
-    described.persist()
+def _describe(this, files):
+    """(DataFrame of describe.DESCRIBED, persisted; the thin columns in pandas with the driver's judgement of each photograph)."""
+    spark, known = this.spark, this.known.result()
+    slices = min(len(files), SLICES * spark.sparkContext.defaultParallelism)
+    listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
+    described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED.replace(" NOT NULL", "")).persist()
+    frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *(f"score_{issue}" for issue in describe.SCORES)).collect()],
+                          columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES])
+    frames = frames.sort_values(["modified_at", "path"], ignore_index=True)
+    good = frames["error"].isna()
+    looks = [known.seen.look(row.path, row.sha256, int(row.phash), row.brightness) if ok else (None, None, None) for row, ok in zip(frames.itertuples(), good)]
+    frames[["duplicate_of", "near_duplicate_of", "distance"]] = pd.DataFrame(looks, columns=["a", "b", "c"], index=frames.index, dtype=object)
+    frames["side"] = (frames["width"] * frames["height"]) ** 0.5
+    judged = quality.judge(frames[good].astype({"distance": float}), known.histories)
+    return described, frames.join(judged)
+
+
+def _write(this, described, frames, checked):
+    """Writes one chunk: good rows with their bytes to images, the others to rejected_images, labels by path."""
+    spark, where, cfg = this.spark, this.where, this.cfg
+    good, bad = frames[frames["error"].isna()], frames[frames["error"].notna()]
+    changed = spark.sparkContext.accumulator([], _Paths())
     try:
-        good = described.where("photo.error is null").select("*", "photo.*")
-        bad = described.where("photo.error is not null").withColumn("reason", F.col("photo.error"))
-        any_bad = not bad.select("path").isEmpty()  # this fills the cache, too; a MERGE of nothing still costs seconds
-        for name, rows in (("images", good), ("rejected_images", bad))[:1 + any_bad]:
-            _add(spark, where.table(name), rows.select([column.name for column in tables.TABLES[name][0]]))
+        with ThreadPoolExecutor(3) as pool:
+            jobs = [pool.submit(_write_images, spark, cfg, where, described, good, changed)] if len(good) else []
+            if len(bad):
+                jobs.append(pool.submit(_write_rejected, described.where("error IS NOT NULL").withColumnRenamed("error", "reason").withColumnRenamed("kept", "content"), where))
+            pairs = [(row.path, row.modified_at.to_pydatetime()) for row in good.itertuples()]
+            jobs.append(pool.submit(labels.add_from_paths, spark, where, pairs, cfg.ingest.labels, checked))
+            for job in jobs:
+                job.result()
+        if changed.value:
+            moving = described.where(F.col("path").isin(changed.value)).withColumn("content", F.lit(None).cast("binary")).withColumn("sha256", F.lit(None).cast("string"))
+            _write_rejected(moving.withColumn("reason", F.lit("changed while it was being read: is it written in place? It is tried again in the next run")), where)
+        _forget(this, frames["path"])
     finally:
         described.unpersist()
+    this.bar.update(len(frames))
 
 
-def _add(spark, table, rows):
-    """Insert-only MERGE by path: a batch that was written, but not checkpointed, before a crash is not written again."""
-    from delta.tables import DeltaTable
+def _write_images(spark, cfg, where, described, good, changed):
+    issues = [name for issue in quality.ISSUES for name in (f"{issue}_score", f"is_{issue}_issue")]
+    rows = [(row.path, row.duplicate_of, row.near_duplicate_of, tuple(getattr(row, name) for name in issues)) for row in good.itertuples()]
+    verdict = spark.createDataFrame(rows, f"path string, duplicate_of string, near_duplicate_of string, quality {tables.QUALITY}")
+    images = described.where("error IS NULL").join(F.broadcast(verdict), "path").withColumn("ingested_at", F.current_timestamp())
+    if cfg.ingest.keep_content:
+        images = images.withColumn("content", describe.reader(where.landing, changed)("path", "signature")).where("content IS NOT NULL")
+    else:
+        images = images.withColumn("content", F.lit(None).cast("binary"))
+    _append(images, where, "images")
 
-    (DeltaTable.forName(spark, table).alias("old").merge(rows.alias("new"), "old.path = new.path")
-     .whenNotMatchedInsertAll().execute())
+
+def _write_rejected(rows, where):
+    _append(rows.withColumn("ingested_at", F.current_timestamp()), where, "rejected_images")
 
 
-def _escape(text):
-    return "".join(f"\\{character}" if not character.isalnum() and character != "/" else character for character in text)
+def _append(rows, where, name):
+    # Photographs are compressed already: another round costs as much time as the writing itself and gains nothing.
+    rows.select([column.name for column in tables.TABLES[name].columns]).writeTo(where.table(name)).option("compression", "none").append()
+
+
+def _forget(this, paths):
+    """Removes what rejected_images said earlier of files that have a newer row by now."""
+    rejected = this.known.result().rejected
+    old = [rejected.pop(path) for path in paths if path in rejected]
+    if old:
+        from delta.tables import DeltaTable
+
+        times = this.spark.createDataFrame([(row["path"], row["ingested_at"]) for row in old], "path string, ingested_at timestamp")
+        (DeltaTable.forName(this.spark, this.where.table("rejected_images")).alias("old")
+         .merge(times.alias("gone"), "old.path = gone.path AND old.ingested_at = gone.ingested_at").whenMatchedDelete().execute())
+
+
+def _second_look(this):
+    """Takes what the stream passes over, and files that were rejected and have changed since. Returns the number of files in the landing zone."""
+    landed, again = 0, []
+    rejected = this.known.result().rejected
+    for file in landing.walk(this.where.landing):
+        landed += 1
+        if file.path in rejected or landing.passed_over(file):
+            again.append(file)
+    this.checked = True
+    _take(this, again)
+    return landed
+
+
+class _Paths(AccumulatorParam):
+    """A list of paths that workers add to."""
+
+    def zero(self, value):
+        return []
+
+    def addInPlace(self, value, more):
+        return value + more

@@ -1,5 +1,6 @@
-"""What a photograph says of itself: size, EXIF, time, device, label and statistics of its pixels. No Spark in here."""
+"""What a photograph says of itself: size, EXIF, time, place, device and statistics of its pixels. No Spark in here."""
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -7,51 +8,70 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-import numpy as np
 from PIL import ExifTags
 
 from device import transform
+from lakevision import quality, statistics
 
 # 2021-07-13T03:04:54 as the first accelerator's capture script wrote it (with %3A in most copies), 2026-03-02T081502.123Z as ours does.
 NAME_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?(Z?)")
 # What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/entry.py.
 AGENT_NAME = re.compile(NAME_TIME.pattern + r"_[0-9a-f]{8}_\d{6,}(?:_(?P<label>[^_]+))?")
 TEXT_LIMIT = 2000  # characters kept of one EXIF value: MakerNotes of some phones run to 100 kB
+TAG_LIMIT = 500  # tags kept of one photograph; a camera writes 60
 
 
 @dataclass
 class Photo:
-    """One decoded photograph's columns of the table images; error is set instead where it can't be decoded."""
+    """One decoded photograph's columns of the table images; error is set instead where it can't be decoded. scores: see quality.scores()."""
 
     error: str = None
     captured_at: datetime = None
     captured_from: str = None
     device: str = None
-    label: str = None
     width: int = None
     height: int = None
     mode: str = None
     format: str = None
+    frames: int = None
+    dpi: float = None
+    orientation: int = None
+    make: str = None
+    model: str = None
+    exposure_s: float = None
+    aperture: float = None
+    iso: int = None
+    focal_mm: float = None
+    latitude: float = None
+    longitude: float = None
+    altitude_m: float = None
     exif: dict = None
     statistics: dict = None
+    phash: int = None
+    scores: dict = None
 
 
-def describe(path, data, modified_at, labels="auto", zone="UTC"):
-    """A Photo from a file. path: relative to the landing zone; data: bytes; modified_at: aware datetime;
-    labels and zone: the settings ingest.labels and ingest.timezone. Never raises for what the bytes hold."""
+def describe(path, data, modified_at, zone="UTC"):
+    """A Photo from a file. path: relative to the landing zone; data: bytes; modified_at: aware datetime; zone: the setting ingest.timezone.
+    Never raises for what the bytes hold."""
     try:
         image = transform.decode(data)
         tags = exif(image)
         taken, source = captured_at(path, tags, modified_at, zone)
-        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), label=label(path, labels),
-                     width=image.width, height=image.height, mode=image.mode, format=image.format or "unknown", exif=tags,
-                     statistics=statistics(transform.rgb(image)))
+        found, phash = statistics.of(transform.rgb(image))
+        latitude, longitude, altitude = position(tags)
+        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=image.width, height=image.height, mode=image.mode,
+                     format=image.format or "unknown", frames=_frames(image), dpi=_dpi(image, tags), orientation=_whole(tags.get("Orientation"), 1, 8),
+                     make=tags.get("Make") or None, model=tags.get("Model") or None, exposure_s=number(tags.get("ExposureTime"), 0),
+                     aperture=number(tags.get("FNumber"), 0), iso=_whole(tags.get("ISOSpeedRatings"), 1, 10**9), focal_mm=number(tags.get("FocalLength"), 0),
+                     latitude=latitude, longitude=longitude, altitude_m=altitude, exif=tags, statistics=found, phash=phash,
+                     scores=quality.scores(found, image.width, image.height))
     except transform.BadImage as error:
         return Photo(error=str(error)[:TEXT_LIMIT])
 
 
 def exif(image):
-    """All EXIF tags of a PIL image: {standard name: text}. Broken EXIF gives what could be read."""
+    """All EXIF tags of a PIL image: {standard name: text}. Broken EXIF gives what could be read, and the key _error says what could not."""
     tags = {}
     try:
         block = image.getexif()
@@ -60,6 +80,9 @@ def exif(image):
             for tag, value in entries.items():
                 if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
                     continue
+                if len(tags) >= TAG_LIMIT:
+                    tags["_error"] = f"more than {TAG_LIMIT} tags; the rest was left out"
+                    return tags
                 tags[names.get(tag, f"0x{tag:04X}")] = _text(value)
     except Exception as error:  # Pillow's EXIF parser raises nearly anything on hostile bytes; the photograph itself is fine
         tags["_error"] = f"{type(error).__name__}: {error}"[:200]
@@ -71,10 +94,64 @@ def _text(value):
         value = value.removeprefix(b"ASCII\0\0\0").rstrip(b"\0")
         text = value.decode("ascii") if value.isascii() else value[:TEXT_LIMIT].hex()
     elif isinstance(value, tuple):
-        text = " ".join(map(str, value))
+        text = " ".join(map(str, value[:TEXT_LIMIT]))
     else:
         text = str(value)
-    return text.replace("\0", "").strip()[:TEXT_LIMIT]
+    # Lone surrogates would come out of hostile text, and no store can write them.
+    return text.replace("\0", "").strip()[:TEXT_LIMIT].encode("utf-8", "replace").decode()
+
+
+def number(text, least=-math.inf):
+    """The first number of an EXIF text as a float; None where there is none, it is not finite (a zero denominator) or it is below least."""
+    try:
+        value = float((text or "").split()[0])
+    except (ValueError, IndexError):
+        return None
+    return value if math.isfinite(value) and value >= least else None
+
+
+def _whole(text, low, high):
+    value = number(text)
+    return int(value) if value is not None and low <= value <= high else None
+
+
+def position(tags):
+    """(latitude, longitude, altitude in metres) in degrees, north and east positive, from the GPS tags; (None, None, None) without a whole pair on the globe."""
+    latitude, longitude = (_degrees(tags.get(f"GPS{axis}"), tags.get(f"GPS{axis}Ref", ""), limit) for axis, limit in (("Latitude", 90), ("Longitude", 180)))
+    if latitude is None or longitude is None:
+        return None, None, None
+    altitude = number(tags.get("GPSAltitude"), 0)
+    below = tags.get("GPSAltitudeRef", "") in ("\x01", "1", "01")
+    return latitude, longitude, -altitude if altitude is not None and below else altitude
+
+
+def _degrees(text, reference, limit):
+    try:
+        parts = [float(part) for part in (text or "").split()]
+    except ValueError:
+        return None
+    if not 1 <= len(parts) <= 3:
+        return None
+    value = sum(part / 60 ** index for index, part in enumerate(parts))
+    if not (math.isfinite(value) and 0 <= value <= limit):
+        return None
+    return -value if reference[:1] in ("S", "W") else value
+
+
+def _dpi(image, tags):
+    """Dots per inch along x, from EXIF (2: per inch, 3: per centimetre) or the file's own header; None where neither says."""
+    resolution, unit = number(tags.get("XResolution"), 0), tags.get("ResolutionUnit", "2")
+    if resolution and unit in ("2", "3"):
+        return resolution * (2.54 if unit == "3" else 1)
+    header = image.info.get("dpi")
+    return number(str(header[0]), 0) if isinstance(header, tuple) and header else None
+
+
+def _frames(image):
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # counting seeks through the file, and the later frames may be cut: the first one is whole
+        return 1
 
 
 def captured_at(path, tags, modified_at, zone="UTC"):
@@ -120,40 +197,3 @@ def device(path, tags):
     if len(fields) > 2 and NAME_TIME.match(fields[0]):
         return "_".join(fields[1:-1])
     return " ".join(filter(None, (tags.get("Make"), tags.get("Model")))) or "unknown"
-
-
-def label(path, labels="auto"):
-    """The class of an image by its path: the class folder it lies in, else the last `_` field of its name; None where there is none."""
-    path = PurePosixPath(path)
-    folder, agents = path.parent.name, AGENT_NAME.fullmatch(path.stem)
-    if labels in ("auto", "folder") and folder and "=" not in folder:
-        return folder
-    if labels in ("auto", "name") and agents:
-        return agents["label"]  # a frame without a label ends in its sequence number, which is none
-    if labels in ("auto", "name") and "_" in path.stem:
-        return path.stem.rsplit("_", 1)[1] or None
-    return None
-
-
-def statistics(image):
-    """Statistics of an RGB image's pixels, from its histograms: one pass, no float copy of the picture.
-
-    Returns {"bands": [{band, mean, median, stddev, min, max}, ...], "brightness", "contrast", "entropy"}; bands in 0..255,
-    brightness and contrast (mean and standard deviation of ITU-R 601 luma) in 0..1, entropy (Shannon, of luma) in bits, 0..8.
-    """
-    bands = [dict(band=name, **_moments(counts)) for name, counts in zip("RGB", np.reshape(image.histogram(), (3, 256)))]
-    luma = np.asarray(image.convert("L").histogram())
-    of_luma = _moments(luma)
-    share = luma[luma > 0] / luma.sum()
-    return {"bands": bands, "brightness": of_luma["mean"] / 255, "contrast": of_luma["stddev"] / 255,
-            "entropy": float(-(share * np.log2(share)).sum()) + 0.0}
-
-
-def _moments(counts):
-    """Mean, median, deviation and extrema of 0..255 values given how often each occurs. counts: int array (256,)."""
-    values, total = np.arange(256), counts.sum()
-    mean = float((counts * values).sum() / total)
-    variance = float((counts * (values - mean) ** 2).sum() / total)
-    present = np.flatnonzero(counts)
-    median = float(np.searchsorted(counts.cumsum(), (total + 1) // 2))
-    return {"mean": mean, "median": median, "stddev": variance ** 0.5, "min": int(present[0]), "max": int(present[-1])}

@@ -127,7 +127,8 @@ def slices(rows, right):
     else:
         missing.append("slices by light: no brightness in the table images")
     if "quality" in rows:
-        scores = pd.DataFrame([dict(own or {}) for own in rows["quality"]], index=rows.index).astype(float)
+        scores = pd.DataFrame([{name: value for name, value in dict(own or {}).items() if name.endswith("_score")} for own in rows["quality"]],
+                              index=rows.index).astype(float)
         for name in scores:
             low = scores[name] <= scores[name].quantile(0.2)
             if 0 < low.sum() < len(rows) and scores[name].nunique() > 1:

@@ -5,31 +5,32 @@ from pathlib import Path
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import metadata, tables
-from lakevision.capture import SUFFIXES
+from lakevision import labels, landing, metadata, tables
 
 
 def of_landing(where, count):
     """count photographs spread evenly over the landing zone's names, as (bytes, caption); files that don't decode are passed over."""
-    paths = sorted(path for path in Path(where.landing).rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in Path(where.landing).rglob("*") if path.suffix.lower() in landing.SUFFIXES)
     chosen = []
     for path in paths[:: max(1, len(paths) // count)]:
         data = path.read_bytes()
         relative = path.relative_to(where.landing).as_posix()
         described = metadata.describe(relative, data, pd.Timestamp(path.stat().st_mtime, unit="s", tz="UTC"))
         if not described.error:
-            chosen.append((data, f"{described.device[:22]} {described.captured_at:%d %b %H:%M}\n{described.label or 'no label'}"))
+            chosen.append((data, f"{described.device[:22]} {described.captured_at:%d %b %H:%M}\n{labels.of_path(relative)[0] or 'no label'}"))
     return chosen[:count]
 
 
-def light(images):
-    """captured_at, label, device and brightness of a table of images, pandas, 20,000 rows at most."""
-    return images.select("captured_at", "label", "device", F.col("statistics.brightness").alias("brightness")).limit(20_000).toPandas()
+def light(spark, where):
+    """captured_at, label, device and brightness of the images, pandas, 20,000 rows at most."""
+    return (spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path", "left")
+            .select("captured_at", "label", "device", "statistics.brightness").limit(20_000).toPandas())
 
 
 def first(spark, where, version):
     """The bytes of one image, an example for the model's record."""
-    return bytes(tables.at(spark, where, "images", version).orderBy("path").select("content").first()["content"])
+    row = tables.at(spark, where, "images", version).orderBy("path").select("path", "sha256", "content").first()
+    return landing.content(where.landing, row["path"], row["sha256"], row["content"])
 
 
 def held_out(spark, where, scheme, version, count):
@@ -38,7 +39,7 @@ def held_out(spark, where, scheme, version, count):
     of_test = (F.col("scheme") == scheme) & (F.col("split") == "test") & (F.col("delta_version") <= version)
     splits = spark.table(where.table("splits")).where(of_test).select("path", "label")
     chosen = splits.orderBy(F.sha2("path", 256)).limit(count)
-    rows = tables.at(spark, where, "images", version).select("path", F.col("content").alias("image")).join(F.broadcast(chosen), "path")
+    rows = tables.at(spark, where, "images", version).select("path", "sha256", "content").join(F.broadcast(chosen), "path")
     frame = rows.toPandas().sort_values("path", ignore_index=True)
-    frame["image"] = frame["image"].map(bytes)
-    return frame
+    frame["image"] = [landing.content(where.landing, *row) for row in frame[["path", "sha256", "content"]].itertuples(index=False)]
+    return frame[["path", "label", "image"]]

@@ -1,40 +1,69 @@
 """The Delta tables: each schema written once, a comment on each column, and those comments are in the table too."""
 
+import os
 from collections import namedtuple
+from functools import lru_cache
 
 from pyspark.sql import functions as F
 
+from lakevision import quality
+
 Column = namedtuple("Column", "name type comment")
 
-STATISTICS = ("struct<bands: array<struct<band: string, mean: double, median: double, stddev: double, min: int, max: int>>, "
-              "brightness: double, contrast: double, entropy: double>")
+BAND = "struct<band: string, mean: double, median: double, stddev: double, min: int, max: int, entropy: double, histogram: array<int>>"
+STATISTICS = f"struct<bands: array<{BAND}>, luma: {BAND}, brightness: double, contrast: double, entropy: double, sharpness: double>"
+QUALITY = "struct<" + ", ".join(f"{issue}_score: double, is_{issue}_issue: boolean" for issue in quality.ISSUES) + ">"
 
 IMAGES = (
-    Column("path", "string", "where the file landed, relative to the landing zone; the key of this table"),
-    Column("content", "binary", "the file's bytes, unchanged"),
+    Column("path", "string NOT NULL", "where the file landed, relative to the landing zone; the key of this table"),
+    Column("content", "binary", "the file's bytes, unchanged; null where ingest.keep_content is false: they are in the landing zone then"),
     Column("length", "bigint", "size of the file in bytes"),
-    Column("sha256", "string", "SHA-256 of the bytes, hexadecimal"),
+    Column("sha256", "string NOT NULL", "SHA-256 of the bytes, hexadecimal"),
+    Column("duplicate_of", "string", "path of the first photograph with the same bytes; null for that one itself. Training leaves out what is not null"),
+    Column("near_duplicate_of", "string", "path of the nearest earlier photograph that looks nearly the same; null where there is none"),
     Column("modified_at", "timestamp", "when the file was last written"),
     Column("captured_at", "timestamp", "when the photograph was taken, UTC"),
     Column("captured_from", "string", "what captured_at rests on: exif, name or file (its modification time)"),
     Column("device", "string", "the camera: its id in the path or in EXIF, else make and model"),
-    Column("label", "string", "the class, from the folder or the file's name; null where there is none"),
     Column("width", "int", "pixels, as stored: before the EXIF orientation is applied"),
     Column("height", "int", "pixels, as stored"),
     Column("mode", "string", "Pillow's mode: RGB, L, CMYK, ..."),
     Column("format", "string", "the decoder that took it: JPEG, PNG, ..."),
-    Column("exif", "map<string, string>", "all EXIF tags by their standard name, as text"),
-    Column("statistics", STATISTICS, "per band, 0 to 255; brightness and contrast are mean and deviation of luma, 0 to 1; entropy in bits"),
+    Column("frames", "int", "pictures in the file; the first one is used"),
+    Column("dpi", "double", "dots per inch along the width, from EXIF or the file's header"),
+    Column("orientation", "int", "EXIF orientation, 1 to 8; 6: turn clockwise by 90 degrees to see it upright"),
+    Column("make", "string", "maker of the camera"),
+    Column("model", "string", "model of the camera"),
+    Column("exposure_s", "double", "exposure time in seconds"),
+    Column("aperture", "double", "f-number"),
+    Column("iso", "int", "ISO sensitivity"),
+    Column("focal_mm", "double", "focal length in millimetres"),
+    Column("latitude", "double", "degrees, north positive"),
+    Column("longitude", "double", "degrees, east positive"),
+    Column("altitude_m", "double", "metres above sea level"),
+    Column("exif", "map<string, string>", "all EXIF tags by their standard name, as text; _error says what could not be read"),
+    Column("statistics", STATISTICS, "of the pixels, per band and of luma, 0 to 255; entropy in bits; brightness, contrast and sharpness 0 to 1"),
+    Column("phash", "bigint", "perceptual hash, 63 bits: compare by the number of bits that differ; 4 or fewer is nearly the same picture"),
+    Column("quality", QUALITY, "<issue>_score from 0 to 1, lower is worse, and is_<issue>_issue, judged by the camera's own history where there is one"),
     Column("ingested_at", "timestamp", "when the row was written"),
 )
 
 REJECTED_IMAGES = (
-    Column("path", "string", "where the file landed, relative to the landing zone; the key of this table"),
-    Column("content", "binary", "the file's bytes, kept so that nothing is lost"),
+    Column("path", "string NOT NULL", "where the file landed, relative to the landing zone; the key of this table"),
+    Column("content", "binary", "the file's bytes, kept so that nothing is lost; null above 200 MB, where they are in the landing zone only"),
     Column("length", "bigint", "size of the file in bytes"),
-    Column("sha256", "string", "SHA-256 of the bytes, hexadecimal"),
+    Column("sha256", "string", "SHA-256 of the bytes, hexadecimal; null where they could not be read"),
     Column("modified_at", "timestamp", "when the file was last written"),
     Column("reason", "string", "why it can't be used, in words"),
+    Column("ingested_at", "timestamp", "when the row was written"),
+)
+
+LABELS = (
+    Column("path", "string NOT NULL", "the image, as in images"),
+    Column("label", "string", "its class; null takes the label away"),
+    Column("source", "string NOT NULL", "who says so: folder or name (the path), csv, table; what was written down outranks the path"),
+    Column("labelled_at", "timestamp", "when it was said; of each path the newest row holds"),
+    Column("author", "string", "the person who labelled, where the source names one"),
     Column("ingested_at", "timestamp", "when the row was written"),
 )
 
@@ -49,21 +78,59 @@ SPLITS = (
     Column("delta_version", "bigint", "the version of images at which it was placed there"),
 )
 
+Table = namedtuple("Table", "columns comment cluster check")
 TABLES = {
-    "images": (IMAGES, "Photographs that decode, one row each, with metadata and statistics"),
-    "rejected_images": (REJECTED_IMAGES, "Files that landed and are no usable image, with the reason"),
-    "splits": (SPLITS, "Which side of the evaluation each image is on, and why"),
+    "images": Table(IMAGES, "Photographs that decode, one row each, with metadata, statistics and quality", ("device", "captured_at"),
+                    "length(sha256) = 64 AND length > 0 AND captured_from IN ('exif', 'name', 'file') AND (duplicate_of IS NULL OR duplicate_of <> path)"),
+    "rejected_images": Table(REJECTED_IMAGES, "Files that landed and are no usable image, with the reason", (), None),
+    "labels": Table(LABELS, "What each photograph shows, by whom it was said and when; the newest row of a path holds", (), None),
+    "splits": Table(SPLITS, "Which side of the evaluation each image is on, and why", (), None),
 }
+# Statistics that let a query skip files are kept of these columns only: of the others (EXIF, histograms) nobody asks for a range, and each would cost time in each write.
+SKIPPING = ("path", "sha256", "duplicate_of", "modified_at", "captured_at", "device", "ingested_at", "labelled_at", "split", "delta_version")
+
+
+class OtherSchema(RuntimeError):
+    """A table that is there has other columns than this version of lakevision writes; the message says what to do."""
 
 
 def create(spark, where):
-    """Makes the schema and the tables that are missing; where: workspace.Places."""
+    """Makes the schema and the tables that are missing; where: workspace.Places. Raises OtherSchema."""
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {where.schema}")
-    for name, (columns, comment) in TABLES.items():
-        body = ", ".join(f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}" for column in columns)
-        location = f"LOCATION {_quote(where.warehouse + '/' + name)}" if where.warehouse else ""
-        spark.sql(f"CREATE TABLE IF NOT EXISTS {where.table(name)} ({body}) USING delta {location} COMMENT {_quote(comment)} "
-                  "TBLPROPERTIES ('delta.enableChangeDataFeed' = 'true')")
+    for name, table in TABLES.items():
+        location = f"{where.warehouse}/{name}" if where.warehouse else ""
+        if not spark.catalog.tableExists(where.table(name)):
+            if location and os.path.isdir(f"{location}/_delta_log"):  # of an earlier session: this machine's catalog forgets
+                spark.sql(f"CREATE TABLE {where.table(name)} USING delta LOCATION {_quote(location)}")
+            else:
+                _make(spark, where, name, table, location)
+                continue
+        found = {field.name: field.dataType.simpleString() for field in spark.table(where.table(name)).schema}
+        if found != _simple(table.columns):
+            raise OtherSchema(f"table {name} has other columns than this version writes ({_difference(found, _simple(table.columns))}). Its photographs are still in the "
+                              "landing zone: start anew with another storage.schema and storage.root (here: --fresh), or bring the table to these columns by hand")
+
+
+def _make(spark, where, name, table, location):
+    body = ", ".join(f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}" for column in table.columns)
+    names = {column.name for column in table.columns}
+    spark.sql(f"CREATE TABLE {where.table(name)} ({body}) USING delta {f'CLUSTER BY ({chr(44).join(table.cluster)})' if table.cluster else ''} "
+              f"{f'LOCATION {_quote(location)}' if location else ''} COMMENT {_quote(table.comment)} TBLPROPERTIES ('delta.enableChangeDataFeed' = 'true', "
+              f"'delta.dataSkippingStatsColumns' = '{','.join(column for column in SKIPPING if column in names)}')")
+    if table.check:
+        spark.sql(f"ALTER TABLE {where.table(name)} ADD CONSTRAINT sound CHECK ({table.check})")
+
+
+@lru_cache(maxsize=None)
+def _simple(columns):
+    from pyspark.sql.types import _parse_datatype_string
+
+    return {column.name: _parse_datatype_string(column.type.removesuffix(" NOT NULL")).simpleString() for column in columns}
+
+
+def _difference(found, wanted):
+    return ", ".join(f"{name}: {found.get(name, 'absent')} there, {wanted.get(name, 'unknown')} here"
+                     for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name))[:600]
 
 
 def version(spark, where, name):
@@ -76,9 +143,19 @@ def at(spark, where, name, number):
     return spark.sql(f"SELECT * FROM {where.table(name)} VERSION AS OF {int(number)}")
 
 
-def metadata(spark, where, number):
-    """What is known of each image at a version without its bytes, pandas: path, sha256, label, device, captured_at, captured_from, width, height, exif."""
-    return at(spark, where, "images", number).select("path", "sha256", "label", "device", "captured_at", "captured_from", "width", "height", "exif").toPandas()
+def metadata(spark, where, number, labels_version=None):
+    """What training may know of each image without its bytes, pandas: path, sha256, label, device, captured_at, captured_from, width, height, exif,
+    brightness, contrast, entropy, phash, near_duplicate_of, quality (dict of scores). Second copies of the same bytes are left out.
+
+    number: the version of images; labels_version: of labels, the newest if None.
+    """
+    from lakevision import labels
+
+    said = labels.latest(spark, where, labels_version).select("path", "label")
+    return (at(spark, where, "images", number).where("duplicate_of IS NULL").join(said, "path", "left")
+            .select("path", "sha256", "label", "device", "captured_at", "captured_from", "width", "height", "exif", "statistics.brightness",
+                    "statistics.contrast", "statistics.entropy", "phash", "near_duplicate_of", "quality").toPandas()
+            .assign(quality=lambda frame: frame["quality"].map(lambda row: row.asDict())))
 
 
 def earlier_split(spark, where, scheme):

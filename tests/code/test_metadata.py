@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from device import exif, simulated
-from lakevision import metadata
+from lakevision import metadata, statistics
+from lakevision.labels import of_path
 
 MODIFIED = datetime(2026, 5, 1, tzinfo=timezone.utc)
 
@@ -59,7 +60,7 @@ def test_a_time_zone_for_times_that_carry_none():
     pytest.param("cats/1.jpg", "none", None, id="none by config"),
 ])
 def test_label(path, labels, expected):
-    assert metadata.label(path, labels) == expected
+    assert of_path(path, labels)[0] == expected
 
 
 def test_device_of_the_first_accelerators_names():
@@ -69,7 +70,7 @@ def test_device_of_the_first_accelerators_names():
 def test_statistics_equal_numpys():
     image = simulated.picture(simulated.plan(1, size=(97, 63))[0])
     array = np.asarray(image)
-    found = metadata.statistics(image)
+    found, _ = statistics.of(image)
     for index, band in enumerate(found["bands"]):
         values = array[..., index]
         assert band["mean"] == pytest.approx(values.mean()) and band["stddev"] == pytest.approx(values.std())

@@ -87,6 +87,17 @@ def test_a_second_process_on_the_same_spool_is_refused(agent):
     agent.stop(process)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("command", ["capture", "upload"])
+def test_root_is_kept_out_of_the_services_spool(agent, command):
+    """`sudo python -m device capture --once` would leave a frame that upload may not read, and that it would stumble over for ever."""
+    agent.spool.mkdir()
+    os.chown(agent.spool, 65534, 65534)
+    done = agent.run(command, "--once", check=False)
+    assert done.returncode == 77 and "sudo -u lakevision" in done.stderr and "Traceback" not in done.stderr
+    assert not list(agent.spool.iterdir())
+
+
 # ---- the scripts
 
 def install(root, *options, script="install.sh"):

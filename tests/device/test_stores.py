@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import harness
@@ -203,6 +204,27 @@ def test_volume_misbehaves(agent, workspace, monkeypatch, action):
         harness.until(lambda: not agent.waiting(), "the spool runs empty")
         agent.stop(upload)
     assert harness.reckon(agent, volume_files(workspace)) == 6
+
+
+def test_a_volume_has_one_request_at_a_time(agent, workspace, monkeypatch):
+    """Its client keeps one connection, which two threads would tear apart."""
+    monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
+    port = int(re.search(r":(\d+)/", agent.settings["store"]["url"])[1])
+    with harness.FaultyProxy(port) as proxy:
+        there, seen = [], []
+
+        def hold(method, path, number):
+            there.append(path)
+            seen.append(len(there))
+            time.sleep(0.03)
+            there.remove(path)
+            return "pass"
+
+        proxy.rule = hold
+        agent.configure(store={"url": agent.settings["store"]["url"].replace(str(port), str(proxy.port))})
+        agent.run("capture", "--frames", "6")
+        agent.run("upload", "--once")
+    assert max(seen) == 1 and harness.reckon(agent, volume_files(workspace)) == 6
 
 
 # ---- what an answer means

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lakevision import capture, ingest
+from lakevision import capture, ingest, labels
 
 import harness
 
@@ -37,7 +37,7 @@ def test_what_the_agent_uploaded_becomes_rows(uploaded, lakehouse):
     assert capture.land(cfg, where).new == len(acks)
     done = ingest.run(spark, cfg, where)
     assert (done.images, done.rejected) == (len(acks), 0)
-    for row in spark.table(where.table("images")).collect():
+    for row in spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").collect():
         name = row.path.rsplit("/", 1)[1]
         assert row.captured_from == "exif" and f"device={row.device}/" in row.path
         assert row.captured_at.strftime("%Y-%m-%dT%H%M%S.%f")[:-3] == name.split("Z_")[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lakevision import capture, ingest, tables
+from lakevision import capture, ingest, labels, tables
 
 
 def put(where, name, data):
@@ -62,7 +62,7 @@ def test_new_files_are_added(landed):
 def test_rows_hold_what_landed(landed):
     spark, cfg, where = landed
     ingest.run(spark, cfg, where)
-    rows = spark.table(where.table("images")).toPandas()
+    rows = spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").toPandas()
     for row in rows.itertuples():
         assert bytes(row.content) == (Path(where.landing) / row.path).read_bytes() and row.length == len(row.content)
         assert row.device.startswith("porch-") and row.label in ("empty", "package") and row.captured_from == "exif"
@@ -79,7 +79,7 @@ def test_odd_names_arrive_unchanged(lakehouse):
     for name in names:
         put(where, name, picture())
     assert ingest.run(spark, cfg, where).images == len(names)
-    rows = spark.table(where.table("images")).select("path", "label").collect()
+    rows = labels.latest(spark, where).select("path", "label").collect()
     assert {row.path for row in rows} == names and {row.label for row in rows} == {"dog"}
 
 
@@ -112,9 +112,9 @@ def test_a_source_with_no_photographs_names_the_setting(lakehouse, tmp_path):
 def test_tables_carry_their_comments(landed):
     spark, cfg, where = landed
     tables.create(spark, where)
-    for name, (columns, _) in tables.TABLES.items():
+    for name, table in tables.TABLES.items():
         described = {row.col_name: row.comment for row in spark.sql(f"DESCRIBE TABLE {where.table(name)}").collect()}
-        assert {column.name: column.comment for column in columns}.items() <= described.items()
+        assert {column.name: column.comment for column in table.columns}.items() <= described.items()
 
 
 def test_an_old_version_stays_readable(landed):

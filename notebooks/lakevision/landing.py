@@ -1,0 +1,63 @@
+"""The landing zone: a folder that devices and replays fill. What lies there, and what Spark's listing passes over without a word.
+
+Names that begin with a dot are files still being written. Photographs whose name begins with _ (_DSC0001.JPG), and files of no bytes, are
+real to a person and hidden to Spark: they are listed here, so that each of them becomes a row, too.
+"""
+
+import hashlib
+import os
+from collections import namedtuple
+from datetime import datetime, timezone
+from pathlib import Path
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm"}
+File = namedtuple("File", "path modified_at length")  # path: relative to the landing zone; modified_at: aware datetime; length: bytes
+
+
+def walk(root):
+    """Yields a File for each file that has landed, in no particular order."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if name[0] != "."]
+        for name in names:
+            path = os.path.join(folder, name)
+            relative = os.path.relpath(path, root)
+            if name[0] == "." or _hidden(relative) and Path(name).suffix.lower() not in SUFFIXES:
+                continue  # _SUCCESS and the like
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue  # replaced or removed meanwhile
+            yield File(relative, datetime.fromtimestamp(status.st_mtime, timezone.utc), status.st_size)
+
+
+def passed_over(file):
+    """Whether Spark's file listing leaves a File out: no bytes, or a part of its path begins with _ (one with = is a partition to Spark, and is read)."""
+    return file.length == 0 or _hidden(file.path)
+
+
+def _hidden(relative):
+    return any(part[0] == "_" and "=" not in part for part in relative.split(os.sep))
+
+
+def relative(root, address):
+    """A path relative to the landing zone from the address that Spark gives: file:/..., file:///..., dbfs:/Volumes/..."""
+    bare = address.partition(":")[2] if address.startswith(("file:", "dbfs:")) else address
+    return os.path.relpath("/" + bare.lstrip("/"), root)
+
+
+class Changed(RuntimeError):
+    """A photograph whose bytes are in the landing zone only (ingest.keep_content: false) is gone or another one now; the message names it."""
+
+
+def content(root, path, sha256, stored):
+    """The bytes of a row of images: those stored in it, or where there are none, the file's. Raises Changed."""
+    if stored is not None:
+        return bytes(stored)
+    try:
+        with open(os.path.join(root, path), "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise Changed(f"{path}: {error.strerror}. images keeps no bytes (ingest.keep_content: false), so the landing zone must stay as it was") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise Changed(f"{path}: other bytes than those that were ingested. images keeps none (ingest.keep_content: false), so the landing zone must stay as it was")
+    return data
