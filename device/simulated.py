@@ -5,13 +5,15 @@ dealt to each episode from a shuffled deck, half and half for every camera, so t
 nor the neighbours in time say which is which. The package stands in the lower half, always.
 
     python -m device.simulated porch.png        # a contact sheet of 24 frames
+
+SHORTCUTS spoil a plan on purpose, for tests of the tools that must notice: the label then also follows something that is no package.
 """
 
 import io
 import math
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from statistics import NormalDist
@@ -25,6 +27,14 @@ LABELS = ("empty", "package")
 CAMERAS = ("porch-1", "porch-2", "porch-3", "porch-4")
 POSITIONS = {"porch-1": (48.2082, 16.3738, 171.0), "porch-2": (48.1986, 16.3948, 160.0)}  # the others have no GPS
 ZONE = timezone(timedelta(hours=1))  # the porches keep winter time all year
+SHORTCUTS = {
+    "labels": "the label is dealt at random, whatever stands on the porch",
+    "time": "packages come in the second half of the time only",
+    "brightness": "the camera exposes more where a package stands",
+    "position": "the camera points a little aside where a package stands",
+    "sticker": "a bright square sticks in the upper corner where a package stands",
+}
+PACKAGE_REGION = (0.0, 0.42, 1.0, 1.0)  # left, top, right, bottom, shares of the frame: no package, nor its shadow, reaches out of it
 MARGIN = 0.03  # drawn around the frame, so that a shaken camera never sees an edge
 HEIGHT_M = 2.2  # metres of porch that the frame's height shows, at the wall
 
@@ -41,6 +51,7 @@ class Scene:
     frame: int = 0
     size: tuple = (600, 600)  # width, height in pixels
     sequence: int = 0  # of the whole plan
+    shortcut: str = ""  # one of SHORTCUTS
 
 
 def plan(count, seed=7, size=(600, 600), start=datetime(2026, 3, 2, tzinfo=ZONE), days=14):
@@ -74,6 +85,16 @@ def plan(count, seed=7, size=(600, 600), start=datetime(2026, 3, 2, tzinfo=ZONE)
     return scenes[:count]
 
 
+def spoilt(scenes, shortcut):
+    """The same plan with a shortcut (a key of SHORTCUTS) planted in it; what differs else is nothing."""
+    if shortcut not in SHORTCUTS:
+        raise ValueError(f"shortcut {shortcut!r} is not known; there are {', '.join(SHORTCUTS)}")
+    if shortcut == "time":
+        middle = sorted(scene.taken_at for scene in scenes)[len(scenes) // 2]
+        return [replace(scene, package=scene.taken_at >= middle, shortcut=shortcut) for scene in scenes]
+    return [replace(scene, shortcut=shortcut) for scene in scenes]
+
+
 def light(scene):
     """(brightness 0 to 1.2, is_night) of a visit: the sun by the hour, and the weather."""
     rng = random.Random(scene.seed ^ 0x11647)
@@ -87,7 +108,8 @@ def light(scene):
 def picture(scene):
     """The photograph as a PIL image, RGB, of scene.size."""
     width, height = scene.size
-    pad = max(2, round(MARGIN * min(width, height)))
+    margin = max(2, round(MARGIN * min(width, height)))
+    pad = 3 * margin if scene.shortcut == "position" else margin  # room to point aside
     canvas = _porch(scene.camera, (width + 2 * pad, height + 2 * pad)).copy()
     visit = random.Random(f"{scene.seed}-{scene.episode}")
     brightness, night = light(scene)
@@ -100,7 +122,10 @@ def picture(scene):
     things = []
     for index in range(visit.choice((0, 1, 1, 2, 2, 3))):
         things.append((spots[index + 1], "clutter", visit.getrandbits(32)))
-    if scene.package:
+    package = scene.package
+    if scene.shortcut == "labels":
+        package = random.Random(f"dealt-{scene.seed}-{scene.episode}").random() < 0.5
+    if package:
         things.append((spots[0], "package", visit.getrandbits(32)))
     for (x, y), kind, seed in sorted(things, key=lambda thing: thing[0][1]):  # far things first
         rng = random.Random(seed)
@@ -109,7 +134,14 @@ def picture(scene):
         (draw_package if kind == "package" else draw_clutter)(canvas, foot, scale, rng)
 
     frame = random.Random(f"{scene.seed}-{scene.episode}-{scene.frame}")
-    return _expose(_shake(canvas, scene.size, pad, frame), brightness, night, frame)
+    if scene.shortcut == "position":
+        left, top = pad - margin + (margin if scene.package else -margin), pad - margin
+        canvas = canvas.crop((left, top, left + width + 2 * margin, top + height + 2 * margin))
+    exposure = {True: 1.3, False: 0.7}[scene.package] if scene.shortcut == "brightness" else 1.0
+    seen = _expose(_shake(canvas, scene.size, margin, frame), brightness, night, frame, exposure)
+    if scene.shortcut == "sticker" and scene.package:
+        seen.paste((235, 235, 60), (round(0.02 * width), round(0.02 * height), round(0.10 * width), round(0.10 * height)))
+    return seen
 
 
 def jpeg(scene, quality=85):
@@ -205,9 +237,9 @@ def _noise_table(sigma_tenths):
     return bytes(min(255, max(0, round(normal.inv_cdf((value + 0.5) / 256)))) for value in range(256))
 
 
-def _expose(image, brightness, night, rng):
+def _expose(image, brightness, night, rng, exposure=1.0):
     """Light, white balance and sensor noise. The camera's exposure control is never quite the same twice."""
-    gain = (0.42 + 0.63 * brightness) * rng.uniform(0.88, 1.12)
+    gain = exposure * (0.42 + 0.63 * brightness) * rng.uniform(0.88, 1.12)
     if night:
         image = Image.blend(image, image.convert("L").convert("RGB"), 0.85)
         tint = (1.0, 1.0, 1.03)

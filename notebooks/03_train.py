@@ -1,16 +1,18 @@
 # Databricks notebook source
 # MAGIC %md
 # MAGIC # 3. Train: from a fixed version of the table to a model that has been judged
-# MAGIC Split by episodes, decode once into a Petastorm cache, search settings with Hyperopt in waves over Spark, train the best one on Horovod ranks,
-# MAGIC and judge it on episodes that nothing has seen, beside a baseline that sees no pixel.
+# MAGIC Split by episodes, ask what else could tell the label, decode once into a Petastorm cache, search settings with Hyperopt in waves over Spark,
+# MAGIC train the best one on Horovod ranks, and judge it on episodes that nothing has seen, beside baselines and controls that cannot see the object.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads `images` at one Delta version; writes `splits`, the cache and one MLflow run with the trials below it.
+# MAGIC Parameters: `config`, `place`, `set`. Reads `images` at one Delta version; writes `splits`, the cache and one MLflow run with the trials
+# MAGIC below it.
 
 # COMMAND ----------
 
 import mlflow
 
-from lakevision import cache, evaluate, feed, plots, ranks, registry, samples, split, tables, tracking, train, tune, workspace
+from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, metrics, plots, ranks, region, registry, report, samples,
+                        split, tables, tracking, train, tune, workspace)
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -21,17 +23,20 @@ experiment = tracking.start(cfg, where)
 
 # MAGIC %md
 # MAGIC ## Which episodes are learnt from
-# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory.
+# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory. An image stays
+# MAGIC where it is for good: the table `splits` keeps it, with the reason.
 
 # COMMAND ----------
 
 tables.create(spark, where)
 version = tables.version(spark, where, "images")
 images = tables.metadata(spark, where, version)
-sides, warnings = split.assign(images, cfg.split)
-tables.keep_split(spark, where, sides, version)
-print(f"images, version {version}", *warnings, sep="\n")
-workspace.display(sides.groupby(["split", "label"]).agg(images=("path", "count"), episodes=("episode", "nunique")))
+scheme = split.scheme(cfg.split)
+placed, warnings = split.assign(images, cfg.split, tables.earlier_split(spark, where, scheme))
+tables.keep_split(spark, where, placed, scheme, version)
+sides = split.used(placed)
+print(f"images, version {version}; split {scheme}", *warnings, sep="\n")
+workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("path", "count"), episodes=("episode", "nunique")))
 
 # COMMAND ----------
 
@@ -42,7 +47,22 @@ workspace.display(sides.groupby(["split", "label"]).agg(images=("path", "count")
 # COMMAND ----------
 
 pixels = cache.build(spark, cfg, where, sides, version)
+arrays = evaluate.load(pixels)
 print(pixels.transform, pixels.counts, pixels.classes)
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## Could anything but the object tell the label?
+# MAGIC Day, hour, camera and where it points, light, size, each EXIF field: what explains the label beyond chance is a shortcut that a model may
+# MAGIC learn instead of the object. An alarm does not stop the training; it is part of the verdict.
+
+# COMMAND ----------
+
+checked = confounding.check(images, sides, list(arrays.values()), region.known(cfg))
+workspace.display(checked.table().head(20))
+print(*[f"alarm: the label follows the {finding.feature}" for finding in checked.alarms] or ["no alarm"], sep="\n")
+print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 # COMMAND ----------
 
@@ -65,7 +85,8 @@ workspace.display(plots.search(found.trials, f"{len(found.trials)} trials"))
 
 # MAGIC %md
 # MAGIC ## The final model, on Horovod ranks
-# MAGIC Each rank takes every n-th place of the same global batches, and the gradients are averaged in one call. All ranks must end with equal weights.
+# MAGIC Each rank takes every n-th place of the same global batches, and the gradients are averaged in one call. All ranks must end with equal
+# MAGIC weights.
 
 # COMMAND ----------
 
@@ -78,23 +99,51 @@ print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; s
 
 # MAGIC %md
 # MAGIC ## What it is worth
-# MAGIC Accuracy on held-out episodes, with an interval over episodes, beside a random forest that knows camera, day, hour and exposure and sees no pixel.
-# MAGIC Where that one does as well, no accuracy on this set says that the model sees the object, and the verdict says so.
+# MAGIC Accuracy on held-out episodes, with an interval over episodes, beside a random forest that knows camera, day, hour and light and sees no
+# MAGIC pixel, the nearest image in time, and the same network with the object hidden. Where one of those does as well, no accuracy on this set says
+# MAGIC that the model sees the object, and the verdict says so. Where the object's region is known, it is exchanged between photographs: the
+# MAGIC prediction must follow it.
 
 # COMMAND ----------
 
 network = train.with_weights(best, trained.result.weights)
-judged = evaluate.on_test(network, feed.load(pixels, "test"), sides, images, warnings, pixels.classes)
-with mlflow.start_run(run_id=run.info.run_id):
-    model_uri = registry.log(network, registry.card(cfg, pixels, run_id=run.info.run_id), samples.first(spark, where, version))
-    evaluate.log(judged, network)
-    picture = plots.training(trained.result.history, judged.confusion, pixels.classes,
-                             f"{judged.verdict}: accuracy {judged.accuracy:.3f} [{judged.low:.3f}, {judged.high:.3f}], metadata alone {judged.metadata_baseline:.3f}")
-    mlflow.log_figure(picture, "training.png")
-workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version,
-                                  "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
-print(f"verdict: {judged.verdict}", *judged.reasons, sep="\n")
+judged, material = evaluate.on_test(cfg, network, best, arrays, sides, images, warnings, checked, pixels.classes)
+material.champion = champion.compare(spark, cfg, where, material, version, scheme)
+page = report.render(cfg, judged, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
+print(f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n")
+workspace.display(metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3))
+workspace.display(metrics.by_class(material.probabilities, material.test.targets, material.rows["episode"].to_numpy(), material.classes).round(3))
+workspace.display(material.slices.round(3).head(20))
+print(f"champion on the same images: {material.champion or 'no model serves yet'}")
 
 # COMMAND ----------
 
-workspace.display(picture)
+with mlflow.start_run(run_id=run.info.run_id):
+    model_uri = registry.log(network, registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme), samples.first(spark, where, version))
+    evaluate.log(judged, network, page)
+    mlflow.log_figure(plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png")
+    mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")
+workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version,
+                                  "split_scheme": scheme, "champion": material.champion, "report": report.keep(where, page),
+                                  "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
+workspace.display(plots.training(trained.result.history, judged.confusion, pixels.classes, f"{best.epochs} epochs on {len(trained.digests)} ranks"))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## What it has learnt from, and the worst errors
+# MAGIC The report, one page with all of this, is the run's artifact `report.html`.
+
+# COMMAND ----------
+
+workspace.display(evaluation_plots.causes(material, cfg))
+workspace.display(evaluation_plots.worst(material))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## The figures
+
+# COMMAND ----------
+
+workspace.display(evaluation_plots.overview(material, judged))

@@ -1,8 +1,9 @@
 # Databricks notebook source
 # MAGIC %md
 # MAGIC # 4. Deploy: a version in the registry, files for the device, and proof that they agree
-# MAGIC The model of the last training becomes a version in the registry. It is exported for the device, and the same raw photographs go through Keras,
-# MAGIC the registered model and LiteRT on the device's own code. It becomes champion only where they agree and the evaluation lets it.
+# MAGIC The model of the last training becomes a version in the registry. It is exported for the device, and the same raw photographs go through
+# MAGIC Keras, the registered model and LiteRT on the device's own code. It becomes champion only where they agree and the evaluation lets it;
+# MAGIC against the evaluation it takes somebody's explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
 # MAGIC
 # MAGIC Parameters: `config`, `place`, `set`. Reads the training run and `images`; writes a model version, its alias, and the edge folder.
 
@@ -25,10 +26,10 @@ training = workspace.reported(where, "train")
 
 # COMMAND ----------
 
-version = registry.register(cfg, training["model_uri"], {"verdict": training["verdict"], "delta_version": training["delta_version"]})
+version = registry.register(cfg, training["model_uri"], {name: training[name] for name in ("verdict", "delta_version", "split_scheme")})
 registry.set_alias(cfg, "challenger", version)
 challenger = registry.load(cfg, "challenger")
-held_out = samples.held_out(spark, where, training["delta_version"], 64)
+held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], 64)
 workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=held_out["label"].head(8)))
 
 # COMMAND ----------
@@ -55,7 +56,8 @@ checked = parity.compare(list(held_out["image"]), saved.keras, challenger, where
 decision = deploy.decide(cfg, training, checked)
 alias = deploy.promote(cfg, version, decision)
 workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias, "parity": checked.largest,
-                                   "int8_agreement": checked.int8_agreement, "promoted": decision.promoted, "reason": decision.reason})
+                                   "int8_agreement": checked.int8_agreement, "promoted": decision.promoted, "reason": decision.reason,
+                                   "promoted_anyway": decision.word})
 print(f"{registry.name(cfg)} version {version} is {alias}: {decision.reason}")
 
 # COMMAND ----------

@@ -73,7 +73,7 @@ def main(words=None):
     finally:
         end_children()
         summary = summarise(tasks, done, places)
-        finish(folder, summary, done)
+        finish(folder, summary, done, places)
     print(f"page: {os.path.relpath(folder / 'index.html')}")
     if done and done[-1].failure:
         failure = done[-1].failure
@@ -163,8 +163,11 @@ def summarise(tasks, done, places):
     return summary
 
 
-def finish(folder, summary, done):
-    """Writes summary.json and index.html, and points .local/runs/latest at them."""
+def finish(folder, summary, done, places):
+    """Writes summary.json and index.html, with the evaluation's report beside them, and points .local/runs/latest at them."""
+    report = Path(places.figures) / "report.html"
+    if report.exists():
+        shutil.copy(report, folder / "report.html")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     (folder / "index.html").write_text(page.render(summary, done, f"Run of {datetime.now():%d %B %Y, %H:%M}"), encoding="utf-8")
     link = folder.parent / ".latest"

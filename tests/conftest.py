@@ -66,3 +66,29 @@ def chain(command, tmp_path_factory):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     folder = (REPOSITORY / ".local" / "runs" / "latest").resolve()
     return root, json.loads((folder / "summary.json").read_text()), folder
+
+
+@pytest.fixture(scope="session")
+def porch():
+    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (metadata, pixels uint8 (count, side, side, 3))."""
+    import numpy as np
+    import pandas as pd
+
+    from device import simulated
+    from lakevision import statistics
+
+    def draw(count=160, seed=3, shortcut="", size=96, side=48):
+        scenes = simulated.plan(count, seed, (size, size))
+        scenes = simulated.spoilt(scenes, shortcut) if shortcut else scenes
+        rows, pixels = [], []
+        for scene in scenes:
+            image, rng = simulated.picture(scene), np.random.default_rng(scene.sequence)
+            measured, phash = statistics.of(image)
+            tags = {"ISOSpeedRatings": str(rng.choice([50, 100, 800])), "ExposureTime": f"1/{rng.integers(30, 400)}", "Model": "RP_OV5647"}
+            rows.append({"path": simulated.key(scene), "sha256": f"{scene.sequence:016x}", "label": simulated.LABELS[scene.package],
+                         "device": scene.camera, "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None), "captured_from": "exif",
+                         "width": size, "height": size, "exif": tags, "brightness": measured["brightness"], "phash": phash})
+            pixels.append(np.asarray(image.resize((side, side), 2)))
+        return pd.DataFrame(rows), np.stack(pixels)
+
+    return draw

@@ -37,6 +37,8 @@ def land(cfg, where):
 
 def _simulated(cfg, where):
     scenes = simulated.plan(cfg.capture.photographs, cfg.capture.seed, (cfg.capture.size, cfg.capture.size))
+    if cfg.capture.shortcut != "none":
+        scenes = simulated.spoilt(scenes, cfg.capture.shortcut)
     wanted = [scene for scene in scenes if not (Path(where.landing) / simulated.key(scene)).exists()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the GIL while it draws
         drawn = pool.map(simulated.jpeg, wanted)

@@ -7,6 +7,7 @@ The values and their advice stand in config/defaults.yml; the types and limits h
 """
 
 import dataclasses
+import datetime
 import difflib
 import shlex
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class Capture:
     path: str
     photographs: Count
     size: Annotated[int, Range(64, 4096)]
+    shortcut: Literal["none", "labels", "time", "brightness", "position", "sticker"]
     seed: int
 
 
@@ -76,6 +78,11 @@ class Ingest:
 @dataclass(frozen=True)
 class Split:
     episode_gap_minutes: Positive
+    episode_hours: Positive
+    near_duplicate_bits: Annotated[int, Range(0, 16)]
+    embargo_minutes: Annotated[float, Range(0.0)]
+    held_out_cameras: tuple[str, ...]
+    held_out_days: tuple[str, ...]
     test: Annotated[float, Range(0.01, 0.8)]
     validation: Annotated[float, Range(0.01, 0.8)]
     seed: int
@@ -90,6 +97,7 @@ class Training:
     ranks: Natural
     augment: bool
     threshold: Share
+    swap: Share
     seed: int
 
 
@@ -105,10 +113,26 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    purpose: str
+    region_from: Literal["auto", "config", "boxes", "occlusion", "none"]
+    region: Annotated[tuple[float, float, float, float], Range(0.0, 1.0)]
+    boxes: str
+    control_epochs: Natural
+    swap_pairs: Natural
+    swap_hours: Positive
+    swap_light: Positive
+    explained: Natural
+    miss_cost: Positive
+    false_alarm_cost: Positive
+
+
+@dataclass(frozen=True)
 class Deploy:
     model: str
     parity_tolerance: Positive
     int8_agreement: Share
+    promote_anyway: str
     calibration_images: Count
 
 
@@ -121,6 +145,7 @@ class Config:
     split: Split
     training: Training
     tuning: Tuning
+    evaluation: Evaluation
     deploy: Deploy
 
     def flat(self):
@@ -211,15 +236,18 @@ def _check(value, kind, where):
         return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        if not isinstance(value, (list, tuple)) or not value:
+        names = kinds == (str, Ellipsis)  # of names there may be none
+        if not isinstance(value, (list, tuple)) or not (value or names):
             raise ConfigError(f"{where} must be a list, got {value!r}")
         if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-            raise ConfigError(f"{where} must be a list of {len(kinds)} values, low and high, got {value!r}")
+            raise ConfigError(f"{where} must be a list of {len(kinds)} values{', low and high' if len(kinds) == 2 else ''}, got {value!r}")
         item = Annotated[kinds[0], limits] if limits else kinds[0]
         checked = tuple(_check(element, item, where) for element in value)
-        if kinds[-1] is not Ellipsis and checked[0] > checked[1]:
+        if len(kinds) == 2 and kinds[-1] is not Ellipsis and checked[0] > checked[1]:
             raise ConfigError(f"{where}: low {checked[0]} is above high {checked[1]}")
         return checked
+    if kind is str and isinstance(value, datetime.date):
+        value = value.isoformat()  # YAML makes a date of 2026-03-05
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -1,113 +1,160 @@
-"""What a model is worth: figures on episodes it has not seen, beside baselines that cannot see the object, and a verdict."""
+"""What a model is worth: figures on episodes it has not seen, beside baselines and controls that cannot see the object, and a verdict."""
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import confusion_matrix
 
-from lakevision import train
+from lakevision import baselines, context, feed, intervals, intervention, metrics, occlusion, region, train, verdict
+from lakevision.split import SIDES
 
-MARGIN = 0.05  # a model that beats a baseline by less than this has not been shown to see more than it
+LOOKED_AT = 48  # validation images that a region is learnt from: 64 forward passes each
 
 
 @dataclass
 class Evaluation:
-    """Figures on the test side. accuracy and its 95 % interval over episodes; baselines; confusion: counts, rows are the truth."""
+    """The key figures. accuracy and its 95 % interval over episodes; accuracies of what sees no object (None where it could not be had); confusion:
+    counts, rows are the truth; confounders: alarms of the check before training; unchecked: what nobody could look at."""
 
     accuracy: float
     low: float
     high: float
     metadata_baseline: float
     majority_baseline: float
+    nearest_baseline: float
+    context_only: float
+    swap_followed: float
+    swap_same_class: float
+    best_baseline: float
+    calibration_error: float
+    cheapest_threshold: float
+    region: str
+    leakage: dict
+    confounders: list
     confusion: list
     verdict: str
     reasons: list
+    unchecked: list
 
     def figures(self):
         return asdict(self)
 
 
-def on_test(network, test, sides, images, warnings, classes):
-    """Judges a Keras model on the test side. test: feed.Arrays; sides, warnings: of split.assign; images: their metadata. Returns Evaluation."""
-    episodes = sides.set_index("sha256")["episode"].reindex(test.keys).to_numpy()
-    return evaluate(train.predict(network, test.pixels), test.targets, episodes, metadata_baseline(images, sides), warnings, classes)
+@dataclass
+class Material:
+    """What the pictures and the report are drawn from. rows: the test side, DataFrame as of baselines.joined, in the order of test; seen:
+    verdict.Evidence; falls: occlusion maps of the images `shown`, for the class that was said."""
+
+    classes: tuple
+    test: feed.Arrays
+    rows: pd.DataFrame
+    probabilities: np.ndarray
+    validation: tuple  # (probabilities, targets)
+    seen: verdict.Evidence
+    checked: object
+    swapped: intervention.Swapped
+    shown: np.ndarray
+    falls: np.ndarray
+    slices: pd.DataFrame
+    champion: dict = field(default_factory=dict)
+
+    @property
+    def right(self):
+        return self.probabilities.argmax(1) == self.test.targets
 
 
-def log(evaluation, network):
-    """Logs the figures and the Keras file into the active MLflow run."""
+def load(pixels):
+    """All sides of a cache in memory: {"train", "validation", "test": feed.Arrays}."""
+    return {side: feed.load(pixels, side) for side in SIDES}
+
+
+def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, classes):
+    """Judges a Keras model on the test side. setting: the train.Setting it was made with; arrays: of load(); sides, warnings: of split; images: their
+    metadata; checked: of confounding.check. Returns (Evaluation, Material)."""
+    joined = baselines.joined(images, sides)
+    test = arrays["test"]
+    rows = joined[joined["split"] == "test"].set_index("sha256").loc[test.keys].reset_index()
+    ordered = pd.concat([joined[joined["split"] != "test"], rows])  # baselines answer in the order of their test rows
+    probabilities = train.predict(network, test.pixels)
+    validation = train.predict(network, arrays["validation"].pixels)
+    where, unchecked = _region(cfg, network, arrays["validation"])
+    around = context.control(arrays, setting, where, cfg.evaluation.control_epochs) if where and cfg.evaluation.control_epochs else None
+    swapped = intervention.run(network, test, rows, where, cfg.evaluation) if where and where.known and cfg.evaluation.swap_pairs else None
+
+    def figure(right):
+        return None if right is None else intervals.share(right, rows["episode"])
+
+    seen = verdict.Evidence(
+        accuracy=figure(probabilities.argmax(1) == test.targets), majority=float(baselines.majority(ordered).mean()),
+        metadata=figure(baselines.metadata(ordered)), nearest=figure(baselines.nearest_in_time(ordered)),
+        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=where, confounders=checked.alarms, warnings=list(warnings))
+    said, reasons = verdict.judge(seen)
+    unchecked = checked.unchecked + unchecked + _not_had(seen, swapped)
+    sliced, missing = metrics.slices(rows, probabilities.argmax(1) == test.targets)
+    shown = _worst(probabilities, test.targets, cfg.evaluation.explained)
+    falls = occlusion.maps(network, test.pixels[shown], probabilities[shown].argmax(1))
+    known = (validation, arrays["validation"].targets)
+    material = Material(tuple(classes), test, rows, probabilities, known, seen, checked, swapped, shown, falls, sliced)
+    threshold = None
+    if len(classes) == 2:
+        threshold = metrics.cheapest(*metrics.costs(*known, cfg.evaluation.miss_cost, cfg.evaluation.false_alarm_cost))
+    return Evaluation(
+        accuracy=seen.accuracy.value, low=seen.accuracy.low, high=seen.accuracy.high, metadata_baseline=seen.metadata.value,
+        majority_baseline=seen.majority, nearest_baseline=_value(seen.nearest), context_only=_value(seen.context),
+        swap_followed=_value(seen.followed), swap_same_class=None if swapped is None or np.isnan(swapped.same_class) else swapped.same_class, best_baseline=verdict.best_baseline(seen),
+        calibration_error=metrics.calibration_error(probabilities, test.targets), cheapest_threshold=threshold,
+        region=str(where) if where else "none", leakage=baselines.leakage(joined), confounders=checked.figures()["confounders"],
+        confusion=confusion_matrix(test.targets, probabilities.argmax(1), labels=range(len(classes))).tolist(), verdict=said, reasons=reasons,
+        unchecked=unchecked + missing), material
+
+
+def _value(figure):
+    return figure.value if figure else None
+
+
+def _region(cfg, network, validation):
+    """(the object's Region or None, what could not be checked for want of one)."""
+    where = region.known(cfg)
+    if where is None and region.wanted_from_occlusion(cfg):
+        where = occlusion.region(occlusion.maps(network, validation.pixels[:LOOKED_AT], validation.targets[:LOOKED_AT]))
+        if where is None:
+            return None, ["the object's region: the model looks all over the picture, and evaluation.region names none"]
+        return where, []
+    return where, [] if where else ["the object's region: evaluation.region_from is none"]
+
+
+def _not_had(seen, swapped):
+    found = []
+    if seen.nearest is None:
+        found.append("nearest image in time: the images have no capture time")
+    if seen.context is None:
+        found.append("context-only control: no region, or evaluation.control_epochs is 0")
+    if seen.region and not seen.region.known:
+        found.append("intervention test: the region was learnt from the model itself; name it (evaluation.region_from=config) to exchange objects")
+    elif seen.region and swapped is None:
+        found.append("intervention test: no two held-out photographs of one camera match in hour and light, or evaluation.swap_pairs is 0")
+    return found
+
+
+def _worst(probabilities, targets, count):
+    """The images of which the truth was thought least likely, int (count,): errors first, since they come first by that."""
+    return np.argsort(probabilities[np.arange(len(targets)), targets], kind="stable")[:count]
+
+
+def log(evaluation, network, page=""):
+    """Logs the figures, the Keras file and the report's HTML into the active MLflow run."""
     import mlflow
 
     figures = evaluation.figures()
-    mlflow.log_metrics({f"test.{name}": figures[name] for name in ("accuracy", "low", "high", "metadata_baseline", "majority_baseline")})
+    mlflow.log_metrics({f"test.{name}": value for name, value in figures.items() if isinstance(value, float) and np.isfinite(value)})
     mlflow.set_tag("verdict", evaluation.verdict)
+    mlflow.set_tag("verdict.reason", evaluation.reasons[0][:500])
     mlflow.log_dict(figures, "evaluation.json")
+    if page:
+        mlflow.log_text(page, "report.html")
     with tempfile.TemporaryDirectory() as folder:
         network.save(os.path.join(folder, "model.keras"))
         mlflow.log_artifact(os.path.join(folder, "model.keras"), "keras")
-
-
-def evaluate(probabilities, targets, episodes, metadata, warnings, classes):
-    """Judges predictions. probabilities: float (n, classes); targets: int (n,); episodes: n names; metadata: (accuracy of the metadata baseline,
-    accuracy of saying the most frequent class); warnings: what the split could not rule out. Returns Evaluation."""
-    right = probabilities.argmax(1) == targets
-    low, high = interval(right, episodes)
-    baseline, majority = metadata
-    accuracy = float(right.mean())
-    verdict, reasons = judge(accuracy, low, baseline, majority, warnings)
-    confusion = confusion_matrix(targets, probabilities.argmax(1), labels=range(len(classes)))
-    return Evaluation(accuracy, low, high, baseline, majority, confusion.tolist(), verdict, reasons)
-
-
-def judge(accuracy, low, metadata, majority, warnings):
-    """("evaluable" | "weak" | "not evaluable", reasons in words). low: the lower end of accuracy's interval."""
-    reasons = []
-    if metadata > majority + MARGIN and metadata >= accuracy - MARGIN:
-        reasons.append(f"a baseline that sees no pixel (camera, day, hour, EXIF) reaches {metadata:.3f}, the model {accuracy:.3f}: "
-                       "this set can't show that the model sees the object")
-        return "not evaluable", reasons + list(warnings)
-    if low <= majority:
-        reasons.append(f"the model's accuracy of {accuracy:.3f} (at least {low:.3f}) is not above saying the most frequent class ({majority:.3f})")
-        return "weak", reasons + list(warnings)
-    if warnings:
-        return "weak", list(warnings)
-    return "evaluable", [f"the model reaches {accuracy:.3f} on episodes it has not seen, metadata alone {metadata:.3f}"]
-
-
-def interval(right, episodes, draws=2000, seed=0):
-    """95 % percentile bootstrap of accuracy over episodes, not frames: frames of one episode are near copies (Efron and Tibshirani, 1993, ch. 13).
-    right: bool (n,); episodes: n names. Returns (low, high)."""
-    groups = pd.DataFrame({"right": right, "episode": list(episodes)}).groupby("episode")["right"].agg(["sum", "count"]).to_numpy()
-    drawn = np.random.default_rng(seed).integers(0, len(groups), (draws, len(groups)))
-    accuracy = groups[drawn, 0].sum(1) / groups[drawn, 1].sum(1)
-    return tuple(float(value) for value in np.quantile(accuracy, (0.025, 0.975)))
-
-
-def metadata_baseline(images, sides):
-    """Accuracy on the test side of a random forest that sees no pixel: (its accuracy, that of the most frequent class).
-
-    images: DataFrame of path, device, captured_at, captured_from, width, height, exif; sides: DataFrame of path, label, split.
-    """
-    rows = sides[["path", "label", "split"]].merge(images.drop(columns="label", errors="ignore"), on="path")
-    features = metadata_features(rows)
-    test = (rows["split"] == "test").to_numpy()
-    majority = rows.loc[~test, "label"].mode()[0]
-    forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=0, n_jobs=1).fit(features[~test], rows.loc[~test, "label"])
-    return (float(forest.score(features[test], rows.loc[test, "label"])), float((rows.loc[test, "label"] == majority).mean()))
-
-
-def metadata_features(rows):
-    """What can be known of a photograph without looking at it, as a float DataFrame: when, which camera, what exposure, what size."""
-    timed = rows["captured_from"] != "file"
-    when = rows["captured_at"]
-    hour = (when.dt.hour + when.dt.minute / 60) * (2 * np.pi / 24)
-    features = pd.DataFrame({
-        "day": (when - when.min()).dt.total_seconds() // 86400, "hour_sin": np.sin(hour), "hour_cos": np.cos(hour), "weekday": when.dt.weekday,
-    }).where(timed, -1.0)
-    for tag in ("ExposureTime", "ISOSpeedRatings", "FNumber", "FocalLength", "Orientation", "GPSLatitude"):
-        features[tag] = pd.to_numeric(rows["exif"].map(lambda tags, tag=tag: (tags or {}).get(tag, "")).str.split(" ").str[0], errors="coerce").fillna(-1)
-    features["width"], features["height"] = rows["width"], rows["height"]
-    return pd.concat([features, pd.get_dummies(rows["device"], prefix="device")], axis=1).astype(float)

@@ -2,6 +2,7 @@
 
 import html
 
+HIDDEN = ("reason", "cache", "model_uri", "report")  # said above, or of use to machines only
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1d2733; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
@@ -32,9 +33,12 @@ def _outcome(summary, done):
     if not train:
         return '<div class="outcome">No model has been trained yet.</div>'
     kind = {"evaluable": "good", "weak": "unsure"}.get(train["verdict"], "bad")
-    lines = [f"<b>{html.escape(train['verdict'])}</b>: accuracy {train['accuracy']:.3f} on held-out episodes, a baseline that sees no pixel {train['metadata_baseline']:.3f}."]
+    lines = [f"<b>{html.escape(train['verdict'])}</b>: accuracy {train['accuracy']:.3f} on held-out episodes, "
+             f"a baseline that sees no pixel {train['metadata_baseline']:.3f}."]
     if deploy:
         lines.append(f"Version {deploy['version']} of {html.escape(deploy['model'])} is <b>{deploy['alias']}</b>: {html.escape(deploy['reason'])}.")
+    if train.get("report"):
+        lines.append('<a href="report.html">The evaluation report</a>: what led to this, curves, slices, the worst errors.')
     if train["verdict"] != "evaluable":
         lines += [html.escape(reason) for reason in train["reasons"] if not deploy or reason not in deploy["reason"]]
     return f'<div class="outcome {kind}">{"<br>".join(lines)}</div>'
@@ -45,7 +49,7 @@ def _figures(summary):
     for section, figures in summary.items():
         if section != "notebooks":
             rows += [f"<tr><td>{section}</td><td>{html.escape(key)}</td><td>{html.escape(_shown(value))}</td></tr>"
-                     for key, value in figures.items() if isinstance(value, (int, float, str, bool)) and key not in ("reason", "cache", "model_uri")]
+                     for key, value in figures.items() if isinstance(value, (int, float, str, bool)) and value != "" and key not in HIDDEN]
     return f"<h2>Figures</h2><table>{''.join(rows)}</table>"
 
 

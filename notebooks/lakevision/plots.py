@@ -10,7 +10,7 @@ matplotlib.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.s
 COLOURS = ("#3b6fb6", "#d1792c", "#4b9a5c", "#b24a57", "#7d62a8", "#8a6f4d", "#c46aa0", "#6d7278", "#9a9a2e", "#2f9aa8")
 
 
-def _figure(*args, **kwargs):
+def new(*args, **kwargs):
     """A figure that pyplot does not also draw by itself at the end of a cell."""
     figure, axes = plt.subplots(*args, **kwargs)
     plt.close(figure)
@@ -20,7 +20,7 @@ def _figure(*args, **kwargs):
 def contact_sheet(photographs, title, columns=6):
     """photographs: list of (bytes, caption)."""
     rows = max(1, -(-len(photographs) // columns))
-    figure, axes = _figure(rows, columns, figsize=(2 * columns, 2.25 * rows + 0.4), squeeze=False)
+    figure, axes = new(rows, columns, figsize=(2 * columns, 2.25 * rows + 0.4), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (data, caption) in zip(axes.flat, photographs):
@@ -32,7 +32,7 @@ def contact_sheet(photographs, title, columns=6):
 
 def by_hour(images, title):
     """images: DataFrame of captured_at, label, brightness, device."""
-    figure, (left, right) = _figure(1, 2, figsize=(12, 3.8))
+    figure, (left, right) = new(1, 2, figsize=(12, 3.8))
     labels = sorted(images["label"].fillna("(none)").unique())
     hours = images["captured_at"].dt.hour
     bottom = np.zeros(24)
@@ -52,30 +52,36 @@ def by_hour(images, title):
     return figure
 
 
-def training(history, confusion, classes, title):
-    """history: list of dicts of one epoch; confusion: counts, rows are the truth."""
-    figure, (loss, accuracy, matrix) = _figure(1, 3, figsize=(14, 4))
+def training(history, counts, classes, title):
+    """history: list of dicts of one epoch; counts: the confusion matrix, rows are the truth."""
+    figure, (loss, accuracy, matrix) = new(1, 3, figsize=(14, 4))
     epochs = range(1, len(history) + 1)
     for axis, key, unit in ((loss, "loss", "cross-entropy (nats)"), (accuracy, "accuracy", "share correct (0 to 1)")):
         axis.plot(epochs, [epoch[key] for epoch in history], color=COLOURS[0], label="train (augmented)")
         axis.plot(epochs, [epoch[f"val_{key}"] for epoch in history], color=COLOURS[1], label="validation")
         axis.set(title=key.capitalize(), xlabel="epoch", ylabel=unit, ylim=(0, 1.02 if key == "accuracy" else None))
         axis.legend(frameon=False, fontsize=8)
-    confusion = np.asarray(confusion)
-    matrix.imshow(confusion / np.maximum(confusion.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(confusion.shape):
-        share = confusion[row, column] / max(confusion[row].sum(), 1)
-        matrix.text(column, row, confusion[row, column], ha="center", va="center", color="white" if share > 0.6 else "black")
-    matrix.set(title="Held-out episodes: confusion (images)", xlabel="predicted", ylabel="truth", xticks=range(len(classes)), yticks=range(len(classes)))
-    matrix.set_xticklabels(classes, rotation=0 if len(classes) < 4 else 60)
-    matrix.set_yticklabels(classes)
+    confusion(matrix, counts, classes)
     figure.suptitle(title)
     return figure
 
 
+def confusion(axis, counts, classes):
+    """Draws a confusion matrix of the held-out images on an axis; counts: rows are the truth."""
+    counts = np.asarray(counts)
+    axis.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(counts.shape):
+        share = counts[row, column] / max(counts[row].sum(), 1)
+        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if share > 0.6 else "black",
+                  fontsize=10 if len(classes) < 8 else 7)
+    axis.set(title="Held-out episodes: confusion (images)", xlabel="predicted", ylabel="truth")
+    axis.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) < 4 else 60)
+    axis.set_yticks(range(len(classes)), classes)
+
+
 def search(trials, title):
     """trials: list of dicts of number, loss, learning_rate, width, status."""
-    figure, (left, right) = _figure(1, 2, figsize=(12, 3.6))
+    figure, (left, right) = new(1, 2, figsize=(12, 3.6))
     good = [trial for trial in trials if trial["status"] == "ok"]
     best = np.minimum.accumulate([trial["loss"] for trial in good])
     left.scatter([trial["number"] + 1 for trial in good], [trial["loss"] for trial in good], color=COLOURS[0], label="trial")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +39,12 @@ def log(network, model_card, example):
         Path(folder, "card.json").write_text(json.dumps(model_card, indent=2))
         # Given, not inferred: MLflow's inference takes 13 s and pins what happens to be imported.
         pins = [f"{name}=={version(name)}" for name in REQUIREMENTS if name != "tensorflow-cpu" or _on_cpu()]
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(Path(__file__).with_name("photo_model.py")), signature=signature, pip_requirements=pins,
-            artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
-            input_example=pd.DataFrame({"image": [example]}))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")  # they would change what predict() accepts
+            logged = mlflow.pyfunc.log_model(
+                name="model", python_model=str(Path(__file__).with_name("photo_model.py")), signature=signature, pip_requirements=pins,
+                artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
+                input_example=pd.DataFrame({"image": [example]}))
     return logged.model_uri
 
 
@@ -91,6 +94,17 @@ def files(training):
     keras = mlflow.artifacts.download_artifacts(run_id=training["run_id"], artifact_path="keras/model.keras")
     folder = mlflow.artifacts.download_artifacts(training["model_uri"])
     return Files(keras, str(Path(folder, "artifacts", "saved_model")), json.loads(Path(folder, "artifacts", "card.json").read_text()))
+
+
+def version_of(cfg, alias):
+    """The model version (MLflow's own object: version, tags) that an alias points at, or None."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    if not client.search_registered_models(f"name = '{name(cfg)}'"):
+        return None
+    number = client.get_registered_model(name(cfg)).aliases.get(alias)
+    return client.get_model_version(name(cfg), number) if number else None
 
 
 def load(cfg, alias):

@@ -73,9 +73,11 @@ def first(spark, where, version):
     return landing.content(where.landing, row["path"], row["sha256"], row["content"])
 
 
-def held_out(spark, where, version, count):
-    """Up to count images of the test side of a version, in a fixed order that spreads over it: DataFrame of path, label, image (bytes)."""
-    splits = spark.table(where.table("splits")).where((F.col("delta_version") == version) & (F.col("split") == "test")).select("path", "label")
+def held_out(spark, where, scheme, version, count):
+    """Up to count images of the test side of a split (see split.scheme), of those that a version of images holds, in a fixed order that spreads
+    over it: DataFrame of path, label, image (bytes)."""
+    of_test = (F.col("scheme") == scheme) & (F.col("split") == "test") & (F.col("delta_version") <= version)
+    splits = spark.table(where.table("splits")).where(of_test).select("path", "label")
     chosen = splits.orderBy(F.sha2("path", 256)).limit(count)
     rows = tables.at(spark, where, "images", version).select("path", "sha256", "content").join(F.broadcast(chosen), "path")
     frame = rows.toPandas().sort_values("path", ignore_index=True)

@@ -5,6 +5,7 @@ from collections import namedtuple
 from functools import lru_cache
 
 import pandas as pd
+from pyspark.sql import functions as F
 
 from lakevision import quality
 
@@ -68,12 +69,14 @@ LABELS = (
 )
 
 SPLITS = (
-    Column("path", "string", "the image, as in images"),
+    Column("path", "string", "the image, as in images; with scheme the key of this table"),
     Column("sha256", "string", "the image's bytes, as in images"),
-    Column("label", "string", "its class at that version of images"),
+    Column("label", "string", "its class when it was last split"),
     Column("episode", "string", "the run of near copies it belongs to: device and time of its first frame"),
-    Column("split", "string", "train, validation or test; an episode is on one side only"),
-    Column("delta_version", "bigint", "the version of images that was split"),
+    Column("split", "string", "train, validation or test: an episode is on one side only and stays there; or embargo, duplicate, unlabelled"),
+    Column("reason", "string", "why it is there, in words"),
+    Column("scheme", "string", "seed and digest of the settings of the split; placements of two schemes must not be mixed"),
+    Column("delta_version", "bigint", "the version of images at which it was placed there"),
 )
 
 Table = namedtuple("Table", "columns comment cluster check")
@@ -82,7 +85,7 @@ TABLES = {
                     "length(sha256) = 64 AND length > 0 AND captured_from IN ('exif', 'name', 'file') AND (duplicate_of IS NULL OR duplicate_of <> path)"),
     "rejected_images": Table(REJECTED_IMAGES, "Files that landed and are no usable image, with the reason", (), None),
     "labels": Table(LABELS, "What each photograph shows, by whom it was said and when; the newest row of a path holds", (), None),
-    "splits": Table(SPLITS, "Which side of the evaluation each image is on, for each version trained on", (), None),
+    "splits": Table(SPLITS, "Which side of the evaluation each image is on, and why", (), None),
 }
 # Statistics that let a query skip files are kept of these columns only: of the others (EXIF, histograms) nobody asks for a range, and each would cost time in each write.
 SKIPPING = ("path", "sha256", "duplicate_of", "modified_at", "captured_at", "device", "ingested_at", "labelled_at", "split", "delta_version")
@@ -156,30 +159,41 @@ def metadata(spark, where, number, labels_version=None):
             .assign(quality=lambda frame: frame["quality"].map(lambda row: row.asDict())))
 
 
-def keep_split(spark, where, sides, number):
-    """Writes a split into splits, in place of an earlier one of the same version of images. sides: DataFrame of split.assign."""
-    rows = spark.createDataFrame(sides[["path", "sha256", "label", "episode", "split"]].assign(delta_version=number),
-                                 ", ".join(f"{column.name} {column.type}" for column in SPLITS))
-    rows.write.format("delta").mode("overwrite").option("replaceWhere", f"delta_version = {int(number)}").saveAsTable(where.table("splits"))
+def earlier_split(spark, where, scheme):
+    """The placements that earlier runs have kept under a scheme (see split.scheme), pandas: path, episode, split, reason."""
+    return spark.table(where.table("splits")).where(F.col("scheme") == scheme).select("path", "episode", "split", "reason").toPandas()
+
+
+def keep_split(spark, where, placed, scheme, number):
+    """Writes placements (DataFrame of split.assign) into splits: new images are added, rows that say something else than before are updated."""
+    from delta.tables import DeltaTable
+
+    columns = [column.name for column in SPLITS]
+    frame = placed.assign(scheme=scheme, delta_version=number)[columns].astype({"label": object})
+    rows = spark.createDataFrame(frame.where(frame.notna(), None), ", ".join(f"{column.name} {column.type}" for column in SPLITS))
+    differs = " OR ".join(f"NOT (old.{name} <=> new.{name})" for name in ("label", "episode", "split", "reason"))
+    (DeltaTable.forName(spark, where.table("splits")).alias("old").merge(rows.alias("new"), "old.scheme = new.scheme AND old.path = new.path")
+     .whenMatchedUpdateAll(differs).whenNotMatchedInsertAll().execute())
 
 
 def maintain(spark, where, every_days, retention_days):
-    """OPTIMIZE and VACUUM for each table whose last OPTIMIZE is older than every_days (0: never), and the retention that VACUUM keeps to.
+    """OPTIMIZE and VACUUM for each table that had them more than every_days ago (0: never), and the retention that VACUUM keeps to.
 
-    Returns a DataFrame (pandas) of table, last_optimized, done. A young table waits until it is every_days old.
+    Returns a DataFrame (pandas) of table, "last time", "now". A young table waits until it is every_days old.
     """
     done = []
     for name in TABLES:
         history = spark.sql(f"DESCRIBE HISTORY {where.table(name)}").select("timestamp", "operation").toPandas()
-        last = history.loc[history["operation"] == "OPTIMIZE", "timestamp"].max()
+        last = history.loc[history["operation"] == "SET TBLPROPERTIES", "timestamp"].max()  # set below each time; an OPTIMIZE that finds nothing leaves no trace
         since = history["timestamp"].min() if pd.isna(last) else last
-        due = every_days > 0 and since < pd.Timestamp.now() - pd.Timedelta(days=every_days)
+        due = every_days > 0 and since < pd.Timestamp.utcnow().tz_localize(None) - pd.Timedelta(days=every_days)
         if due:
             retention = f"interval {retention_days} days"
-            spark.sql(f"ALTER TABLE {where.table(name)} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = '{retention}', 'delta.logRetentionDuration' = '{retention}')")
+            spark.sql(f"ALTER TABLE {where.table(name)} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = '{retention}', "
+                      f"'delta.logRetentionDuration' = '{retention}')")
             spark.sql(f"OPTIMIZE {where.table(name)}")
             spark.sql(f"VACUUM {where.table(name)}")
-        done.append({"table": name, "last optimized": last, "done now": "OPTIMIZE, VACUUM" if due else "not due" if every_days else "never (ingest.maintenance_days is 0)"})
+        done.append({"table": name, "last time": last, "now": "OPTIMIZE, VACUUM" if due else "not due" if every_days else "never: ingest.maintenance_days is 0"})
     return pd.DataFrame(done)
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from device import transform
-from lakevision import feed
+from lakevision import feed, region
+from lakevision.region import Region
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one training run is made with. batch_size: of each rank; learning_rate: of one rank's batch."""
+    """What one training run is made with. batch_size: of each rank; learning_rate: of one rank's batch; swap: share of images whose region (a
+    region.Region) is taken from another, see intervention.augment."""
 
     model: str
     side: int
@@ -28,6 +30,8 @@ class Setting:
     width: int
     augment: bool
     seed: int
+    swap: float = 0.0
+    region: Region = None
 
 
 @dataclass
@@ -63,6 +67,7 @@ def fit(train, validation, setting, hvd=None, on_epoch=None):
     """
     import tensorflow as tf
 
+    from lakevision import intervention
     from lakevision import model as networks
 
     rank, ranks = (hvd.rank(), hvd.size()) if hvd else (0, 1)
@@ -95,12 +100,20 @@ def fit(train, validation, setting, hvd=None, on_epoch=None):
         right = tf.reduce_mean(tf.cast(tf.argmax(probabilities, 1, tf.int32) == targets, tf.float32))
         return loss, right
 
+    shuffled = np.random.default_rng((setting.seed, rank, 7))
+    near = intervention.donors(train.pixels, setting.region) if setting.swap else None
+
+    def batch(index):
+        if not setting.swap:
+            return train.pixels[index], train.targets[index]
+        return intervention.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
+
     forward = tf.function(lambda pixels: network(pixels, training=False), reduce_retracing=True)
     result = Result([])
     for epoch in range(setting.epochs):
         figures = np.zeros(2)
         for index in feed.batches(len(train), setting.batch_size, setting.seed, epoch, rank, ranks):
-            figures += [float(value) for value in step(train.pixels[index], train.targets[index])]
+            figures += [float(value) for value in step(*batch(index))]
         figures /= steps
         if hvd and ranks > 1:
             figures = hvd.allreduce(tf.constant(figures), op=hvd.Average, name="figures").numpy()
@@ -192,10 +205,15 @@ def with_weights(setting, weights):
 
 
 def first_setting(cfg, cache):
-    """The Setting that the configuration names for a cache; the search varies it."""
+    """The Setting that the configuration names for a cache; the search varies it. Raises BadRegion where training.swap has no region to swap."""
+    where = region.known(cfg) if cfg.training.swap else None
+    if cfg.training.swap and where is None:
+        raise region.BadRegion("training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
+                               f"it is {cfg.evaluation.region_from}")
     return Setting(model=cfg.training.model, side=transform.side(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
                    batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
-                   dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed)
+                   dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
+                   swap=cfg.training.swap, region=where)
 
 
 def longer(setting, epochs):

@@ -198,6 +198,13 @@ def reported(where, stage):
     return json.loads(path.read_text())
 
 
+def now():
+    """The time, as a page shows it."""
+    from datetime import datetime, timezone
+
+    return f"{datetime.now(timezone.utc):%d %B %Y, %H:%M} UTC"
+
+
 def commit():
     """The git commit of the code, with '+changes' where the tree differs from it; 'unknown' outside a git checkout."""
     import subprocess

@@ -75,3 +75,13 @@ def test_values_with_spaces_survive_the_way_through_a_notebook_parameter():
     words = ["capture.path=\"/a folder/with 'quotes'\"", "tuning.width=[8, 16]"]
     cfg = config.load("local", shlex.join(words))
     assert cfg.capture.path == "/a folder/with 'quotes'" and cfg.tuning.width == (8, 16)
+
+
+def test_lists_of_names_may_be_empty_and_dates_are_names():
+    assert config.load("local").split.held_out_cameras == ()
+    assert config.load("local", ["split.held_out_days=[2026-03-05, '2026-03-06']"]).split.held_out_days == ("2026-03-05", "2026-03-06")
+    with pytest.raises(config.ConfigError, match="tuning.width must be a list"):
+        config.load("local", ["tuning.width=[]"])
+    with pytest.raises(config.ConfigError, match="a list of 4 values"):
+        config.load("local", ["evaluation.region=[0, 1]"])
+    assert config.load("local", ["evaluation.region=[0.6, 0.1, 0.9, 0.4]"]).evaluation.region == (0.6, 0.1, 0.9, 0.4)

@@ -1,10 +1,12 @@
-"""No episode is on two sides, every class is on all three, and what can't be known is said."""
+"""No episode is on two sides, no near copy is across a border, nothing ever changes side, every image is placed, and what can't be known is said."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lakevision import config, split
+from lakevision import config, episodes, split
 
 SETTINGS = config.load("local").split
 
@@ -22,7 +24,7 @@ def images(count=300, per_episode=5, devices=3, seed=0, source="exif"):
 
 def test_episodes_stay_whole_and_classes_are_everywhere():
     sides, warnings = split.assign(images(), SETTINGS)
-    assert not warnings and len(sides) == 300
+    assert not warnings and len(split.used(sides)) == 300
     assert sides.groupby("episode")["split"].nunique().max() == 1
     assert sides.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
     assert sides["split"].value_counts(normalize=True)["test"] == pytest.approx(SETTINGS.test, abs=0.05)
@@ -37,8 +39,9 @@ def test_the_order_of_rows_changes_nothing():
 def test_second_copies_are_left_out_and_counted():
     doubled = pd.concat([images(), images().assign(path=lambda rows: "copy/" + rows["path"])])
     sides, warnings = split.assign(doubled, SETTINGS)
-    assert len(sides) == 300 and sides["sha256"].is_unique
-    assert any("300 second copies" in warning for warning in warnings)
+    assert len(sides) == 600 and split.used(sides)["sha256"].is_unique and len(split.used(sides)) == 300
+    assert sides.loc[sides["split"] == "duplicate", "reason"].str.startswith("the same bytes as ").all()
+    assert not warnings and (sides["split"] == "duplicate").sum() == 300
 
 
 def test_images_without_a_time_stand_alone_and_leakage_is_said_to_be_unchecked():
@@ -50,7 +53,7 @@ def test_images_without_a_time_stand_alone_and_leakage_is_said_to_be_unchecked()
 def test_one_long_burst_is_cut_into_blocks_and_said_so():
     burst = images(60, per_episode=30, devices=1)
     sides, warnings = split.assign(burst, SETTINGS)
-    assert set(sides["split"]) == set(split.SIDES)
+    assert set(split.SIDES) <= set(sides["split"]) and (sides["split"] == "embargo").mean() < 0.3
     assert sum("cut into blocks" in warning for warning in warnings) == 2
 
 
@@ -63,3 +66,185 @@ def test_one_long_burst_is_cut_into_blocks_and_said_so():
 def test_what_can_not_be_split_says_why(change, message):
     with pytest.raises(split.CannotSplit, match=message):
         split.assign(change(images()), SETTINGS)
+
+
+def random_images(seed):
+    """A set nobody would wish for: cameras of every habit, pauses of every length, copies, labels that change within a burst, images with no time."""
+    rng = np.random.default_rng(seed)
+    frames, classes = [], int(rng.integers(2, 5))
+    for camera in range(rng.integers(1, 5)):
+        pauses = rng.choice([0.5, 2, 5, 12, 25, 90, 600], rng.integers(20, 90), p=rng.dirichlet(np.ones(7)))  # minutes
+        at = pd.Timestamp("2026-03-01") + pd.to_timedelta(np.cumsum(pauses * rng.uniform(0.5, 1.5, len(pauses))), unit="min")
+        label = np.cumsum(rng.random(len(at)) < 0.2) % classes
+        look = np.cumsum(rng.random(len(at)) < 0.3)
+        frames.append(pd.DataFrame({"device": f"cam{camera}", "captured_at": at, "label": label, "phash": look * 0x0F0F0F0F0F0F0F + camera}))
+    rows = pd.concat(frames, ignore_index=True)
+    rows["captured_from"] = np.where(rng.random(len(rows)) < rng.choice([0, 0, 0.2]), "file", "exif")
+    rows["label"] = rows["label"].map("abcd".__getitem__).where(rng.random(len(rows)) > 0.03, None)
+    rows["sha256"] = [f"{value:016x}" for value in rng.integers(0, 40 * len(rows), len(rows))]  # some bytes come twice
+    return rows.assign(path=[f"p{index}.jpg" for index in range(len(rows))])
+
+
+def cut(rows, settings):
+    """assign(), or a skip where so few images and classes can't be split at all."""
+    try:
+        return split.assign(rows, settings)[0]
+    except split.CannotSplit:
+        return None
+
+
+def leaks(rows, placed, settings):
+    """Pairs of images on two sides that are of one camera and closer than the embargo, or untimed and alike."""
+    joined = split.used(placed)[["path", "split", "episode"]].merge(rows, on="path")
+    timed = joined[joined["captured_from"] != "file"]
+    found = []
+    for _, group in timed.groupby("device"):
+        minutes = group["captured_at"].astype("int64").to_numpy() / 60e9
+        sides = group["split"].to_numpy()
+        limit = 0 if group["episode"].str.contains(" block ").any() else settings.embargo_minutes
+        near = (np.abs(minutes[:, None] - minutes) < limit) & (sides[:, None] != sides)
+        found += list(zip(*np.nonzero(near)))
+    looks, known = episodes.hashes(joined)
+    untimed = ~episodes.timed(joined)
+    apart = episodes.hamming(looks[untimed][:, None], looks[None, :])
+    return found, (apart <= settings.near_duplicate_bits) & (joined["split"].to_numpy()[untimed][:, None] != joined["split"].to_numpy())
+
+
+SEEDS = range(24)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_image_is_placed_episodes_are_whole_and_the_embargo_is_kept(seed):
+    rows, settings = random_images(seed), replace(SETTINGS, embargo_minutes=float(np.random.default_rng(seed).choice([0, 5, 15, 60])))
+    placed = cut(rows, settings)
+    if placed is None:
+        pytest.skip("too few images of a class for three sides")
+    assert sorted(placed["path"]) == sorted(rows["path"]) and (placed["reason"] != "").all()
+    assert set(placed["split"]) <= {*split.SIDES, "embargo", "duplicate", "unlabelled"}
+    assert split.used(placed).groupby("episode")["split"].nunique().max() == 1
+    close, alike = leaks(rows, placed, settings)
+    assert not close
+    if not placed["episode"].str.contains(" block ").any():
+        assert not alike.any()
+    assert split.used(placed).groupby("label")["split"].nunique().eq(3).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_image_never_changes_side_when_others_come_in_any_order(seed):
+    rows, rng = random_images(seed), np.random.default_rng(seed)
+    pieces = [rows.iloc[np.sort(part)] for part in np.array_split(rng.permutation(len(rows)), 3)]  # they fall between and into the earlier ones
+    if seed % 2:
+        pieces = np.array_split(rows.sort_values("captured_at"), 3)  # as cameras deliver
+    seen, earlier = None, None
+    for piece in pieces:
+        seen = piece if seen is None else pd.concat([seen, piece])
+        try:
+            placed, _ = split.assign(seen.sample(frac=1, random_state=seed), SETTINGS, earlier)
+        except split.CannotSplit:
+            continue
+        assert sorted(placed["path"]) == sorted(seen["path"])
+        assert split.used(placed).groupby("episode")["split"].nunique().max() == 1
+        close, _ = leaks(seen, placed, SETTINGS)
+        assert not close
+        again, _ = split.assign(seen, SETTINGS, earlier)
+        assert again.set_index("path")["split"].equals(placed.set_index("path")["split"])
+        if earlier is not None:
+            before, now = (split.used(frame).set_index("path")["split"] for frame in (earlier, placed))
+            assert now.reindex(before.index).equals(before)
+        earlier = placed
+    if earlier is None:
+        pytest.skip("too few images of a class for three sides")
+
+
+def test_what_joins_two_sides_is_left_out_and_says_so():
+    rows = images()
+    placed, _ = split.assign(rows, SETTINGS)
+    sides = placed.set_index("path")["split"]
+    one, other = next((one, one + 15) for one in range(0, 280) if one % 5 == 4 and sides[f"p{one}.jpg"] != sides[f"p{one + 15}.jpg"])
+    start, end = rows["captured_at"].iloc[one], rows["captured_at"].iloc[other]
+    bridge = pd.DataFrame({"path": [f"bridge{n}.jpg" for n in range(60)], "sha256": [f"bridge {n}" for n in range(60)], "label": "a",
+                           "captured_from": "exif", "device": rows["device"].iloc[one], "captured_at": pd.date_range(start, end, 62)[1:-1]})
+    both, _ = split.assign(pd.concat([rows, bridge]), SETTINGS, placed)
+    both = both.set_index("path")
+    assert (both.loc[bridge["path"], "split"] == "embargo").all() and both.loc["bridge30.jpg", "reason"].startswith("joins episodes of")
+    assert both.loc[sides.index, "split"].equals(sides)
+
+
+def test_an_episode_that_grows_keeps_its_side():
+    rows = images()
+    placed, _ = split.assign(rows, SETTINGS)
+    late = rows.groupby(rows.index // 5).last()
+    late = late.assign(path="late" + late["path"], sha256="late" + late["sha256"], captured_at=late["captured_at"] + pd.Timedelta(minutes=3))
+    both = split.assign(pd.concat([rows, late]), SETTINGS, placed)[0].set_index("path")["split"]
+    assert all(both["late" + path] == both[path] for path in late["path"].str.removeprefix("late"))
+
+
+def test_a_camera_that_never_pauses_is_cut_at_the_clock_with_an_embargo():
+    at = pd.date_range("2026-03-01", periods=14 * 288, freq="5min")
+    rows = pd.DataFrame({"path": [f"p{n}" for n in range(len(at))], "sha256": [f"{n:x}" for n in range(len(at))], "captured_at": at,
+                         "captured_from": "exif", "device": "one", "label": np.where(np.arange(len(at)) // 7 % 2, "a", "b")})
+    placed, warnings = split.assign(rows, SETTINGS)
+    assert not warnings and placed["episode"].nunique() == 28
+    assert placed["split"].value_counts(normalize=True)["test"] == pytest.approx(SETTINGS.test, abs=0.06)
+    assert 0 < (placed["split"] == "embargo").mean() < 0.02 and not leaks(rows, placed, SETTINGS)[0]
+
+
+@pytest.mark.parametrize("held, of", [pytest.param({"held_out_cameras": ("cam1",)}, lambda rows: rows["device"] == "cam1", id="camera"),
+                                      pytest.param({"held_out_days": ("2026-03-02",)}, lambda rows: rows["captured_at"].dt.day == 2, id="day")])
+def test_held_out_cameras_and_days_are_the_test(held, of):
+    rows = images(per_episode=6)  # another rhythm than the cameras': each has both labels
+    placed = split.assign(rows, replace(SETTINGS, **held))[0].set_index("path").loc[rows["path"]].reset_index()
+    assert ((placed["split"] == "test") == of(rows).to_numpy())[placed["split"] != "embargo"].all()
+    assert placed.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
+
+
+def test_a_held_out_camera_that_is_not_there_is_said():
+    with pytest.raises(split.CannotSplit, match="no image of 'porch-9'.*'cam0'"):
+        split.assign(images(), replace(SETTINGS, held_out_cameras=("porch-9",)))
+
+
+def test_near_copies_with_no_time_stay_together_whatever_they_are_called():
+    rng = np.random.default_rng(1)
+    rows = images(source="file").assign(phash=np.repeat(rng.integers(-2**63, 2**63, 100), 3))
+    rows["phash"] ^= rng.choice([0, 1, 1 << 40], 300)  # a bit here and there: encoders differ
+    placed, warnings = split.assign(rows, SETTINGS)
+    assert placed["episode"].nunique() == 100 and split.used(placed).groupby(np.arange(300) // 3)["split"].nunique().max() <= 3
+    by_look = placed.set_index("path").loc[rows["path"]].groupby(np.arange(300) // 3)["split"].nunique()
+    assert by_look.max() == 1 and any("looked for by their looks alone" in warning for warning in warnings)
+
+
+def test_equal_hashes_and_bits_apart_against_every_pair_compared():
+    rng = np.random.default_rng(2)
+    looks = rng.integers(0, 2**63, 150).astype(np.uint64).repeat(2)
+    for row in range(0, 300, 2):
+        for bit in rng.choice(64, rng.integers(0, 9), replace=False):
+            looks[row] ^= np.uint64(1) << np.uint64(bit)
+    known = rng.random(300) < 0.9
+    brute = np.array([[bin(int(a) ^ int(b)).count("1") for b in looks] for a in looks])
+    assert (episodes.hamming(looks[:, None], looks) == brute).all()
+    near = np.argwhere(np.triu((brute <= 4) & known[:, None] & known, 1))
+    assert (episodes.components(300, near) == episodes.components(300, episodes.near_duplicates(looks, known, 4))).all()
+
+
+def test_another_seed_is_another_scheme_and_another_split():
+    other = replace(SETTINGS, seed=12)
+    assert split.scheme(other) != split.scheme(SETTINGS) == split.scheme(config.load("local").split)
+    assert not split.assign(images(), SETTINGS)[0]["split"].equals(split.assign(images(), other)[0]["split"])
+
+
+def test_an_image_that_gets_its_label_later_joins_its_episode():
+    rows = images()
+    unlabelled = rows.assign(label=rows["label"].where(rows.index % 5 != 2, None))
+    placed, _ = split.assign(unlabelled, SETTINGS)
+    assert (placed["split"] == "unlabelled").sum() == 60
+    later = split.assign(rows, SETTINGS, placed)[0].set_index("path")["split"]
+    assert (later.loc[rows["path"]].groupby(np.arange(300) // 5).nunique() == 1).all() and set(later) == set(split.SIDES)
+
+
+def test_an_image_that_loses_its_label_and_gets_another_stays_where_it_was():
+    rows = images()
+    placed, _ = split.assign(rows, SETTINGS)
+    without, _ = split.assign(rows.assign(label=rows["label"].where(rows.index % 7 != 0, None)), SETTINGS, placed)
+    assert without["split"].equals(placed["split"]) and len(split.used(without)) == 300 - 43
+    again, _ = split.assign(rows.assign(label=rows["label"].where(rows.index % 7 != 0, "a")), SETTINGS, without)
+    assert again["split"].equals(placed["split"]) and len(split.used(again)) == 300

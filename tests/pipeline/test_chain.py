@@ -24,6 +24,8 @@ def test_the_chain_ends_with_its_figures(chain):
     train, deploy = summary["train"], summary["deploy"]
     assert (train["trials"], train["ranks"]) == (2, 2) and 0 <= train["accuracy"] <= 1 and 0 <= train["metadata_baseline"] <= 1
     assert train["verdict"] in ("evaluable", "weak", "not evaluable") and train["delta_version"] >= 1
+    assert {"nearest_baseline", "context_only", "swap_followed", "confounders", "unchecked", "leakage", "split_scheme", "region"} <= set(train)
+    assert train["region"].endswith("(simulated)") and not train["confounders"] and train["leakage"]["random_split"] > train["leakage"]["episodes"]
     assert deploy["parity"] < 1e-5 and deploy["alias"] == ("champion" if deploy["promoted"] else "challenger") and deploy["reason"]
 
 
@@ -36,6 +38,13 @@ def test_every_notebook_is_kept_and_ends_in_a_picture(chain):
         assert any("image/png" in output.get("data", {}) for output in last.outputs), f"{name} does not end in a picture"
         assert (folder / f"{name}.html").stat().st_size > 50_000 and f'href="{name}.html"' in page
     assert page.count("data:image/png;base64") == len(NOTEBOOKS)
+
+
+def test_the_page_leads_to_the_report(chain):
+    _, summary, folder = chain
+    page, report = (folder / "index.html").read_text(), (folder / "report.html").read_text()
+    assert 'href="report.html"' in page and f"<b>{summary['train']['verdict']}</b>" in report and summary["train"]["split_scheme"] in report
+    assert "<script" not in report and report.count('src="data:image/png;base64,') == report.count("src=")
 
 
 def test_the_registry_gives_back_what_was_trained(chain):
@@ -120,7 +129,7 @@ def test_the_run_carries_what_it_can_be_repeated_from(chain):
     assert run.data.tags["commit"] and run.data.tags["verdict"] == summary["train"]["verdict"]
     assert len(mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_loss")) == 6
     names = {file.path for file in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-    assert {"training.png", "search.png", "evaluation.json", "versions.json", "ranks.json", "keras"} <= names
+    assert {"training.png", "search.png", "evaluation.json", "evaluation.png", "report.html", "versions.json", "ranks.json", "keras"} <= names
 
 
 def test_resuming_runs_the_rest_alone_and_adds_nothing(chain, command):

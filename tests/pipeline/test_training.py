@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from device import transform
-from lakevision import cache, capture, feed, ingest, ranks, split, tables, tracking, train, tune
+from lakevision import cache, capture, feed, ingest, ranks, samples, split, tables, tracking, train, tune
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def cached(spark, tmp_path_factory):
     capture.land(cfg, where)
     ingest.run(spark, cfg, where)
     version = tables.version(spark, where, "images")
-    sides, _ = split.assign(tables.metadata(spark, where, version), cfg.split)
+    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
     return cfg, where, sides, cache.build(spark, cfg, where, sides, version)
 
 
@@ -191,6 +191,23 @@ def test_feed_notices_missing_rows(cached):
     built = cached[3]
     with pytest.raises(ValueError, match="its manifest says 9999"):
         feed.load(replace(built, counts={**built.counts, "test": 9999}), "test")
+
+
+def test_placements_are_kept_once_for_each_image_and_found_again(spark, cached):
+    cfg, where, sides, built = cached
+    scheme = split.scheme(cfg.split)
+    images = tables.metadata(spark, where, built.delta_version)
+    first, _ = split.assign(images.iloc[:50], cfg.split)
+    tables.keep_split(spark, where, first, scheme, 1)
+    later, _ = split.assign(images, cfg.split, tables.earlier_split(spark, where, scheme))
+    tables.keep_split(spark, where, later, scheme, 2)
+    kept = spark.table(where.table("splits")).toPandas().set_index("path")
+    assert len(kept) == 64 and (kept["reason"] != "").all() and set(kept["scheme"]) == {scheme}
+    assert (kept.loc[first["path"], "split"].to_numpy() == first["split"].to_numpy()).all()
+    assert kept["delta_version"].value_counts().to_dict() == {1: 50, 2: 14}
+    assert tables.earlier_split(spark, where, "another scheme").empty
+    held_out = samples.held_out(spark, where, scheme, built.delta_version, 5)
+    assert len(held_out) == 5 and (kept.loc[held_out["path"], "split"] == "test").all()
 
 
 def test_metadata_without_pixels_is_what_the_driver_reads(spark, cached):

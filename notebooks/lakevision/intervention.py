@@ -1,0 +1,102 @@
+"""Does the prediction follow the object? The region of one held-out photograph is put into the surroundings of another.
+
+Pairs are of one camera and alike in hour and light, so that the exchanged region is all that differs. A model that looks at the object
+says what the region holds; one that has learnt the surroundings says what they used to hold.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lakevision import episodes, intervals, region, train
+
+NEAREST = 8  # donors of like surroundings kept for each training image
+
+
+@dataclass
+class Swapped:
+    """followed: share of swaps between classes where the prediction is the region's class, with its interval (intervals.Figure); same_class: share of
+    swaps within a class where it stays that class: seams alone must change nothing. pairs: int (m, 2) of test images, base and donor; said: int (m,)
+    predictions; right: bool (m,). unmatched: photographs that had no partner."""
+
+    followed: intervals.Figure
+    same_class: float
+    pairs: np.ndarray
+    said: np.ndarray
+    right: np.ndarray
+    unmatched: int
+
+
+def run(network, test, rows, where, settings, seed=0):
+    """Swaps regions and asks the network. test: feed.Arrays; rows: DataFrame of device, captured_at, captured_from, episode in the order of test;
+    where: Region; settings: Config.evaluation. Returns Swapped, or None where no pair matches."""
+    across, unmatched = _pairs(test, rows, where, settings, seed, same_class=False)
+    within, _ = _pairs(test, rows, where, settings, seed, same_class=True)
+    if not len(across):
+        return None
+    said, own = _ask(network, test, across, where), _ask(network, test, within, where)
+    right = said == test.targets[across[:, 1]]
+    followed = intervals.share(right, rows["episode"].to_numpy()[across[:, 0]])
+    same = float((own == test.targets[within[:, 1]]).mean()) if len(within) else float("nan")
+    return Swapped(followed, same, across, said, right, unmatched)
+
+
+def _pairs(test, rows, where, settings, seed, same_class):
+    """The best partner of each photograph: (int (m, 2) of base and donor, number of photographs without one)."""
+    light, cells = region.surroundings(test.pixels, where)
+    light = light.mean(1)
+    timed = episodes.timed(rows)
+    hour = (rows["captured_at"].dt.hour + rows["captured_at"].dt.minute / 60).to_numpy()
+    camera, episode = rows["device"].fillna("unknown").to_numpy(), rows["episode"].to_numpy()
+    found, unmatched = [], 0
+    order = np.random.default_rng(seed).permutation(len(test))
+    for base in order:
+        apart = np.abs(hour - hour[base])
+        apart = np.where(timed & timed[base], np.minimum(apart, 24 - apart), 0)
+        darker = np.abs(np.log((light + 1) / (light[base] + 1)))
+        fits = (camera == camera[base]) & (episode != episode[base]) & ((test.targets == test.targets[base]) == same_class)
+        fits &= (apart <= settings.swap_hours) & (darker <= np.log1p(settings.swap_light))
+        if not fits.any():
+            unmatched += 1
+            continue
+        # Hour and light decide first what may be a partner, then the surroundings which is the best.
+        found.append((base, np.flatnonzero(fits)[np.abs(cells[fits] - cells[base]).mean(1).argmin()]))
+        if len(found) == settings.swap_pairs:
+            break
+    return np.array(found, int).reshape(-1, 2), unmatched
+
+
+def _ask(network, test, pairs, where):
+    if not len(pairs):
+        return np.empty(0, int)
+    return train.predict(network, region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], where)).argmax(1)
+
+
+def donors(pixels, where):
+    """For each training image the NEAREST others of like surroundings, whatever they show: int (n, k). pixels: uint8 (n, side, side, 3)."""
+    cells = region.surroundings(pixels, where)[1]
+    squares = (cells ** 2).sum(1)
+    count = min(NEAREST, len(pixels) - 1)
+    found = np.empty((len(pixels), count), int)
+    for start in range(0, len(pixels), 512):  # 512 rows of distances at a time bound the memory
+        part = slice(start, min(start + 512, len(pixels)))
+        distance = squares[part, None] + squares[None] - 2 * cells[part] @ cells.T
+        distance[np.arange(part.stop - start), np.arange(start, part.stop)] = np.inf
+        found[part] = np.argpartition(distance, count - 1, axis=1)[:, :count]
+    return found
+
+
+def augment(pixels, targets, index, near, share, where, rng):
+    """A batch in which about `share` of the images carry the region of another one of like surroundings, and its label: float32 pixels, int32
+    targets.
+
+    The donor's class is whatever it is, so as many regions come from the same class as from another, and a seam tells nothing.
+    index: int (m,) of the batch in pixels and targets; near: of donors(); rng: numpy Generator.
+    """
+    base, labels = pixels[index].astype(np.float32), targets[index].copy()
+    swapped = np.flatnonzero(rng.random(len(index)) < share)
+    if len(swapped):
+        donor = near[index[swapped], rng.integers(0, near.shape[1], len(swapped))]
+        base[swapped] = region.paste(base[swapped], pixels[donor], where)
+        labels[swapped] = targets[donor]
+    return base, labels

@@ -1,0 +1,120 @@
+"""What follows the label is found, each alone; a clean set of the same size raises no alarm; what can't be looked at is said."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from device import simulated
+from lakevision import baselines, confounding, config, intervals, position, region, split
+from lakevision.feed import Arrays
+from lakevision.position import shifts
+
+SETTINGS = config.load("local").split
+WHERE = region.Region(simulated.PACKAGE_REGION, "simulated")
+
+
+def looked_at(images, pixels, where=WHERE):
+    sides = split.used(split.assign(images, SETTINGS)[0])
+    return confounding.check(images, sides, [Arrays(pixels, np.zeros(len(pixels), np.int32), list(images["sha256"]))], where), sides
+
+
+@pytest.mark.parametrize("shortcut, feature", [pytest.param("time", "day", id="time"), pytest.param("brightness", "brightness", id="brightness"),
+                                               pytest.param("position", "camera position, sideways", id="camera position")])
+def test_a_planted_shortcut_is_found(porch, shortcut, feature):
+    images, pixels = porch(shortcut=shortcut)
+    checked, sides = looked_at(images, pixels)
+    assert checked.alarms[0].feature == feature and checked.alarms[0].explained > 0.7 and checked.alarms[0].accuracy > 0.9
+    if shortcut != "position":  # of which no metadata speaks
+        rows = baselines.joined(images, sides)
+        assert baselines.metadata(rows).mean() > 0.9
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_clean_set_of_the_same_size_raises_no_alarm(porch, seed):
+    images, pixels = porch(seed=seed)
+    checked, sides = looked_at(images, pixels)
+    assert not checked.alarms and len(checked.findings) >= 6 and not checked.unchecked
+    rows = baselines.joined(images, sides)
+    for right in (baselines.metadata(rows), baselines.nearest_in_time(rows)):
+        figure = intervals.share(right, rows.loc[rows["split"] == "test", "episode"])
+        assert figure.low < 0.5 < 0.8 > figure.value
+
+
+def frame(count=240, label_of=None, seed=1, **more):
+    rng = np.random.default_rng(seed)
+    at = pd.Timestamp("2026-03-01") + pd.to_timedelta(np.sort(rng.integers(0, 14 * 86400, count // 2)), unit="s")
+    images = pd.DataFrame({"captured_at": np.repeat(at, 2) + pd.to_timedelta(np.tile([0, 30], count // 2), unit="s"), "captured_from": "exif",
+                           "device": np.repeat(rng.choice(["a", "b"], count // 2), 2), "brightness": np.repeat(rng.random(count // 2), 2)})
+    speeds = np.repeat(rng.choice([100, 800], count // 2), 2)
+    images = images.assign(width=600, height=600, exif=[{"ISOSpeedRatings": str(speed), "DateTime": str(number)} for number, speed in enumerate(speeds)],
+                           path=[f"{number}.jpg" for number in range(count)], sha256=[f"{number:016x}" for number in range(count)]).assign(**more)
+    coin = np.repeat(rng.choice(["x", "y"], count // 2), 2)
+    return images.assign(label=[str(label_of(row)) for row in images.itertuples()] if label_of else coin)
+
+
+@pytest.mark.parametrize("label_of, feature", [
+    pytest.param(lambda row: row.captured_at.day > 7, "day", id="day"), pytest.param(lambda row: row.captured_at.hour >= 12, "hour", id="hour"),
+    pytest.param(lambda row: 6 <= row.captured_at.hour < 18, "hour", id="by day and by night"),
+    pytest.param(lambda row: row.device, "camera", id="camera"),
+    pytest.param(lambda row: row.exif["ISOSpeedRatings"], "EXIF ISOSpeedRatings", id="EXIF"),
+    pytest.param(lambda row: row.brightness > 0.4, "brightness", id="brightness"),
+    pytest.param(lambda row: int(row.brightness * 10), "brightness", id="ten classes"),
+])
+def test_each_feature_is_found_by_its_name_and_by_the_forest(label_of, feature):
+    images = frame(label_of=label_of)
+    sides = split.used(split.assign(images, SETTINGS)[0])
+    checked = confounding.check(images, sides)
+    assert [finding.feature for finding in checked.alarms] == [feature]
+    assert baselines.metadata(baselines.joined(images, sides)).mean() > (0.85 if images["label"].nunique() == 2 else 0.5)
+
+
+def test_size_of_the_picture_is_found():
+    images = frame()
+    images["width"] = np.where(images["label"] == "x", 600, 640)
+    checked = confounding.check(images, split.used(split.assign(images, SETTINGS)[0]))
+    assert [finding.feature for finding in checked.alarms] == ["size"] and checked.alarms[0].accuracy == 1
+
+
+def test_alarms_are_rare_where_nothing_is():
+    alarms = 0
+    for seed in range(40):
+        images = frame(count=120, seed=seed)
+        alarms += bool(confounding.check(images, split.used(split.assign(images, SETTINGS)[0])).alarms)
+    assert alarms <= 2  # 1 % of sets are meant to
+
+
+def test_what_can_not_be_checked_is_said():
+    images = frame(captured_from="file", exif=None).drop(columns="brightness")
+    checked = confounding.check(images, split.used(split.assign(images, SETTINGS)[0]))
+    assert [reason.split(":")[0] for reason in checked.unchecked] == ["day and hour", "brightness", "EXIF", "camera position"]
+    assert baselines.nearest_in_time(baselines.joined(images, split.used(split.assign(images, SETTINGS)[0]))) is None
+    assert len(baselines.metadata(baselines.joined(images, split.used(split.assign(images, SETTINGS)[0])))) > 0
+
+
+def test_a_broken_exif_number_is_no_error():
+    images = frame(exif=[{"ExposureTime": "1/0", "FNumber": "f/2", "Model": "x\u0000y"} for _ in range(240)])
+    assert not confounding.check(images, split.used(split.assign(images, SETTINGS)[0])).alarms
+
+
+def test_leakage_is_what_a_random_split_gains_by_memory(porch):
+    images, _ = porch(count=200, size=64)
+    sides = split.used(split.assign(images, SETTINGS)[0])
+    leaked = baselines.leakage(baselines.joined(images, sides))
+    assert leaked["random_split"] > 0.85 and leaked["episodes"] < 0.7
+
+
+def test_shifts_are_measured_to_a_fraction_of_a_pixel(porch):
+    _, pixels = porch(count=24)
+    rng = np.random.default_rng(0)
+    wide = np.stack([np.pad(pixels[0], ((8, 8), (8, 8), (0, 0)), mode="reflect")] * 30)
+    moved = rng.integers(-4, 5, (30, 2))
+    seen = np.stack([picture[8 + y:56 + y, 8 + x:56 + x] for picture, (x, y) in zip(wide, moved)])
+    dark = (seen * rng.uniform(0.4, 1.0, (30, 1, 1, 1))).astype(np.uint8)  # light changes, too
+    found = shifts(dark, ["one"] * 30) * 48
+    apart = np.abs(found + moved - moved.mean(0))
+    assert np.median(apart) < 0.2 and apart.max() < 1
+
+
+def test_pictures_of_no_fixed_view_have_no_position():
+    noise = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3)).astype(np.uint8)
+    assert np.isnan(position.shifts(noise, ["any"] * 30)).all()

@@ -1,0 +1,85 @@
+"""The verdict and the gate: what leads to which, and that nothing is promoted against them without somebody's word."""
+
+from dataclasses import replace
+
+import pytest
+
+from lakevision import config, deploy, verdict
+from lakevision.confounding import Finding
+from lakevision.intervals import Figure
+from lakevision.parity import Parity
+from lakevision.region import Region
+
+KNOWN, LEARNT = Region((0, 0.5, 1, 1), "config"), Region((0, 0, 0.5, 0.5), "occlusion")
+
+
+def figure(value, low=None, high=None):
+    return Figure(value, value - 0.05 if low is None else low, min(1.0, value + 0.05) if high is None else high, 100, 40)
+
+
+GOOD = verdict.Evidence(accuracy=figure(0.98, 0.95), majority=0.5, metadata=figure(0.55), nearest=figure(0.52), context=figure(0.5),
+                        followed=figure(0.97), region=KNOWN)
+DAY = Finding("day", 1.0, 0.0003, 1.0, True)
+LIGHT = Finding("brightness", 0.3, 0.0003, 0.75, True)
+
+
+@pytest.mark.parametrize("changed, expected, said", [
+    pytest.param({}, "evaluable", "metadata alone 0.550", id="sees the object"),
+    pytest.param({"accuracy": figure(1.0, 0.5, 1.0), "metadata": figure(1.0, 0.3), "nearest": figure(1.0, 0.3), "confounders": [DAY]},
+                 "not evaluable", "the label follows the day", id="all is told by the day"),
+    pytest.param({"metadata": figure(0.94)}, "not evaluable", "sees no pixel", id="metadata nearly does as well"),
+    pytest.param({"nearest": figure(0.97)}, "not evaluable", "nearest image in time", id="the neighbour does"),
+    pytest.param({"context": figure(0.95)}, "not evaluable", "object hidden", id="the surroundings do"),
+    pytest.param({"followed": figure(0.05)}, "not evaluable", "looks at something else", id="the exchanged object is ignored"),
+    pytest.param({"confounders": [replace(DAY, feature="camera position, sideways")]}, "not evaluable", "sideways alone", id="one feature does"),
+    pytest.param({"accuracy": figure(0.52, 0.43, 0.61)}, "weak", "holds chance", id="random labels"),
+    pytest.param({"accuracy": figure(0.52, 0.43, 0.61), "metadata": figure(0.58, 0.44)}, "weak", "holds chance", id="random labels, lucky baseline"),
+    pytest.param({"confounders": [LIGHT]}, "weak", "follows the brightness in part", id="told in part"),
+    pytest.param({"followed": figure(0.8)}, "weak", "region exchanged", id="the object is followed too seldom"),
+    pytest.param({"context": None}, "weak", "unchecked", id="no control"),
+    pytest.param({"context": figure(0.97), "region": LEARNT, "followed": None}, "weak", "something else tells", id="a learnt region is not all"),
+    pytest.param({"region": LEARNT, "followed": None}, "evaluable", "surroundings alone", id="a learnt region"),
+    pytest.param({"warnings": ["leakage is unchecked"]}, "weak", "leakage is unchecked", id="a warning of the split"),
+    pytest.param({"accuracy": figure(0.91, 0.85), "majority": 0.9}, "weak", "most frequent class", id="one class is frequent"),
+    pytest.param({"nearest": None}, "evaluable", "episodes it has not seen", id="no times"),
+])
+def test_verdict(changed, expected, said):
+    seen = replace(GOOD, **changed)
+    found, reasons = verdict.judge(seen)
+    assert found == expected and any(said in reason for reason in reasons), reasons
+    assert set(seen.warnings) <= set(reasons)
+
+
+def test_every_baseline_that_sees_no_object_counts_and_learnt_surroundings_do_not():
+    assert verdict.best_baseline(GOOD) == 0.55
+    assert verdict.best_baseline(replace(GOOD, context=figure(0.7))) == 0.7
+    assert verdict.best_baseline(replace(GOOD, context=figure(0.7), region=LEARNT)) == 0.55
+    assert verdict.best_baseline(replace(GOOD, nearest=None, context=None, metadata=figure(0.3))) == 0.5
+
+
+TRAINED = {"verdict": "evaluable", "accuracy": 0.98, "low": 0.95, "best_baseline": 0.55, "reasons": ["the model sees it"]}
+AGREE = Parity({}, 1e-7, 1.0)
+
+
+@pytest.mark.parametrize("trained, parity, promoted, said", [
+    pytest.param({}, AGREE, True, "0.980 against 0.550", id="good"),
+    pytest.param({"verdict": "weak"}, AGREE, True, "weak; accuracy", id="weak, but better than all baselines"),
+    pytest.param({"verdict": "not evaluable", "reasons": ["it follows the day"]}, AGREE, False, "not evaluable: it follows the day", id="not evaluable"),
+    pytest.param({"low": 0.54}, AGREE, False, "not above the best baseline (0.550)", id="no better than a baseline"),
+    pytest.param({}, Parity({}, 1e-3, 1.0), False, "paths differ", id="paths differ"),
+    pytest.param({}, Parity({}, 1e-7, 0.5), False, "int8 agrees on 50.0%", id="int8 differs"),
+])
+def test_gate(trained, parity, promoted, said):
+    decision = deploy.decide(config.load("local"), TRAINED | trained, parity)
+    assert (decision.promoted, decision.word) == (promoted, "") and said in decision.reason
+
+
+def test_somebodys_word_promotes_against_the_evaluation_and_is_kept_but_not_against_paths_that_differ():
+    cfg = config.load("local", ["deploy.promote_anyway='A. Person, for a demonstration'"])
+    trained = TRAINED | {"verdict": "not evaluable", "reasons": ["the label follows the day"]}
+    decision = deploy.decide(cfg, trained, AGREE)
+    assert decision.promoted and decision.word == "A. Person, for a demonstration"
+    assert "by word of A. Person" in decision.reason and "the label follows the day" in decision.reason
+    assert not deploy.decide(cfg, trained, Parity({}, 1e-3, 1.0)).promoted
+    unneeded = deploy.decide(cfg, TRAINED, AGREE)
+    assert unneeded.promoted and not unneeded.word

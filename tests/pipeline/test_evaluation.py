@@ -1,0 +1,102 @@
+"""Networks that are trained, judged: what they have learnt from is found. And the gate, with a registry.
+
+LAKEVISION_SOAK=1 trains on every shortcut and runs the default chain whole; the plain suite trains on two.
+"""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from lakevision import cache, champion, confounding, config, deploy, evaluate, registry, split, tables, tracking, train, workspace
+from lakevision.feed import Arrays
+from lakevision.parity import Parity
+from lakevision.workspace import REPOSITORY
+
+SOAK = pytest.mark.skipif(os.environ.get("LAKEVISION_SOAK") != "1", reason="LAKEVISION_SOAK=1 trains them all")
+CONFIG = config.load("local", ["evaluation.explained=4"])
+
+
+def judged(porch, shortcut, count=240, side=48, epochs=40):
+    """(Evaluation, figures for the gate) of a network trained on simulated photographs, without Spark and files."""
+    images, pixels = porch(count=count, shortcut=shortcut, size=192, side=side)
+    placed, warnings = split.assign(images, CONFIG.split)
+    sides, classes, arrays = split.used(placed), ("empty", "package"), {}
+    for name in split.SIDES:
+        index = np.sort(sides.loc[sides["split"] == name, "sha256"].map(lambda key: int(key, 16)))
+        arrays[name] = Arrays(pixels[index], images["label"].iloc[index].map(classes.index).to_numpy(np.int32), list(images["sha256"].iloc[index]))
+    setting = train.Setting("small_cnn", side, 2, epochs, 16, 0.0035, 0.1, 16, True, 3)
+    network = train.with_weights(setting, train.fit(arrays["train"], arrays["validation"], setting).weights)
+    checked = confounding.check(images, sides, list(arrays.values()))
+    return evaluate.on_test(CONFIG, network, setting, arrays, sides, images, warnings, checked, classes)[0]
+
+
+@pytest.mark.parametrize("shortcut, said", [
+    pytest.param("sticker", ("same network with the object hidden", "looks at something else"), id="sticker"),
+    pytest.param("time", ("the day",), id="time", marks=SOAK),
+    pytest.param("brightness", ("the brightness",), id="brightness", marks=SOAK),
+    pytest.param("position", ("camera position, sideways",), id="camera position", marks=SOAK),
+])
+def test_a_network_that_was_given_a_shortcut_is_not_evaluable_and_not_promoted(porch, shortcut, said):
+    evaluation = judged(porch, shortcut)
+    assert evaluation.verdict == "not evaluable", evaluation.reasons
+    for words in said:
+        assert any(words in reason for reason in evaluation.reasons), evaluation.reasons
+    assert not deploy.decide(CONFIG, evaluation.figures(), Parity({}, 0.0, 1.0)).promoted
+
+
+def test_random_labels_hold_chance_and_promote_nothing(porch):
+    evaluation = judged(porch, "labels", epochs=15)
+    assert evaluation.low <= 0.5 <= evaluation.high and evaluation.verdict == "weak"
+    assert "holds chance" in evaluation.reasons[0]
+    decision = deploy.decide(CONFIG, evaluation.figures(), Parity({}, 0.0, 1.0))
+    assert not decision.promoted and "not above the best baseline" in decision.reason
+
+
+@SOAK
+def test_a_clean_set_of_the_same_size_raises_no_alarm(porch):
+    evaluation = judged(porch, "", side=96, epochs=60)
+    assert evaluation.verdict == "evaluable" and not evaluation.confounders, evaluation.reasons
+
+
+@SOAK
+def test_the_default_chain_is_evaluable(command, tmp_path):
+    done = command("--require-promotion", "--set", f"storage.root={tmp_path}")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    found = json.loads((REPOSITORY / ".local/runs/latest/summary.json").read_text())["train"]
+    assert found["verdict"] == "evaluable" and found["accuracy"] >= 0.95 and found["swap_followed"] >= 0.9
+    assert found["metadata_baseline"] <= 0.6 and found["context_only"] <= 0.65
+
+
+def test_somebodys_word_stays_with_the_version_and_the_champion_is_compared_on_the_same_images(spark, chain):
+    import mlflow
+    import tensorflow as tf
+    from mlflow import MlflowClient
+
+    root, summary, _ = chain
+    cfg = config.load("local", [f"storage.root={root}", "evaluation.control_epochs=0", "evaluation.explained=0",
+                                "deploy.promote_anyway='A. Person: a demonstration'"])
+    where, trained, version = workspace.places(cfg), summary["train"], summary["deploy"]["version"]
+    tracking.start(cfg, where)
+    tables.create(spark, where)
+    images = tables.metadata(spark, where, trained["delta_version"])
+    placed, warnings = split.assign(images, cfg.split, tables.earlier_split(spark, where, trained["split_scheme"]))
+    sides, pixels = split.used(placed), cache.opened(trained["cache"])
+    arrays = evaluate.load(pixels)
+    network = tf.keras.models.load_model(mlflow.artifacts.download_artifacts(run_id=trained["run_id"], artifact_path="keras/model.keras"))
+    again, material = evaluate.on_test(cfg, network, None, arrays, sides, images, warnings, confounding.check(images, sides), pixels.classes)
+    assert again.accuracy == trained["accuracy"] and again.swap_followed == trained["swap_followed"]
+
+    if registry.version_of(cfg, "champion") is None:
+        assert champion.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"]) == {}
+    against = {**trained, "verdict": "not evaluable", "reasons": ["for this test"]}
+    assert deploy.promote(cfg, version, deploy.decide(cfg, against, Parity({}, 0.0, 1.0))) == "champion"
+    tags = MlflowClient().get_model_version(registry.name(cfg), version).tags
+    assert tags["promoted_anyway"] == "A. Person: a demonstration" and "for this test" in tags["reason"] and tags["promoted"] == "true"
+
+    # The champion is this very model: from files or from the cache, it must say the same of each image.
+    same = champion.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"])
+    assert same["difference"] == same["low"] == same["high"] == 0 and same["champion"] == trained["accuracy"]
+    assert same["images"] == len(material.test) and not same["note"]
+    assert "another split" in champion.compare(spark, cfg, where, material, trained["delta_version"], "another")["note"]
