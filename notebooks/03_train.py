@@ -30,12 +30,13 @@ experiment = tracking.start(cfg, where)
 
 tables.create(spark, where)
 version = tables.version(spark, where, "images")
-images = tables.metadata(spark, where, version)
+labels_version = tables.version(spark, where, "labels")
+images = tables.metadata(spark, where, version, labels_version)
 scheme = split.scheme(cfg.split)
 placed, warnings = split.assign(images, cfg.split, tables.earlier_split(spark, where, scheme))
 tables.keep_split(spark, where, placed, scheme, version)
 sides = split.used(placed)
-print(f"images, version {version}; split {scheme}", *warnings, sep="\n")
+print(f"images, version {version}; labels, version {labels_version}; split {scheme}", *warnings, sep="\n")
 workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("path", "count"), episodes=("episode", "nunique")))
 
 # COMMAND ----------
@@ -74,7 +75,7 @@ print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 start = train.first_setting(cfg, pixels)
 with mlflow.start_run(experiment_id=experiment, run_name="final") as run:
-    tracking.record(cfg, version)
+    tracking.record(cfg, version, labels_version=labels_version)
     found = tune.run(cfg, pixels, start, experiment, run.info.run_id, where.mlflow_uri)
     best = train.longer(found.best, cfg.training.epochs)
     mlflow.log_params({f"best.{name}": getattr(best, name) for name in tune.SEARCHED})
@@ -123,7 +124,7 @@ with mlflow.start_run(run_id=run.info.run_id):
     evaluate.log(judged, network, page)
     mlflow.log_figure(plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png")
     mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")
-workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version,
+workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version, "labels_version": labels_version,
                                   "split_scheme": scheme, "champion": material.champion, "report": report.keep(where, page),
                                   "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
 workspace.display(plots.training(trained.result.history, judged.confusion, pixels.classes, f"{best.epochs} epochs on {len(trained.digests)} ranks"))
