@@ -58,16 +58,24 @@ def describe(path, data, modified_at, zone="UTC"):
         image = transform.decode(data)
         tags = exif(image)
         taken, source = captured_at(path, tags, modified_at, zone)
-        found, phash = statistics.of(transform.rgb(image))
+        (width, height), mode = image.size, image.mode  # before the later frames are counted: they may be smaller
+        found, phash = statistics.of(_rgb(image))
         latitude, longitude, altitude = position(tags)
-        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=image.width, height=image.height, mode=image.mode,
+        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=width, height=height, mode=mode,
                      format=image.format or "unknown", frames=_frames(image), dpi=_dpi(image, tags), orientation=_whole(tags.get("Orientation"), 1, 8),
                      make=tags.get("Make") or None, model=tags.get("Model") or None, exposure_s=number(tags.get("ExposureTime"), 0),
                      aperture=number(tags.get("FNumber"), 0), iso=_whole(tags.get("ISOSpeedRatings"), 1, 10**9), focal_mm=number(tags.get("FocalLength"), 0),
                      latitude=latitude, longitude=longitude, altitude_m=altitude, exif=tags, statistics=found, phash=phash,
-                     scores=quality.scores(found, image.width, image.height))
+                     scores=quality.scores(found, width, height))
     except transform.BadImage as error:
         return Photo(error=str(error)[:TEXT_LIMIT])
+
+
+def _rgb(image):
+    try:
+        return transform.rgb(image)
+    except Exception as error:  # as in transform.apply: a conversion that Pillow can't do costs this photograph, never the stream
+        raise transform.BadImage(f"cannot convert mode {image.mode}: {error}") from error
 
 
 def exif(image):
@@ -149,7 +157,7 @@ def _dpi(image, tags):
 
 def _frames(image):
     try:
-        return int(getattr(image, "n_frames", 1))
+        return min(int(getattr(image, "n_frames", 1)), 2**31 - 1)  # an APNG may claim 2**31, which no int column holds
     except Exception:  # counting seeks through the file, and the later frames may be cut: the first one is whole
         return 1
 
