@@ -18,6 +18,7 @@ NAME_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?(Z?
 # What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/entry.py.
 AGENT_NAME = re.compile(NAME_TIME.pattern + r"_[0-9a-f]{8}_\d{6,}(?:_(?P<label>[^_]+))?")
 TEXT_LIMIT = 2000  # characters kept of one EXIF value: MakerNotes of some phones run to 100 kB
+YEARS = range(1980, 2200)  # before: a clock that was never set; Parquet refuses 1899 and pandas can't hold 2263, so that one odd name would stop everything
 TAG_LIMIT = 500  # tags kept of one photograph; a camera writes 60
 
 
@@ -176,9 +177,11 @@ def captured_at(path, tags, modified_at, zone="UTC"):
         try:
             naive = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}")
             naive += timedelta(seconds=float(fraction or 0))
-            return naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc), "name"
+            taken = naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc)
+            if taken.year in YEARS:
+                return taken, "name"
         except (ValueError, OverflowError):
-            return modified_at, "file"  # digits that are no date: 2021-13-45T99...
+            pass  # digits that are no date: 2021-13-45T99...
     return modified_at, "file"
 
 
@@ -191,7 +194,7 @@ def _exif_time(stamp, offset, fraction, local):
         taken = taken.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
-    return taken if taken.year >= 1980 else None  # cameras whose clock was never set write 0000 or 1970
+    return taken if taken.year in YEARS else None
 
 
 def device(path, tags):
