@@ -83,7 +83,8 @@ def reader(root, changed):
             found.append(data if now == signature else None)
         return pd.Series(found, dtype=object)
 
-    return read
+    # Else Spark computes it twice, once for the filter on null and once for the column: each file read twice, and perhaps not the same.
+    return read.asNondeterministic()
 
 
 def _arrow(ddl):
