@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 # A 12 MP camera makes 12e6 pixels, a 108 MP phone 108e6. More than this is a bomb or a mistake, and a Pi has 1 GB.
 MAX_PIXELS = 120_000_000
-# Pillow would try 40 more, among them EPS, which it hands to Ghostscript: a program, not a picture. An MPO is a JPEG with more views behind it.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
+# Pillow would try 40 more, among them EPS, which it hands to Ghostscript: a program, not a picture. MPO comes with JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
 class BadImage(ValueError):

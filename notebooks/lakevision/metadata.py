@@ -171,18 +171,21 @@ def captured_at(path, tags, modified_at, zone="UTC"):
         taken = _exif_time(tags.get(stamp, ""), tags.get(offset, ""), tags.get(fraction, ""), local)
         if taken:
             return taken, "exif"
-    match = NAME_TIME.search(unquote(PurePosixPath(path).name))
-    if match:
-        day, hour, minute, second, fraction, utc = match.groups()
-        try:
-            naive = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}")
-            naive += timedelta(seconds=float(fraction or 0))
-            taken = naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc)
-            if taken.year in YEARS:
-                return taken, "name"
-        except (ValueError, OverflowError):
-            pass  # digits that are no date: 2021-13-45T99...
-    return modified_at, "file"
+    taken = _name_time(PurePosixPath(path).name, local)
+    return (taken, "name") if taken else (modified_at, "file")
+
+
+def _name_time(name, local):
+    match = NAME_TIME.search(unquote(name))
+    if not match:
+        return None
+    day, hour, minute, second, fraction, utc = match.groups()
+    try:
+        naive = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}") + timedelta(seconds=float(fraction or 0))
+        taken = naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None  # digits that are no date: 2021-13-45T99...
+    return taken if taken.year in YEARS else None
 
 
 def _exif_time(stamp, offset, fraction, local):
