@@ -162,7 +162,9 @@ def _describe(this, files):
     listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
     described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED.replace(" NOT NULL", "")).persist()
     frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *(f"score_{issue}" for issue in describe.SCORES)).collect()],
-                          columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES])
+                          columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES], dtype=object)
+    # Never phash: beside one rejected file its column would be float64, and of 63 bits 53 would be left.
+    frames = frames.astype({name: float for name in frames.columns if name in ("width", "height", "brightness") or name.startswith("score_")})
     frames = frames.sort_values(["modified_at", "path"], ignore_index=True)
     good = frames["error"].isna()
     looks = [known.seen.look(row.path, row.sha256, int(row.phash), row.brightness) if ok else (None, None, None) for row, ok in zip(frames.itertuples(), good)]
@@ -182,7 +184,7 @@ def _write(this, described, frames, checked):
             jobs = [pool.submit(_write_images, spark, cfg, where, described, good, changed)] if len(good) else []
             if len(bad):
                 jobs.append(pool.submit(_write_rejected, described.where("error IS NOT NULL").withColumnRenamed("error", "reason").withColumnRenamed("kept", "content"), where))
-            pairs = [(row.path, row.modified_at.to_pydatetime()) for row in good.itertuples()]
+            pairs = [(row.path, row.modified_at) for row in good.itertuples()]
             jobs.append(pool.submit(labels.add_from_paths, spark, where, pairs, cfg.ingest.labels, checked))
             for job in jobs:
                 job.result()
