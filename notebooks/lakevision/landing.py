@@ -21,13 +21,13 @@ def walk(root):
         for name in names:
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, root)
-            if name[0] == "." or _hidden(relative) and Path(name).suffix.lower() not in SUFFIXES:
-                continue  # _SUCCESS and the like
+            if name[0] == "." or name.endswith("._COPYING_") or _hidden(relative) and Path(name).suffix.lower() not in SUFFIXES:
+                continue  # _SUCCESS, half a copy of `hadoop fs -put`, and the like
             try:
                 status = os.stat(path)
             except FileNotFoundError:
                 continue  # replaced or removed meanwhile
-            yield File(relative, datetime.fromtimestamp(status.st_mtime, timezone.utc), status.st_size)
+            yield File(relative, datetime.fromtimestamp(status.st_mtime_ns // 10**6 / 1000, timezone.utc), status.st_size)  # Spark knows milliseconds
 
 
 def passed_over(file):
