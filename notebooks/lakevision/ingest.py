@@ -123,8 +123,13 @@ def _load(spark, where):
     points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
     rows = images.groupBy("device").agg(F.count("*").alias("count"), *(F.percentile_approx(column, points).alias(name) for name, column in scores.items())).collect()
     histories = {row["device"]: quality.History(row["count"], {name: row[name] for name in scores}) for row in rows}
-    rejected = spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").collect()
-    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, {row["path"]: row for row in rejected})
+    rejected, stale = {}, []
+    for row in spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at").collect():
+        if row["path"] in rejected:
+            stale.append(rejected[row["path"]])  # a run that was killed between writing the newer row and removing this one
+        rejected[row["path"]] = row
+    _remove(spark, where, stale)
+    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, rejected)
 
 
 def _take(this, files):
@@ -221,12 +226,15 @@ def _append(rows, where, name):
 def _forget(this, paths):
     """Removes what rejected_images said earlier of files that have a newer row by now."""
     rejected = this.known.result().rejected
-    old = [rejected.pop(path) for path in paths if path in rejected]
+    _remove(this.spark, this.where, [rejected.pop(path) for path in paths if path in rejected])
+
+
+def _remove(spark, where, old):
     if old:
         from delta.tables import DeltaTable
 
-        times = this.spark.createDataFrame([(row["path"], row["ingested_at"]) for row in old], "path string, ingested_at timestamp")
-        (DeltaTable.forName(this.spark, this.where.table("rejected_images")).alias("old")
+        times = spark.createDataFrame([(row["path"], row["ingested_at"]) for row in old], "path string, ingested_at timestamp")
+        (DeltaTable.forName(spark, where.table("rejected_images")).alias("old")
          .merge(times.alias("gone"), "old.path = gone.path AND old.ingested_at = gone.ingested_at").whenMatchedDelete().execute())
 
 
