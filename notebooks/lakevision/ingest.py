@@ -6,7 +6,8 @@ being described: a Delta commit and a job's start cost as much as a hundred phot
 
 Exactly once: a batch that was cut short comes again as the first batch of the next run, and only then. So the first batch of a run, and every
 batch after a lost checkpoint, leaves out what images holds already. What rejected_images holds is always known, since a file that was
-rejected and has changed since deserves a second look.
+rejected and has changed since deserves a second look. What that look writes the stream may list later, as any file that it had not seen: the next run
+then checks every batch.
 """
 
 import shutil
@@ -55,7 +56,8 @@ class Run:
     where: object
     bar: object
     known: object
-    checked: bool = True  # whether the next batch may hold files that images has
+    suspect: Path  # a file that stands there while any batch may hold files that images has; without it only the first one of a run
+    checked: bool = True  # whether the next batch may
 
 
 @dataclass
@@ -72,18 +74,18 @@ def run(spark, cfg, where):
     began = time.monotonic()
     tables.create(spark, where)
     before = _count(spark, where)
-    checkpoint, lost = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-lost-its-checkpoint")
-    _heal(checkpoint, lost, any(before))
+    checkpoint, suspect = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-checks-every-batch")
+    _heal(checkpoint, suspect, any(before))
     with ThreadPoolExecutor(1) as background, tqdm(desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
-        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where))
+        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), suspect)
 
         def batch(listed, _):
             _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length) for row in listed.collect()])
-            this.checked = lost.exists()
+            this.checked = suspect.exists()
 
         (_stream(spark, cfg, where).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
          .foreachBatch(batch).start().awaitTermination())
-        lost.unlink(missing_ok=True)
+        suspect.unlink(missing_ok=True)
         landed = _second_look(this) if cfg.ingest.count_landed else None
     added, unknown = labels.add_from_source(spark, where, cfg.ingest.label_source) if cfg.ingest.label_source else (0, [])
     images, rejected = _count(spark, where)
@@ -94,13 +96,17 @@ def _count(spark, where):
     return [spark.table(where.table(name)).count() for name in ("images", "rejected_images")]
 
 
-def _heal(checkpoint, lost, rows):
+def _heal(checkpoint, suspect, rows):
     """A checkpoint and tables that don't belong together: dropped tables make the checkpoint worthless, a lost one makes every batch suspect."""
     if not rows and checkpoint.exists():
         shutil.rmtree(checkpoint)
     elif rows and not (checkpoint / "metadata").exists():
-        lost.parent.mkdir(parents=True, exist_ok=True)
-        lost.touch()
+        _suspect(suspect)
+
+
+def _suspect(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def _stream(spark, cfg, where):
@@ -239,16 +245,34 @@ def _remove(spark, where, old):
 
 
 def _second_look(this):
-    """Takes what the stream passes over, and files that were rejected and have changed since. Returns the number of files in the landing zone."""
+    """Takes what the stream passes over, files that were rejected and have changed since, and whatever else has no row. Returns the number of files that have landed."""
     landed, again = 0, []
     rejected = this.known.result().rejected
     for file in landing.walk(this.where.landing):
         landed += 1
         if file.path in rejected or landing.passed_over(file):
             again.append(file)
-    this.checked = True
-    _take(this, again)
+    _take_checked(this, again)
+    if landed != sum(_count(this.spark, this.where)):
+        _take_checked(this, _missing(this))
     return landed
+
+
+def _take_checked(this, files):
+    if files:
+        _suspect(this.suspect)
+        this.checked = True
+        _take(this, files)
+
+
+def _missing(this):
+    """Files that have no row, though the checkpoint may know them: a table was dropped, or they landed after the stream had looked."""
+    files = list(landing.walk(this.where.landing))
+    names = this.spark.createDataFrame([(file.path,) for file in files], "path string")
+    for table in ("images", "rejected_images"):
+        names = names.join(this.spark.table(this.where.table(table)).select("path"), "path", "left_anti")
+    names = {row["path"] for row in names.collect()}
+    return [file for file in files if file.path in names]
 
 
 class _Paths(AccumulatorParam):
