@@ -11,7 +11,7 @@ from datetime import timezone
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import metadata, quality, tables
+from lakevision import landing, metadata, quality, tables
 
 LARGEST = 200_000_000  # bytes; a larger file is no photograph, and would not fit a worker's memory beside its pixels
 LISTED = "path string, modified_at timestamp, length bigint"
@@ -61,7 +61,7 @@ def _describe(root, path, modified_at, zone):
 
 def _read(root, path):
     """(signature of the file: size and time of its last change, its bytes or None where they are too many)."""
-    with open(os.path.join(root, path), "rb") as file:
+    with open(landing.address(root, path), "rb") as file:
         status = os.fstat(file.fileno())
         data = file.read() if status.st_size <= LARGEST else None
         return f"{status.st_size} {status.st_mtime_ns}", data
