@@ -15,6 +15,8 @@ from PIL import Image, ImageOps
 
 # A 12 MP camera makes 12e6 pixels, a 108 MP phone 108e6. More than this is a bomb or a mistake, and a Pi has 1 GB.
 MAX_PIXELS = 120_000_000
+# Pillow would try 40 more, among them EPS, which it hands to Ghostscript: a program, not a picture. MPO comes with JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
 class BadImage(ValueError):
@@ -30,7 +32,7 @@ def decode(data):
     if not data:
         raise BadImage("empty file (0 bytes)")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise BadImage(f"too large: {error}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes (struct.error, KeyError, ...)
@@ -45,6 +47,7 @@ def decode(data):
     return image
 
 
+OTHERS = {b"%!PS": "PostScript", b"%PDF": "PDF", b"\xc5\xd0\xd3\xc6": "PostScript", b"8BPS": "Photoshop"}
 MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WEBP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
 
 
@@ -52,6 +55,11 @@ def _unreadable(start):
     for magic, kind in MAGIC.items():
         if start.startswith(magic):
             return f"damaged {kind}: it begins like one, but its header is cut or broken"
+    for magic, kind in OTHERS.items():
+        if start.startswith(magic):
+            return f"not an image that can be taken: {kind}; save it as JPEG or PNG"
+    if start[4:8] == b"ftyp":
+        return f"not an image that can be taken: HEIC, AVIF or video ({start[8:12]!r}); save it as JPEG or PNG"
     return f"not an image: starts with {start[:8]!r}"
 
 
@@ -69,10 +77,10 @@ def rgb(image):
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # "I" holds 16-bit PNGs too; convert("RGB") would clip at 255 and give white.
+        if image.mode.startswith("I;16"):
+            image = image.convert("I")  # first of all: big-endian ones (TIFF) can't even be asked for their extrema
         low, high = image.getextrema()
         top = 65535 if image.mode != "F" and high <= 65535 and low >= 0 else max(high, 1)
-        if image.mode.startswith("I;16"):
-            image = image.convert("I")
         return image.point(lambda value: value * (255 / top) + 0).convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -11,7 +11,7 @@ from datetime import timezone
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import metadata, quality, tables
+from lakevision import landing, metadata, quality, tables
 
 LARGEST = 200_000_000  # bytes; a larger file is no photograph, and would not fit a worker's memory beside its pixels
 LISTED = "path string, modified_at timestamp, length bigint"
@@ -61,7 +61,7 @@ def _describe(root, path, modified_at, zone, keep=False):
 
 def _read(root, path):
     """(signature of the file: size and time of its last change, its bytes or None where they are too many)."""
-    with open(os.path.join(root, path), "rb") as file:
+    with open(landing.address(root, path), "rb") as file:
         status = os.fstat(file.fileno())
         data = file.read() if status.st_size <= LARGEST else None
         return f"{status.st_size} {status.st_mtime_ns}", data
@@ -83,7 +83,8 @@ def reader(root, changed):
             found.append(data if now == signature else None)
         return pd.Series(found, dtype=object)
 
-    return read.asNondeterministic()  # else Spark reads each file once for the rows and once more to see which are null
+    # Else Spark computes it twice, once for the filter on null and once for the column: each file read twice, and perhaps not the same.
+    return read.asNondeterministic()
 
 
 def _arrow(ddl):

@@ -6,7 +6,8 @@ being described: a Delta commit and a job's start cost as much as a hundred phot
 
 Exactly once: a batch that was cut short comes again as the first batch of the next run, and only then. So the first batch of a run, and every
 batch after a lost checkpoint, leaves out what images holds already. What rejected_images holds is always known, since a file that was
-rejected and has changed since deserves a second look.
+rejected and has changed since deserves a second look. What that look writes the stream may list later, as any file that it had not seen: the next run
+then checks every batch.
 """
 
 import shutil
@@ -67,7 +68,8 @@ class Run:
     where: object
     bar: object
     known: object
-    checked: bool = True  # whether the next batch may hold files that images has
+    suspect: Path  # a file that stands there while any batch may hold files that images has; without it only the first one of a run
+    checked: bool = True  # whether the next batch may
 
 
 @dataclass
@@ -84,18 +86,18 @@ def run(spark, cfg, where):
     began = time.monotonic()
     tables.create(spark, where)
     before = _count(spark, where)
-    checkpoint, lost = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-lost-its-checkpoint")
-    _heal(checkpoint, lost, any(before))
+    checkpoint, suspect = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-checks-every-batch")
+    _heal(checkpoint, suspect, any(before))
     with ThreadPoolExecutor(1) as background, tqdm(desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
-        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where))
+        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), suspect)
 
         def batch(listed, _):
             _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length) for row in listed.collect()])
-            this.checked = lost.exists()
+            this.checked = suspect.exists()
 
         (_stream(spark, cfg, where).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
          .foreachBatch(batch).start().awaitTermination())
-        lost.unlink(missing_ok=True)
+        suspect.unlink(missing_ok=True)
         landed = _second_look(this) if cfg.ingest.count_landed else None
     added, unknown = labels.add_from_source(spark, where, cfg.ingest.label_source) if cfg.ingest.label_source else (0, [])
     images, rejected = _count(spark, where)
@@ -106,13 +108,17 @@ def _count(spark, where):
     return [spark.table(where.table(name)).count() for name in ("images", "rejected_images")]
 
 
-def _heal(checkpoint, lost, rows):
+def _heal(checkpoint, suspect, rows):
     """A checkpoint and tables that don't belong together: dropped tables make the checkpoint worthless, a lost one makes every batch suspect."""
     if not rows and checkpoint.exists():
         shutil.rmtree(checkpoint)
     elif rows and not (checkpoint / "metadata").exists():
-        lost.parent.mkdir(parents=True, exist_ok=True)
-        lost.touch()
+        _suspect(suspect)
+
+
+def _suspect(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def _stream(spark, cfg, where):
@@ -135,8 +141,13 @@ def _load(spark, where):
     points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
     rows = images.groupBy("device").agg(F.count("*").alias("count"), *(F.percentile_approx(column, points).alias(name) for name, column in scores.items())).collect()
     histories = {row["device"]: quality.History(row["count"], {name: row[name] for name in scores}) for row in rows}
-    rejected = spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").collect()
-    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, {row["path"]: row for row in rejected})
+    rejected, stale = {}, []
+    for row in spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at").collect():
+        if row["path"] in rejected:
+            stale.append(rejected[row["path"]])  # a run that was killed between writing the newer row and removing this one
+        rejected[row["path"]] = row
+    _remove(spark, where, stale)
+    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, rejected)
 
 
 def _take(this, files):
@@ -177,7 +188,9 @@ def _describe(this, files):
     listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
     described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED).persist()
     frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *(f"score_{issue}" for issue in describe.SCORES)).collect()],
-                          columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES])
+                          columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES], dtype=object)
+    # Never phash: beside one rejected file its column would be float64, and of 63 bits 53 would be left.
+    frames = frames.astype({name: float for name in frames.columns if name in ("width", "height", "brightness") or name.startswith("score_")})
     frames = frames.sort_values(["modified_at", "path"], ignore_index=True)
     good = frames["error"].isna()
     looks = [known.seen.look(row.path, row.sha256, int(row.phash), row.brightness) if ok else (None, None, None) for row, ok in zip(frames.itertuples(), good)]
@@ -197,7 +210,7 @@ def _write(this, described, frames, checked):
             jobs = [pool.submit(_write_images, spark, cfg, where, described, good, changed)] if len(good) else []
             if len(bad):
                 jobs.append(pool.submit(_write_rejected, described.where("error IS NOT NULL").withColumnRenamed("error", "reason").withColumnRenamed("kept", "content"), where))
-            pairs = [(row.path, row.modified_at.to_pydatetime()) for row in good.itertuples()]
+            pairs = [(row.path, row.modified_at) for row in good.itertuples()]
             jobs.append(pool.submit(labels.add_from_paths, spark, where, pairs, cfg.ingest.labels, checked))
             for job in jobs:
                 job.result()
@@ -234,26 +247,47 @@ def _append(rows, where, name):
 def _forget(this, paths):
     """Removes what rejected_images said earlier of files that have a newer row by now."""
     rejected = this.known.result().rejected
-    old = [rejected.pop(path) for path in paths if path in rejected]
+    _remove(this.spark, this.where, [rejected.pop(path) for path in paths if path in rejected])
+
+
+def _remove(spark, where, old):
     if old:
         from delta.tables import DeltaTable
 
-        times = this.spark.createDataFrame([(row["path"], row["ingested_at"]) for row in old], "path string, ingested_at timestamp")
-        (DeltaTable.forName(this.spark, this.where.table("rejected_images")).alias("old")
+        times = spark.createDataFrame([(row["path"], row["ingested_at"]) for row in old], "path string, ingested_at timestamp")
+        (DeltaTable.forName(spark, where.table("rejected_images")).alias("old")
          .merge(times.alias("gone"), "old.path = gone.path AND old.ingested_at = gone.ingested_at").whenMatchedDelete().execute())
 
 
 def _second_look(this):
-    """Takes what the stream passes over, and files that were rejected and have changed since. Returns the number of files in the landing zone."""
+    """Takes what the stream passes over, files that were rejected and have changed since, and whatever else has no row. Returns the number of files that have landed."""
     landed, again = 0, []
     rejected = this.known.result().rejected
     for file in landing.walk(this.where.landing):
         landed += 1
         if file.path in rejected or landing.passed_over(file):
             again.append(file)
-    this.checked = True
-    _take(this, again)
+    _take_checked(this, again)
+    if landed != sum(_count(this.spark, this.where)):
+        _take_checked(this, _missing(this))
     return landed
+
+
+def _take_checked(this, files):
+    if files:
+        _suspect(this.suspect)
+        this.checked = True
+        _take(this, files)
+
+
+def _missing(this):
+    """Files that have no row, though the checkpoint may know them: a table was dropped, or they landed after the stream had looked."""
+    files = list(landing.walk(this.where.landing))
+    names = this.spark.createDataFrame([(file.path,) for file in files], "path string")
+    for table in ("images", "rejected_images"):
+        names = names.join(this.spark.table(this.where.table(table)).select("path"), "path", "left_anti")
+    names = {row["path"] for row in names.collect()}
+    return [file for file in files if file.path in names]
 
 
 class _Paths(AccumulatorParam):

@@ -6,11 +6,13 @@ real to a person and hidden to Spark: they are listed here, so that each of them
 
 import hashlib
 import os
+import re
 from collections import namedtuple
 from datetime import datetime, timezone
 from pathlib import Path
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm"}
+ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
 File = namedtuple("File", "path modified_at length")  # path: relative to the landing zone; modified_at: aware datetime; length: bytes
 
 
@@ -20,23 +22,37 @@ def walk(root):
         subfolders[:] = [name for name in subfolders if name[0] != "."]
         for name in names:
             path = os.path.join(folder, name)
-            relative = os.path.relpath(path, root)
-            if name[0] == "." or _hidden(relative) and Path(name).suffix.lower() not in SUFFIXES:
-                continue  # _SUCCESS and the like
+            relative = _text(os.path.relpath(path, root))
+            if name[0] == "." or name.endswith("._COPYING_") or _hidden(relative) and Path(name).suffix.lower() not in SUFFIXES:
+                continue  # _SUCCESS, half a copy of `hadoop fs -put`, and the like
             try:
                 status = os.stat(path)
             except FileNotFoundError:
                 continue  # replaced or removed meanwhile
-            yield File(relative, datetime.fromtimestamp(status.st_mtime, timezone.utc), status.st_size)
+            yield File(relative, datetime.fromtimestamp(status.st_mtime_ns // 10**6 / 1000, timezone.utc), status.st_size)  # Spark knows milliseconds
 
 
 def passed_over(file):
-    """Whether Spark's file listing leaves a File out: no bytes, or a part of its path begins with _ (one with = is a partition to Spark, and is read)."""
-    return file.length == 0 or _hidden(file.path)
+    """Whether Spark's file listing leaves a File out: no bytes, or a part of its path begins with _ (one with = is a partition to Spark, and is read),
+    or its name is no UTF-8 (the JVM can't open it)."""
+    return file.length == 0 or _hidden(file.path) or bool(ESCAPED.search(file.path))
 
 
 def _hidden(relative):
     return any(part[0] == "_" and "=" not in part for part in relative.split(os.sep))
+
+
+def _text(path):
+    """A path whose bytes are no UTF-8 with those written as \\xf6: no table holds it otherwise."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def address(root, path):
+    """Where open() finds a file that walk() named."""
+    plain = os.path.join(root, path)
+    if not ESCAPED.search(path) or os.path.exists(plain):
+        return plain
+    return os.fsdecode(ESCAPED.sub(lambda match: bytes([int(match[1], 16)]).decode("utf-8", "surrogateescape"), plain))
 
 
 def relative(root, address):
@@ -54,7 +70,7 @@ def content(root, path, sha256, stored):
     if stored is not None:
         return bytes(stored)
     try:
-        with open(os.path.join(root, path), "rb") as file:
+        with open(address(root, path), "rb") as file:
             data = file.read()
     except OSError as error:
         raise Changed(f"{path}: {error.strerror}. images keeps no bytes (ingest.keep_content: false), so the landing zone must stay as it was") from error

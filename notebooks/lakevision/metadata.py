@@ -18,6 +18,7 @@ NAME_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?(Z?
 # What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/entry.py.
 AGENT_NAME = re.compile(NAME_TIME.pattern + r"_[0-9a-f]{8}_\d{6,}(?:_(?P<label>[^_]+))?")
 TEXT_LIMIT = 2000  # characters kept of one EXIF value: MakerNotes of some phones run to 100 kB
+YEARS = range(1980, 2200)  # before: a clock that was never set; Parquet refuses 1899 and pandas can't hold 2263, so that one odd name would stop everything
 TAG_LIMIT = 500  # tags kept of one photograph; a camera writes 60
 
 
@@ -58,16 +59,24 @@ def describe(path, data, modified_at, zone="UTC"):
         image = transform.decode(data)
         tags = exif(image)
         taken, source = captured_at(path, tags, modified_at, zone)
-        found, phash = statistics.of(transform.rgb(image))
+        (width, height), mode = image.size, image.mode  # before the later frames are counted: they may be smaller
+        found, phash = statistics.of(_rgb(image))
         latitude, longitude, altitude = position(tags)
-        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=image.width, height=image.height, mode=image.mode,
+        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=width, height=height, mode=mode,
                      format=image.format or "unknown", frames=_frames(image), dpi=_dpi(image, tags), orientation=_whole(tags.get("Orientation"), 1, 8),
                      make=tags.get("Make") or None, model=tags.get("Model") or None, exposure_s=number(tags.get("ExposureTime"), 0),
                      aperture=number(tags.get("FNumber"), 0), iso=_whole(tags.get("ISOSpeedRatings"), 1, 10**9), focal_mm=number(tags.get("FocalLength"), 0),
                      latitude=latitude, longitude=longitude, altitude_m=altitude, exif=tags, statistics=found, phash=phash,
-                     scores=quality.scores(found, image.width, image.height))
+                     scores=quality.scores(found, width, height))
     except transform.BadImage as error:
         return Photo(error=str(error)[:TEXT_LIMIT])
+
+
+def _rgb(image):
+    try:
+        return transform.rgb(image)
+    except Exception as error:  # as in transform.apply: a conversion that Pillow can't do costs this photograph, never the stream
+        raise transform.BadImage(f"cannot convert mode {image.mode}: {error}") from error
 
 
 def exif(image):
@@ -149,7 +158,7 @@ def _dpi(image, tags):
 
 def _frames(image):
     try:
-        return int(getattr(image, "n_frames", 1))
+        return min(int(getattr(image, "n_frames", 1)), 2**31 - 1)  # an APNG may claim 2**31, which no int column holds
     except Exception:  # counting seeks through the file, and the later frames may be cut: the first one is whole
         return 1
 
@@ -162,16 +171,21 @@ def captured_at(path, tags, modified_at, zone="UTC"):
         taken = _exif_time(tags.get(stamp, ""), tags.get(offset, ""), tags.get(fraction, ""), local)
         if taken:
             return taken, "exif"
-    match = NAME_TIME.search(unquote(PurePosixPath(path).name))
-    if match:
-        day, hour, minute, second, fraction, utc = match.groups()
-        try:
-            naive = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}")
-            naive += timedelta(seconds=float(fraction or 0))
-            return naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc), "name"
-        except (ValueError, OverflowError):
-            return modified_at, "file"  # digits that are no date: 2021-13-45T99...
-    return modified_at, "file"
+    taken = _name_time(PurePosixPath(path).name, local)
+    return (taken, "name") if taken else (modified_at, "file")
+
+
+def _name_time(name, local):
+    match = NAME_TIME.search(unquote(name))
+    if not match:
+        return None
+    day, hour, minute, second, fraction, utc = match.groups()
+    try:
+        naive = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}") + timedelta(seconds=float(fraction or 0))
+        taken = naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None  # digits that are no date: 2021-13-45T99...
+    return taken if taken.year in YEARS else None
 
 
 def _exif_time(stamp, offset, fraction, local):
@@ -183,7 +197,7 @@ def _exif_time(stamp, offset, fraction, local):
         taken = taken.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
-    return taken if taken.year >= 1980 else None  # cameras whose clock was never set write 0000 or 1970
+    return taken if taken.year in YEARS else None
 
 
 def device(path, tags):
