@@ -1,5 +1,6 @@
 """Planted faults are marked and ordinary frames are not; a night camera is judged by its own nights; checked on real photographs where they are at hand."""
 
+import copy
 import io
 from datetime import datetime, timezone
 from pathlib import Path
@@ -108,4 +109,4 @@ def test_real_photographs_are_neither_dark_nor_blurry():
     for path in REAL[::60]:
         with Image.open(path) as image:
             blurred = row(image.convert("RGB").filter(ImageFilter.GaussianBlur(4)), rows[0]["device"])
-        assert "blurry" in issues(judged([blurred], histories).iloc[0]), path.name
+        assert "blurry" in issues(judged([blurred], copy.deepcopy(histories)).iloc[0]), path.name
