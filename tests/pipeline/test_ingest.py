@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pyspark.sql import DataFrame
 
 from lakevision import capture, describe, ingest, labels, landing, tables
 
@@ -41,8 +42,10 @@ def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
     capture.land(cfg, where)
     for name, data in {"bad.jpg": b"<html>404</html>", "cut.jpg": picture()[:200], "empty.jpg": b""}.items():
         put(where, name, data)
+    put(where, "large.jpg", picture())
+    os.truncate(Path(where.landing) / "large.jpg", describe.LARGEST + 1)  # sparse: it takes no room
     first = ingest.run(spark, cfg, where)
-    assert (first.landed, first.images, first.rejected, first.new) == (15, 12, 3, 15)
+    assert (first.landed, first.images, first.rejected, first.new) == (16, 12, 4, 16)
     settled(spark, cfg, where, first)
     rows = spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").toPandas()
     assert len(rows) == 12
@@ -53,11 +56,13 @@ def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
         assert 0 < row.statistics["brightness"] < 1 and row.exif["Make"] == "RaspberryPi"
     reasons = {row.path: row.reason for row in spark.table(where.table("rejected_images")).collect()}
     assert "not an image" in reasons["bad.jpg"] and "damaged JPEG" in reasons["cut.jpg"] and "empty file" in reasons["empty.jpg"]
+    large = spark.table(where.table("rejected_images")).where("path = 'large.jpg'").first()
+    assert "too large: 200000001 bytes" in large["reason"] and large["content"] is None and large["length"] == describe.LARGEST + 1
     version = tables.version(spark, where, "images")
 
     put(where, "late_empty.jpg", picture(1))
     again = ingest.run(spark, cfg, where)
-    assert (again.landed, again.images, again.rejected, again.new) == (16, 13, 3, 1)
+    assert (again.landed, again.images, again.rejected, again.new) == (17, 13, 4, 1)
     assert tables.at(spark, where, "images", version).count() == 12, "an old version stays readable"
 
     shutil.rmtree(where.checkpoints)
@@ -70,24 +75,27 @@ class Crash(Exception):
     """Stands for a kill at a place that a real one seldom hits."""
 
 
-def crashing(*_):
-    raise Crash("killed here")
+def crashing(*given, **_):
+    """In place of a step: raises where there is something to do, as a kill at that moment would leave it undone."""
+    if any(isinstance(argument, DataFrame) or hasattr(argument, "__len__") and not isinstance(argument, str) and len(argument) for argument in given):
+        raise Crash("killed here")
 
 
-@pytest.mark.parametrize("module, step", [
-    pytest.param(ingest, "_write_images", id="before images"), pytest.param(ingest, "_write_rejected", id="before rejected_images"),
-    pytest.param(labels, "add_from_paths", id="before labels"), pytest.param(ingest, "_forget", id="before the checkpoint"),
-])
-def test_a_crash_between_two_writes(lakehouse, monkeypatch, module, step):
+def test_crashes_between_any_two_writes(lakehouse, monkeypatch):
+    """One after the other, each with files of its own; the next run clears up what the last one left."""
     spark, make = lakehouse
     cfg, where = make("ingest.max_files_per_batch=3", "ingest.labels=name")
-    for index in range(5):
-        put(where, f"{index}_dog.jpg", picture(index) if index != 1 else b"no image")
-    with monkeypatch.context() as patch:
-        patch.setattr(module, step, crashing)
-        with pytest.raises(Exception, match="killed here"):
-            ingest.run(spark, cfg, where)
-    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+    steps = [(ingest, "_write_images"), (ingest, "_write_rejected"), (labels, "add_from_paths"), (ingest, "_forget")]
+    for number, (module, step) in enumerate(steps):
+        for index in range(4):
+            put(where, f"{number}{index}_dog.jpg", picture(number * 5 + index) if index != 1 else b"no image %d" % number)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, crashing)
+            with pytest.raises(Exception, match="killed here"):
+                ingest.run(spark, cfg, where)
+    done = ingest.run(spark, cfg, where)
+    assert (done.images, done.rejected) == (12, 4)
+    settled(spark, cfg, where, done)
 
 
 def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
@@ -168,28 +176,19 @@ def test_a_rejected_file_that_changes_to_another_bad_one_keeps_one_row(lakehouse
     assert "damaged JPEG" in spark.table(where.table("rejected_images")).first()["reason"]
 
 
-@pytest.mark.parametrize("dropped", [pytest.param(("images", "rejected_images", "labels"), id="all"), pytest.param(("images", "labels"), id="but for rejected_images")])
-def test_dropped_tables_are_filled_anew(lakehouse, dropped):
+def test_dropped_tables_are_filled_anew(lakehouse):
     spark, make = lakehouse
     cfg, where = make("ingest.labels=name")
     put(where, "a_dog.jpg", picture())
     put(where, "bad_dog.jpg", b"no image")
     ingest.run(spark, cfg, where)
-    for name in dropped:
-        spark.sql(f"DROP TABLE {where.table(name)}")
-        shutil.rmtree(f"{where.warehouse}/{name}")
-    settled(spark, cfg, where, ingest.run(spark, cfg, where))
-
-
-def test_a_file_too_large_for_a_worker_is_told_apart(lakehouse):
-    spark, make = lakehouse
-    cfg, where = make()
-    put(where, "a.jpg", picture())
-    os.truncate(Path(where.landing) / "a.jpg", describe.LARGEST + 1)  # sparse: it takes no room
-    done = ingest.run(spark, cfg, where)
-    row = spark.table(where.table("rejected_images")).first()
-    assert "too large: 200000001 bytes" in row["reason"] and row["content"] is None and row["length"] == describe.LARGEST + 1
-    settled(spark, cfg, where, done)
+    for dropped in (("images", "labels"), ("images", "rejected_images", "labels")):
+        for name in dropped:
+            spark.sql(f"DROP TABLE {where.table(name)}")
+            shutil.rmtree(f"{where.warehouse}/{name}")
+        done = ingest.run(spark, cfg, where)
+        assert (done.images, done.rejected) == (1, 1)
+        settled(spark, cfg, where, done)
 
 
 def test_replaying_a_folder_renames_what_spark_would_not_see(lakehouse, tmp_path):
