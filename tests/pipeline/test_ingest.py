@@ -130,7 +130,7 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         put(where, f"later{index}_dog.jpg", picture(index))
     # A crash after the newer row and before the older one went; what was empty is new to the stream now, perhaps in its second batch.
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing() if old else None)
+        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing(old))
         with pytest.raises(Exception, match="killed here"):
             ingest.run(spark, cfg, where)
     second = ingest.run(spark, cfg, where)
@@ -168,7 +168,7 @@ def test_a_rejected_file_that_changes_to_another_bad_one_keeps_one_row(lakehouse
     ingest.run(spark, cfg, where)
     put(where, "x.jpg", picture()[:120])
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing() if old else None)
+        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing(old))
         with pytest.raises(Exception, match="killed here"):
             ingest.run(spark, cfg, where)
     assert paths(spark, where, "rejected_images") == ["x.jpg", "x.jpg"]
