@@ -5,6 +5,7 @@ empty label takes the label away.
 """
 
 import csv
+import io
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
@@ -54,7 +55,8 @@ def add_from_source(spark, where, source):
 
     Run again, it adds nothing. Raises BadLabels, FileNotFoundError.
     """
-    given = _csv(spark, source) if source.lower().endswith(".csv") else _table(spark, source)
+    images = spark.table(where.table("images"))
+    given = _csv(spark, source, images) if source.lower().endswith(".csv") else _table(spark, source)
     given = given.dropDuplicates(["path", "labelled_at"]).persist()
     try:
         now = latest(spark, where, explicit=True).select("path", F.col("label").alias("old"), F.col("labelled_at").alias("old_at"))
@@ -63,7 +65,7 @@ def add_from_source(spark, where, source):
         added = news.count()
         if added:
             _append(news, where)
-        unknown = given.join(spark.table(where.table("images")).select("path"), "path", "left_anti").select("path").distinct().limit(20).collect()
+        unknown = given.join(images.select("path"), "path", "left_anti").select("path").distinct().limit(20).collect()
         return added, sorted(row["path"] for row in unknown)
     finally:
         given.unpersist()
@@ -83,13 +85,17 @@ def _append(rows, where):
     rows.withColumn("ingested_at", F.current_timestamp()).select([column.name for column in tables.LABELS]).writeTo(where.table("labels")).append()
 
 
-def _csv(spark, path):
+def _csv(spark, path, images):
     """A CSV with a header line path,label[,labelled_at][,author] as a DataFrame of ROW; times without an offset are UTC, a missing one is the file's own."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"ingest.label_source: {path} is no file")
     written = datetime.fromtimestamp(Path(path).stat().st_mtime, timezone.utc)
-    rows = []
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    rows = {}
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadLabels(f"{path} is no UTF-8 text (byte {error.start}); save it as CSV UTF-8") from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         _columns(reader.fieldnames or (), path)
         for row in reader:
@@ -100,9 +106,15 @@ def _csv(spark, path):
                 at = datetime.fromisoformat(at.replace("Z", "+00:00")) if at else written
             except ValueError as error:
                 raise BadLabels(f"{path}, line {reader.line_num}: labelled_at {at!r} is no ISO 8601 time, such as 2026-03-02T08:15:00Z") from error
-            rows.append((capture.landing_name(row["path"].strip()), row["label"].strip() or None, "csv", at if at.tzinfo else at.replace(tzinfo=timezone.utc),
-                         (row.get("author") or "").strip() or None))
-    return spark.createDataFrame(rows, ROW)
+            at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+            # By path and time: of two lines that say nothing of when, the later one corrects the earlier.
+            rows[row["path"].strip(), at] = (row["path"].strip(), row["label"].strip() or None, "csv", at, (row.get("author") or "").strip() or None)
+    if not rows:
+        return spark.createDataFrame([], ROW)
+    # Named as in the camera's folder; in the landing zone capture may have encoded it, or a device has put it there as it is.
+    there = spark.createDataFrame(sorted({(name,) for name, _ in rows}), "path string").join(images.select("path"), "path", "left_semi").collect()
+    there = {row["path"] for row in there}
+    return spark.createDataFrame([(name if name in there else capture.landing_name(name), *more) for name, *more in rows.values()], ROW)
 
 
 def _table(spark, name):

@@ -1,68 +1,54 @@
-"""Files become rows, once: after a second run, a lost checkpoint, and beside files that are no images."""
+"""Files become rows, once: after a second run, a crash at the worst moments, a lost checkpoint, dropped tables, and while files change under the reader's hands."""
 
 import io
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from pyspark.sql import DataFrame
 
-from lakevision import capture, ingest, labels, tables
+from lakevision import capture, describe, ingest, labels, landing, tables
 
 
 def put(where, name, data):
     capture.write(Path(where.landing) / name, data)
 
 
-def picture(colour="red", kind="JPEG"):
+def picture(seed=0, size=(32, 24)):
     out = io.BytesIO()
-    Image.new("RGB", (32, 24), colour).save(out, kind)
+    image = Image.new("RGB", size, (seed * 37 % 256, seed * 91 % 256, seed * 151 % 256))
+    image.paste("white", (seed * 5 % 20, seed * 3 % 12, seed * 5 % 20 + 8, seed * 3 % 12 + 8))
+    image.save(out, "JPEG")
     return out.getvalue()
 
 
-def counts(spark, where):
-    return {name: spark.table(where.table(name)).count() for name in ("images", "rejected_images")}
+def paths(spark, where, name):
+    return sorted(row["path"] for row in spark.table(where.table(name)).select("path").collect())
 
 
-@pytest.fixture
-def landed(lakehouse):
+def settled(spark, cfg, where, done):
+    """Every landed file has one row in one of the tables, and each path one label of its path at most."""
+    good, bad = paths(spark, where, "images"), paths(spark, where, "rejected_images")
+    assert sorted(good + bad) == sorted(file.path for file in landing.walk(where.landing))
+    assert (done.images, done.rejected, done.landed) == (len(good), len(bad), len(good) + len(bad))
+    assert paths(spark, where, "labels") == sorted(path for path in good if labels.of_path(path, cfg.ingest.labels)[0])
+
+
+def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
     spark, make = lakehouse
     cfg, where = make("capture.photographs=12", "capture.size=64")
     capture.land(cfg, where)
-    put(where, "bad.jpg", b"<html>404</html>")
-    put(where, "cut.jpg", picture()[:200])
-    put(where, "empty.jpg", b"")
-    return spark, cfg, where
-
-
-def test_every_file_is_a_row_and_a_second_run_adds_none(landed):
-    spark, cfg, where = landed
+    for name, data in {"bad.jpg": b"<html>404</html>", "cut.jpg": picture()[:200], "empty.jpg": b""}.items():
+        put(where, name, data)
+    put(where, "large.jpg", picture())
+    os.truncate(Path(where.landing) / "large.jpg", describe.LARGEST + 1)  # sparse: it takes no room
     first = ingest.run(spark, cfg, where)
-    assert (first.landed, first.images, first.rejected, first.new) == (15, 12, 3, 15)
-    again = ingest.run(spark, cfg, where)
-    assert (again.landed, again.images, again.rejected, again.new) == (15, 12, 3, 0)
-
-
-def test_a_lost_checkpoint_brings_nothing_in_twice(landed):
-    import shutil
-
-    spark, cfg, where = landed
-    ingest.run(spark, cfg, where)
-    shutil.rmtree(where.checkpoints)
-    assert ingest.run(spark, cfg, where).new == 0
-    assert counts(spark, where) == {"images": 12, "rejected_images": 3}
-
-
-def test_new_files_are_added(landed):
-    spark, cfg, where = landed
-    ingest.run(spark, cfg, where)
-    put(where, "late_empty.jpg", picture("blue"))
-    assert ingest.run(spark, cfg, where).new == 1
-
-
-def test_rows_hold_what_landed(landed):
-    spark, cfg, where = landed
-    ingest.run(spark, cfg, where)
+    assert (first.landed, first.images, first.rejected, first.new) == (16, 12, 4, 16)
+    settled(spark, cfg, where, first)
     rows = spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").toPandas()
+    assert len(rows) == 12
     for row in rows.itertuples():
         assert bytes(row.content) == (Path(where.landing) / row.path).read_bytes() and row.length == len(row.content)
         assert row.device.startswith("porch-") and row.label in ("empty", "package") and row.captured_from == "exif"
@@ -70,36 +56,163 @@ def test_rows_hold_what_landed(landed):
         assert 0 < row.statistics["brightness"] < 1 and row.exif["Make"] == "RaspberryPi"
     reasons = {row.path: row.reason for row in spark.table(where.table("rejected_images")).collect()}
     assert "not an image" in reasons["bad.jpg"] and "damaged JPEG" in reasons["cut.jpg"] and "empty file" in reasons["empty.jpg"]
+    large = spark.table(where.table("rejected_images")).where("path = 'large.jpg'").first()
+    assert "too large: 200000001 bytes" in large["reason"] and large["content"] is None and large["length"] == describe.LARGEST + 1
+    version = tables.version(spark, where, "images")
+
+    put(where, "late_empty.jpg", picture(1))
+    again = ingest.run(spark, cfg, where)
+    assert (again.landed, again.images, again.rejected, again.new) == (17, 13, 4, 1)
+    assert tables.at(spark, where, "images", version).count() == 12, "an old version stays readable"
+
+    shutil.rmtree(where.checkpoints)
+    healed = ingest.run(spark, cfg, where)
+    assert healed.new == 0, "a lost checkpoint brings nothing in twice"
+    settled(spark, cfg, where, healed)
 
 
-def test_odd_names_arrive_unchanged(lakehouse):
+class Crash(Exception):
+    """Stands for a kill at a place that a real one seldom hits."""
+
+
+def crashing(*given, **_):
+    """In place of a step: raises where there is something to do, as a kill at that moment would leave it undone."""
+    if any(isinstance(argument, DataFrame) or hasattr(argument, "__len__") and not isinstance(argument, str) and len(argument) for argument in given):
+        raise Crash("killed here")
+
+
+def test_crashes_between_any_two_writes(lakehouse, monkeypatch):
+    """One after the other, each with files of its own; the next run clears up what the last one left."""
+    spark, make = lakehouse
+    cfg, where = make("ingest.max_files_per_batch=3", "ingest.labels=name")
+    steps = [(ingest, "_write_images"), (ingest, "_write_rejected"), (labels, "add_from_paths"), (ingest, "_forget")]
+    for number, (module, step) in enumerate(steps):
+        for index in range(4):
+            put(where, f"{number}{index}_dog.jpg", picture(number * 5 + index) if index != 1 else b"no image %d" % number)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, crashing)
+            with pytest.raises(Exception, match="killed here"):
+                ingest.run(spark, cfg, where)
+    done = ingest.run(spark, cfg, where)
+    assert (done.images, done.rejected) == (12, 4)
+    settled(spark, cfg, where, done)
+
+
+def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
+    """Overwritten in place between description and writing, removed after it was listed, empty or cut at first and whole later."""
+    spark, make = lakehouse
+    cfg, where = make("ingest.labels=name", "ingest.max_files_per_batch=4")
+    for index, name in enumerate(("moving_dog.jpg", "steady_dog.jpg", "gone_dog.jpg")):
+        put(where, name, picture(index))
+    put(where, "empty_dog.jpg", b"")
+    put(where, "cut_dog.jpg", picture(3)[:150])
+    describing, writing = ingest._describe, ingest._write_images
+
+    def removing(this, files):
+        (Path(where.landing) / "gone_dog.jpg").unlink(missing_ok=True)
+        return describing(this, files)
+
+    def overwriting(*arguments):
+        (Path(where.landing) / "moving_dog.jpg").write_bytes(picture(9))
+        return writing(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_describe", removing)
+        patch.setattr(ingest, "_write_images", overwriting)
+        first = ingest.run(spark, cfg, where)
+    assert (first.images, first.rejected, first.landed) == (1, 3, 4) and paths(spark, where, "images") == ["steady_dog.jpg"]
+    moving = spark.table(where.table("rejected_images")).where("path = 'moving_dog.jpg'").first()
+    assert "changed while it was being read" in moving["reason"] and moving["sha256"] is None
+
+    put(where, "empty_dog.jpg", picture(4))
+    put(where, "cut_dog.jpg", picture(3))
+    for index in range(10, 16):
+        put(where, f"later{index}_dog.jpg", picture(index))
+    # A crash after the newer row and before the older one went; what was empty is new to the stream now, perhaps in its second batch.
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing(old))
+        with pytest.raises(Exception, match="killed here"):
+            ingest.run(spark, cfg, where)
+    second = ingest.run(spark, cfg, where)
+    settled(spark, cfg, where, second)
+    assert (second.images, second.rejected) == (10, 0)
+    rows = {row["path"]: bytes(row["content"]) for row in spark.table(where.table("images")).collect()}
+    assert rows["moving_dog.jpg"] == picture(9) and rows["empty_dog.jpg"] == picture(4) and rows["cut_dog.jpg"] == picture(3)
+    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+
+
+def test_what_the_second_look_took_the_stream_does_not_bring_again(lakehouse, monkeypatch):
+    """Landed after the stream had looked: taken at once, and listed by the next run in a later batch than its first."""
+    spark, make = lakehouse
+    cfg, where = make("ingest.max_files_per_batch=2", "ingest.labels=name")
+    put(where, "a_dog.jpg", picture(0))
+    looking = ingest._second_look
+
+    def late(this):
+        put(where, "late_dog.jpg", picture(1))
+        return looking(this)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_second_look", late)
+        settled(spark, cfg, where, ingest.run(spark, cfg, where))
+    for index in range(2, 6):
+        put(where, f"{index}_dog.jpg", picture(index))
+        os.utime(Path(where.landing) / f"{index}_dog.jpg", (10**9 + index, 10**9 + index))  # older: the stream takes them first
+    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+
+
+def test_a_rejected_file_that_changes_to_another_bad_one_keeps_one_row(lakehouse, monkeypatch):
+    spark, make = lakehouse
+    cfg, where = make()
+    put(where, "x.jpg", b"no image")
+    ingest.run(spark, cfg, where)
+    put(where, "x.jpg", picture()[:120])
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing(old))
+        with pytest.raises(Exception, match="killed here"):
+            ingest.run(spark, cfg, where)
+    assert paths(spark, where, "rejected_images") == ["x.jpg", "x.jpg"]
+    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+    assert "damaged JPEG" in spark.table(where.table("rejected_images")).first()["reason"]
+
+
+def test_dropped_tables_are_filled_anew(lakehouse):
     spark, make = lakehouse
     cfg, where = make("ingest.labels=name")
-    names = {"with space_dog.jpg", "50%_dog.jpg", "2021-07-13T03%3A04%3A54_front_dog.jpg", "größe_dog.jpg", "a+b&c_dog.jpg", "x[1]_dog.jpg", "deep/er/still_dog.jpg"}
-    for name in names:
-        put(where, name, picture())
-    assert ingest.run(spark, cfg, where).images == len(names)
-    rows = labels.latest(spark, where).select("path", "label").collect()
-    assert {row.path for row in rows} == names and {row.label for row in rows} == {"dog"}
+    put(where, "a_dog.jpg", picture())
+    put(where, "bad_dog.jpg", b"no image")
+    ingest.run(spark, cfg, where)
+    for dropped in (("images", "labels"), ("images", "rejected_images", "labels")):
+        for name in dropped:
+            spark.sql(f"DROP TABLE {where.table(name)}")
+            shutil.rmtree(f"{where.warehouse}/{name}")
+        done = ingest.run(spark, cfg, where)
+        assert (done.images, done.rejected) == (1, 1)
+        settled(spark, cfg, where, done)
 
 
 def test_replaying_a_folder_renames_what_spark_would_not_see(lakehouse, tmp_path):
     spark, make = lakehouse
     source = tmp_path / "camera" / "dogs"
     source.mkdir(parents=True)
-    for name in ("_DSC0001.JPG", "2021-07-13T03:04:54_x.jpg", "plain.jpg"):
-        (source / name).write_bytes(picture())
+    for index, name in enumerate(("_DSC0001.JPG", "2021-07-13T03:04:54_x.jpg", "plain.jpg")):
+        (source / name).write_bytes(picture(index))
     (source / "notes.txt").write_text("no photograph")
     cfg, where = make("capture.source=folder", f"capture.path={tmp_path / 'camera'}")
     landed = capture.land(cfg, where)
     assert (landed.new, landed.skipped) == (3, ("dogs/notes.txt",))
-    assert ingest.run(spark, cfg, where).images == 3
-    paths = {row.path for row in spark.table(where.table("images")).collect()}
-    assert paths == {"dogs/%5FDSC0001.JPG", "dogs/2021-07-13T03%3A04%3A54_x.jpg", "dogs/plain.jpg"}
+    # Odd names that need no encoding arrive unchanged.
+    names = {"with space_dog.jpg", "50%_dog.jpg", "2021-07-13T03%3A04%3A54_front_dog.jpg", "gr\u00f6\u00dfe_dog.jpg", "a+b&c_dog.jpg", "x[1]_dog.jpg", "deep=er/still_dog.jpg"}
+    for index, name in enumerate(sorted(names)):
+        put(where, name, picture(10 + index))
+    assert ingest.run(spark, cfg, where).images == 10
+    assert set(paths(spark, where, "images")) == names | {"dogs/%5FDSC0001.JPG", "dogs/2021-07-13T03%3A04%3A54_x.jpg", "dogs/plain.jpg"}
+    rows = labels.latest(spark, where).select("path", "label").collect()
+    assert {row.path for row in rows if row.label == "dog"} == names and {row.label for row in rows} == {"dog", "dogs"}
     assert capture.land(cfg, where).new == 0
 
 
-def test_a_source_with_no_photographs_names_the_setting(lakehouse, tmp_path):
+def test_a_source_with_no_photographs_names_the_setting(lakehouse):
     _, make = lakehouse
     with pytest.raises(FileNotFoundError, match="capture.path"):
         capture.land(*make("capture.source=folder", "capture.path=/nowhere/at/all"))
@@ -107,20 +220,3 @@ def test_a_source_with_no_photographs_names_the_setting(lakehouse, tmp_path):
         capture.land(*make("capture.source=folder"))
     with pytest.raises(ValueError, match="no photographs"):
         capture.land(*make("capture.source=landing"))
-
-
-def test_tables_carry_their_comments(landed):
-    spark, cfg, where = landed
-    tables.create(spark, where)
-    for name, table in tables.TABLES.items():
-        described = {row.col_name: row.comment for row in spark.sql(f"DESCRIBE TABLE {where.table(name)}").collect()}
-        assert {column.name: column.comment for column in table.columns}.items() <= described.items()
-
-
-def test_an_old_version_stays_readable(landed):
-    spark, cfg, where = landed
-    ingest.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    put(where, "late_empty.jpg", picture("green"))
-    ingest.run(spark, cfg, where)
-    assert tables.at(spark, where, "images", version).count() == 12 and spark.table(where.table("images")).count() == 13

@@ -1,0 +1,85 @@
+"""Exact and near copies: across batches, guarded by brightness, and no hash within 4 bits is missed."""
+
+import hashlib
+import io
+import random
+
+from PIL import Image
+
+from device import simulated
+from lakevision import statistics
+from lakevision.duplicates import HASH_BITS, Seen
+from lakevision.quality import NEAR_BITS
+
+
+def digest(text):
+    return hashlib.sha256(str(text).encode()).hexdigest()
+
+
+def flipped(value, bits, rng):
+    for bit in rng.sample(range(HASH_BITS), bits):
+        value ^= 1 << bit
+    return value
+
+
+def test_the_same_bytes_name_the_first_copy_and_no_other():
+    seen = Seen(["old"], [digest("a")[:16]], [5], [0.5], [True])
+    assert seen.look("b", digest("a"), 5, 0.5) == ("old", None, None)
+    assert seen.look("c", digest("c"), 0x3FF << 20, 0.5) == (None, None, None)
+    assert seen.look("d", digest("c"), 0x3FF << 20, 0.5) == ("c", None, None)
+
+
+def test_a_near_copy_names_the_nearest_that_leads():
+    rng = random.Random(1)
+    base = rng.getrandbits(HASH_BITS)
+    seen = Seen(["old"], [digest("a")[:16]], [base], [0.5], [True])
+    near = flipped(base, 3, rng)
+    assert seen.look("b", digest("b"), near, 0.55) == (None, "old", 3)
+    # A copy leads nobody: what is near to it and not to the first one is a scene of its own.
+    far = near
+    for bit in [bit for bit in range(HASH_BITS) if not (near ^ base) >> bit & 1][:2]:
+        far ^= 1 << bit
+    assert (far ^ base).bit_count() == 5
+    assert seen.look("c", digest("c"), far, 0.5) == (None, None, None)
+    assert seen.look("d", digest("d"), far ^ 1, 0.5)[1] in ("c", "old")
+
+
+def test_day_and_night_of_one_scene_are_no_copies():
+    seen = Seen()
+    assert seen.look("day", digest(1), 77, 0.6) == (None, None, None)
+    assert seen.look("night", digest(2), 77, 0.3) == (None, None, None)
+    assert seen.look("dusk", digest(3), 77, 0.32) == (None, "night", 0)
+
+
+def test_the_bands_find_every_hash_within_reach():
+    """2,000 known and 1,500 new hashes, half of them 0 to 6 bits from a known one: the same distances as by comparing all with all."""
+    rng = random.Random(2)
+    known = [rng.getrandbits(HASH_BITS) for _ in range(2000)]
+    seen = Seen([f"k{index}" for index in range(2000)], [digest(f"k{index}")[:16] for index in range(2000)], known, [0.5] * 2000, [True] * 2000)
+    leads = dict(zip((f"k{index}" for index in range(2000)), known))
+    found = 0
+    for index in range(1500):
+        value = flipped(rng.choice(list(leads.values())), rng.randrange(7), rng) if index % 2 else rng.getrandbits(HASH_BITS)
+        nearest = min((value ^ other).bit_count() for other in leads.values())
+        _, path, bits = seen.look(f"n{index}", digest(f"n{index}"), value, 0.5)
+        assert bits == (nearest if nearest <= NEAR_BITS else None)
+        if path is None:
+            leads[f"n{index}"] = value
+        else:
+            assert (leads[path] ^ value).bit_count() == bits
+            found += 1
+    assert found > 400
+
+
+def test_a_photograph_and_its_copies():
+    """Saved again or made smaller: near. With a package in it: another picture."""
+    scenes = simulated.plan(2, size=(300, 300))
+    image = simulated.picture(scenes[0])
+    _, original = statistics.of(image)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=60)
+    for copy in (Image.open(out).convert("RGB"), image.resize((200, 200)), image.point(lambda value: value * 9 // 10)):
+        assert (statistics.of(copy)[1] ^ original).bit_count() <= NEAR_BITS
+    boxed = image.copy()
+    boxed.paste((200, 150, 90), (90, 170, 210, 280))
+    assert (statistics.of(boxed)[1] ^ original).bit_count() > NEAR_BITS

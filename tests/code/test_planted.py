@@ -1,0 +1,106 @@
+"""Each planted file, and JPEGs mutated at random: decoded as expected, or rejected in words; nothing escapes, and each row fits the table."""
+
+import hashlib
+import io
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+from corpus import corpus  # noqa: E402
+from mutants import mutants  # noqa: E402
+
+from device import transform  # noqa: E402
+from lakevision import describe, metadata  # noqa: E402
+
+MODIFIED = datetime(2026, 5, 1, tzinfo=timezone.utc)
+FILES = corpus()
+MUTANTS = 5_000 if os.environ.get("LAKEVISION_SOAK") == "1" else 300
+KEPT = sorted((Path(__file__).resolve().parents[1] / "data").glob("mutant_*"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.id for file in FILES])
+def test_planted(file):
+    photo = metadata.describe(file.name, file.data, MODIFIED)
+    if file.reason:
+        assert file.reason in photo.error and photo.statistics is None
+    else:
+        assert photo.error is None
+        assert {name: getattr(photo, name) for name in file.expected} == file.expected
+        assert len(transform.pixels(file.data, "decode|upright|rgb|resize(16)")) == 16 * 16 * 3, "and the model sees it, too"
+
+
+def test_no_two_planted_files_are_the_same():
+    assert len({file.name for file in FILES}) == len({file.data for file in FILES}) == len({file.id for file in FILES}) == len(FILES)
+
+
+def test_ghostscript_is_never_asked(monkeypatch):
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("EPS was handed to Ghostscript"))
+    for file in FILES:
+        if "PostScript" in file.reason:
+            with pytest.raises(transform.BadImage, match="save it as JPEG"):
+                transform.decode(file.data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_gives_the_picture_as_it_was_seen(orientation):
+    """Stored turned the other way round, with the tag that turns it back."""
+    back = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+            6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
+    seen = Image.new("RGB", (64, 48), "blue")
+    seen.paste("red", (0, 0, 20, 48))
+    seen.paste("lime", (0, 0, 64, 10))
+    stored = seen.transpose(back[orientation]) if orientation in back else seen
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    out = io.BytesIO()
+    stored.save(out, "PNG", exif=tags)
+    assert transform.upright(transform.decode(out.getvalue())).tobytes() == seen.tobytes()
+
+
+@pytest.fixture(scope="module")
+def schema(spark):
+    """Of the rows that workers make; Spark parses the types."""
+    return describe._arrow(describe.DESCRIBED)
+
+
+def whole(name, data, folder, schema):
+    """The row of a file as a worker makes it, checked: words or a full photograph, and a record batch of the table's types."""
+    (folder / "x").write_bytes(data)
+    row = describe._describe(str(folder), "x", MODIFIED, "UTC")
+    assert row["sha256"] == hashlib.sha256(data).hexdigest()
+    if row["error"]:
+        assert len(row["error"]) > 8 and row["kept"] == data and row["statistics"] is None
+    else:
+        missing = [key for key in ("captured_at", "captured_from", "device", "width", "height", "mode", "format", "frames", "exif", "statistics", "phash", "score_dark")
+                   if row[key] is None]
+        assert not missing and row["kept"] is None, (name, missing)
+    pa.RecordBatch.from_pylist([row], schema=schema).validate(full=True)
+    return row["error"]
+
+
+def test_mutants(tmp_path, schema):
+    errors, count = [], 0
+    for name, data in mutants(MUTANTS, seed=5):
+        try:
+            errors.append(whole(name, data, tmp_path, schema))
+        except Exception as error:
+            kept = Path(os.environ.get("TMPDIR", "/tmp")) / f"mutant_{hashlib.sha256(data).hexdigest()[:12]}"
+            kept.write_bytes(data)
+            raise AssertionError(f"{name}: {type(error).__name__}: {error}; kept as {kept}: move it to tests/data/") from error
+        count += 1
+    bad = sum(error is not None for error in errors)
+    assert count == MUTANTS and 0.1 * count < bad < 0.9 * count, "the mutations must spoil some and spare some"
+    print(f"{count} mutants: {count - bad} decode, {bad} are rejected")
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
+def test_mutants_that_once_failed(path, tmp_path, schema):
+    whole(path.name, path.read_bytes(), tmp_path, schema)

@@ -1,0 +1,101 @@
+"""kill -9 of a whole ingest, JVM and workers too, at random moments while files land: each file is one row at the end. LAKEVISION_SOAK=1 kills 20 times, the suite 2."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from lakevision import capture, ingest, labels, landing
+from lakevision.workspace import REPOSITORY
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+from corpus import encoded, picture  # noqa: E402
+
+KILLS = 20 if os.environ.get("LAKEVISION_SOAK") == "1" else 2
+CHILD = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/notebooks"]
+from lakevision import config, ingest, workspace
+cfg = config.load("local", sys.argv[2:])
+where, spark = workspace.places(cfg), workspace.spark(cfg)
+while True:
+    print("run", flush=True)
+    ingest.run(spark, cfg, where)
+"""
+
+
+class Ingest:
+    """A process that ingests again and again until it is killed."""
+
+    def __init__(self, settings, log):
+        self.log = log
+        self.process = subprocess.Popen([sys.executable, "-c", CHILD, str(REPOSITORY), *settings], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+
+    def kill_during_a_run(self, rng):
+        """Waits for the start of its first, second or third run, a random while longer, and kills all it started. Returns the number of processes."""
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            line = self.process.stdout.readline()
+            assert line == "run\n", f"ingest ended by itself; see {self.log.name}: {Path(self.log.name).read_text()[-3000:]}"
+        time.sleep(rng.uniform(0.2, 7))
+        assert self.process.poll() is None, Path(self.log.name).read_text()[-3000:]
+        return self.kill()
+
+    def kill(self):
+        # Spark's Python daemon makes a process group of its own: the group alone would leave it to finish what it does.
+        everyone = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in everyone:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue  # a worker that ended by itself meanwhile
+        psutil.wait_procs(everyone, timeout=20)
+        self.process.wait()
+        self.process.stdout.close()
+        return len(everyone)
+
+
+def fill(where, stop, written, rng):
+    """Lands a file every 40 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
+    while not stop.is_set():
+        index = len(written)
+        good = encoded(picture(index, (48, 40)))
+        data = rng.choice([good] * 8 + [good[:150], b"", b"no image", encoded(picture(0, (48, 40)))])
+        name = f"{rng.choice(('', '', '', 'device=a/', '_raw/'))}{index:05d}_{rng.choice(('dog', 'cat'))}.jpg"
+        capture.write(Path(where.landing, name), data)
+        written.append(name)
+        stop.wait(0.04)
+
+
+def test_killed_at_random_moments(lakehouse, tmp_path):
+    spark, make = lakehouse
+    cfg, where = make("ingest.max_files_per_batch=60", "ingest.labels=name")
+    settings = [f"storage.root={where.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=60", "ingest.labels=name", "spark.memory=1g"]
+    rng, stop, written = random.Random(20), threading.Event(), []
+    filler = threading.Thread(target=fill, args=(where, stop, written, random.Random(21)))
+    filler.start()
+    try:
+        with open(tmp_path / "ingest.log", "w") as log:
+            for _ in range(KILLS):
+                process = Ingest(settings, log)
+                try:
+                    killed = process.kill_during_a_run(rng)
+                finally:
+                    if process.process.poll() is None:
+                        process.kill()
+                assert killed > 1, "the JVM is among them"
+    finally:
+        stop.set()
+        filler.join()
+    there = {row["path"] for name in ("images", "rejected_images") if Path(where.warehouse, name, "_delta_log").is_dir()
+             for row in spark.read.format("delta").load(f"{where.warehouse}/{name}").select("path").collect()}
+    done = ingest.run(spark, cfg, where)
+    good, bad, named = ([row["path"] for row in spark.table(where.table(name)).select("path").collect()] for name in ("images", "rejected_images", "labels"))
+    assert sorted(good + bad) == sorted(written) == sorted(file.path for file in landing.walk(where.landing))
+    assert (done.landed, done.images, done.rejected) == (len(written), len(good), len(bad))
+    assert sorted(named) == sorted(path for path in good if labels.of_path(path, "name")[0])
+    print(f"{KILLS} kills: {len(written)} files landed, {len(there)} had a row before the last run, {len(good)} images and {len(bad)} rejected after it")

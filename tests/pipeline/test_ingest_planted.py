@@ -1,0 +1,83 @@
+"""The planted files and a share of the mutants through the real ingest: every file is one row, once, with its bytes."""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+from corpus import NOT_LANDED, corpus  # noqa: E402
+from mutants import mutants  # noqa: E402
+
+from lakevision import config, ingest, labels, tables, workspace  # noqa: E402
+
+LATIN = b"gr\xf6\xdfe.jpg"  # no UTF-8: a card written by an old camera
+MUTANTS = 200
+
+
+@pytest.fixture(scope="module")
+def landed(spark, tmp_path_factory):
+    """(cfg, where, Ingested, {path of the row: bytes}, images by path, rejected by path) of the corpus, mutants and what must not be taken."""
+    root = tmp_path_factory.mktemp("planted")
+    cfg = config.load("local", [f"storage.root={root}", "storage.schema=planted", "ingest.max_files_per_batch=100"])
+    where = workspace.places(cfg)
+    files = {file.name: file.data for file in corpus()} | {f"mutants/{name}": data for name, data in mutants(MUTANTS, seed=8)}
+    for name, data in (files | NOT_LANDED).items():
+        path = Path(where.landing, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    files["gr\\xf6\\xdfe.jpg"] = corpus()[0].data + b"latin"
+    Path(os.fsdecode(os.path.join(os.fsencode(where.landing), LATIN))).write_bytes(files["gr\\xf6\\xdfe.jpg"])
+    done = ingest.run(spark, cfg, where)
+    images, rejected = ({row["path"]: row for row in spark.table(where.table(name)).collect()} for name in ("images", "rejected_images"))
+    yield cfg, where, done, files, images, rejected
+    spark.sql("DROP SCHEMA IF EXISTS planted CASCADE")
+
+
+def test_every_file_is_one_row(landed):
+    _, _, done, files, images, rejected = landed
+    assert images.keys() | rejected.keys() == files.keys() and not images.keys() & rejected.keys()
+    assert (done.images, done.rejected, done.landed, done.new) == (len(images), len(rejected), len(files), len(files))
+
+
+def test_rows_say_what_was_planted(landed):
+    _, _, _, _, images, rejected = landed
+    for file in corpus():
+        if file.reason:
+            assert file.reason in rejected[file.name]["reason"], file.id
+            continue
+        row = images[file.name].asDict()
+        # Spark hands timestamps out as this machine's local time; astimezone() makes them aware again.
+        found = {name: row[name].astimezone(file.expected[name].tzinfo) if name == "captured_at" else row[name] for name in file.expected}
+        assert found == file.expected, file.id
+
+
+def test_bytes_are_kept_unchanged(landed):
+    _, _, _, files, images, rejected = landed
+    for path, data in files.items():
+        row = images.get(path) or rejected[path]
+        assert bytes(row["content"]) == data and row["length"] == len(data) and row["sha256"] == hashlib.sha256(data).hexdigest(), path
+
+
+def test_positions(landed):
+    images = landed[4]
+    row = images["all_exif.jpg"]
+    assert (row["latitude"], row["longitude"], row["altitude_m"]) == (pytest.approx(-33.856784, abs=1e-6), pytest.approx(151.215297, abs=1e-6), pytest.approx(4.5))
+    assert images["nowhere.jpg"]["latitude"] is None and images["moon.jpg"]["longitude"] is None
+
+
+def test_labels_of_good_rows_once(landed, spark):
+    _, where, _, _, images, _ = landed
+    rows = [(row["path"], row["label"]) for row in spark.table(where.table("labels")).collect()]
+    expected = [(path, labels.of_path(path)[0]) for path in images if labels.of_path(path)[0]]
+    assert sorted(rows) == sorted(expected) and len(dict(rows)) == len(rows)
+
+
+def test_a_second_run_writes_nothing_at_all(landed, spark):
+    cfg, where, done, *_ = landed
+    before = {name: tables.version(spark, where, name) for name in ("images", "rejected_images", "labels")}
+    again = ingest.run(spark, cfg, where)
+    assert (again.new, again.landed, again.images, again.rejected) == (0, done.landed, done.images, done.rejected)
+    assert {name: tables.version(spark, where, name) for name in before} == before
