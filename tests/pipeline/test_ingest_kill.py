@@ -60,7 +60,7 @@ class Ingest:
 
 
 def fill(where, stop, written, rng):
-    """Lands a file every 40 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
+    """Lands a file every 150 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
     while not stop.is_set():
         index = len(written)
         good = encoded(picture(index, (48, 40)))
@@ -68,13 +68,13 @@ def fill(where, stop, written, rng):
         name = f"{rng.choice(('', '', '', 'device=a/', '_raw/'))}{index:05d}_{rng.choice(('dog', 'cat'))}.jpg"
         capture.write(Path(where.landing, name), data)
         written.append(name)
-        stop.wait(0.04)
+        stop.wait(0.15)
 
 
 def test_killed_at_random_moments(lakehouse, tmp_path):
     spark, make = lakehouse
-    cfg, where = make("ingest.max_files_per_batch=60", "ingest.labels=name")
-    settings = [f"storage.root={where.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=60", "ingest.labels=name", "spark.memory=1g"]
+    cfg, where = make("ingest.max_files_per_batch=40", "ingest.labels=name")
+    settings = [f"storage.root={where.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=40", "ingest.labels=name", "spark.memory=1g"]
     rng, stop, written = random.Random(20), threading.Event(), []
     filler = threading.Thread(target=fill, args=(where, stop, written, random.Random(21)))
     filler.start()
