@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from lakevision import capture, ingest, labels, landing
+from lakevision import capture, ingest, labels, landing, tables
 from lakevision.workspace import REPOSITORY
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
@@ -32,16 +32,24 @@ while True:
 class Ingest:
     """A process that ingests again and again until it is killed."""
 
-    def __init__(self, settings, log):
-        self.log = log
+    def __init__(self, settings, where, log):
+        self.log, self.where = log, where
         self.process = subprocess.Popen([sys.executable, "-c", CHILD, str(REPOSITORY), *settings], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
 
+    def commits(self):
+        return sum(1 for _ in Path(self.where.warehouse).glob("*/_delta_log/*.json"))
+
     def kill_during_a_run(self, rng):
-        """Waits for the start of its first, second or third run, a random while longer, and kills all it started. Returns the number of processes."""
-        for _ in range(rng.choice((1, 1, 2, 3))):
-            line = self.process.stdout.readline()
-            assert line == "run\n", f"ingest ended by itself; see {self.log.name}: {Path(self.log.name).read_text()[-3000:]}"
-        time.sleep(rng.uniform(0.2, 7))
+        """Waits until a run has begun and some tables have been written to, a random while longer, and kills all it started. Returns the number of processes.
+
+        Between two commits lies what a kill can spoil, and how long a run takes to get there depends on the machine: commits are counted, not seconds.
+        """
+        assert self.process.stdout.readline() == "run\n", Path(self.log.name).read_text()[-3000:]
+        enough, patience = self.commits() + rng.choice((0, 1, 1, 2, 3, 4, 6)), time.monotonic() + 180
+        while self.commits() < enough:
+            assert self.process.poll() is None and time.monotonic() < patience, f"ingest ended or writes nothing: {Path(self.log.name).read_text()[-3000:]}"
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.7))
         assert self.process.poll() is None, Path(self.log.name).read_text()[-3000:]
         return self.kill()
 
@@ -60,7 +68,7 @@ class Ingest:
 
 
 def fill(where, stop, written, rng):
-    """Lands a file every 40 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
+    """Lands a file every 150 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
     while not stop.is_set():
         index = len(written)
         good = encoded(picture(index, (48, 40)))
@@ -68,20 +76,21 @@ def fill(where, stop, written, rng):
         name = f"{rng.choice(('', '', '', 'device=a/', '_raw/'))}{index:05d}_{rng.choice(('dog', 'cat'))}.jpg"
         capture.write(Path(where.landing, name), data)
         written.append(name)
-        stop.wait(0.04)
+        stop.wait(0.15)
 
 
 def test_killed_at_random_moments(lakehouse, tmp_path):
     spark, make = lakehouse
-    cfg, where = make("ingest.max_files_per_batch=60", "ingest.labels=name")
-    settings = [f"storage.root={where.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=60", "ingest.labels=name", "spark.memory=1g"]
+    cfg, where = make("ingest.max_files_per_batch=40", "ingest.labels=name")
+    settings = [f"storage.root={where.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=40", "ingest.labels=name", "spark.memory=1g"]
     rng, stop, written = random.Random(20), threading.Event(), []
+    tables.create(spark, where)
     filler = threading.Thread(target=fill, args=(where, stop, written, random.Random(21)))
     filler.start()
     try:
         with open(tmp_path / "ingest.log", "w") as log:
             for _ in range(KILLS):
-                process = Ingest(settings, log)
+                process = Ingest(settings, where, log)
                 try:
                     killed = process.kill_during_a_run(rng)
                 finally:
@@ -91,11 +100,11 @@ def test_killed_at_random_moments(lakehouse, tmp_path):
     finally:
         stop.set()
         filler.join()
-    there = {row["path"] for name in ("images", "rejected_images") if Path(where.warehouse, name, "_delta_log").is_dir()
-             for row in spark.read.format("delta").load(f"{where.warehouse}/{name}").select("path").collect()}
+    there = sum(spark.table(where.table(name)).count() for name in ("images", "rejected_images"))
+    assert there, "killed before anything was written, each time"
     done = ingest.run(spark, cfg, where)
     good, bad, named = ([row["path"] for row in spark.table(where.table(name)).select("path").collect()] for name in ("images", "rejected_images", "labels"))
     assert sorted(good + bad) == sorted(written) == sorted(file.path for file in landing.walk(where.landing))
     assert (done.landed, done.images, done.rejected) == (len(written), len(good), len(bad))
     assert sorted(named) == sorted(path for path in good if labels.of_path(path, "name")[0])
-    print(f"{KILLS} kills: {len(written)} files landed, {len(there)} had a row before the last run, {len(good)} images and {len(bad)} rejected after it")
+    print(f"{KILLS} kills: {len(written)} files landed, {there} had a row before the last run, {len(good)} images and {len(bad)} rejected after it")

@@ -80,11 +80,11 @@ def test_without_times_the_last_line_of_a_path_holds(labelled):
     pytest.param(b"path,label\nx,y,z\n", "line 2: expected 2 fields", id="a field too many"), pytest.param(b"path,label\nx\n", "line 2: expected 2 fields", id="a field missing"),
     pytest.param("path,label\nx,größe\n".encode("latin-1"), "no UTF-8", id="Latin-1"),
 ])
-def test_a_bad_csv_says_what_is_wrong(labelled, text, message):
-    spark, where, source, _ = labelled
+def test_a_bad_csv_says_what_is_wrong(tmp_path, text, message):
+    source = tmp_path / "labels.csv"
     source.write_bytes(text)
     with pytest.raises(labels.BadLabels, match=message):
-        labels.add_from_source(spark, where, str(source))
+        labels._csv(None, str(source), None)  # before Spark is asked for anything
 
 
 def test_a_table_of_labels(labelled):
