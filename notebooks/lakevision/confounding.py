@@ -45,6 +45,12 @@ class Checked:
     def alarms(self):
         return [finding for finding in self.findings if finding.alarm]
 
+    @property
+    def suspects(self):
+        """What explains the label by itself, looked at alone. With few episodes none may pass the alarm's stricter test of all features at once; once a
+        baseline has shown that something tells the label, these are the names to give."""
+        return [finding for finding in self.findings if finding.explained >= STRONG and finding.p <= ALPHA]
+
     def figures(self):
         return {"confounders": [asdict(finding) for finding in self.alarms], "unchecked": self.unchecked}
 

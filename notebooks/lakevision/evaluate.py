@@ -90,7 +90,8 @@ def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, cla
     seen = verdict.Evidence(
         accuracy=figure(probabilities.argmax(1) == test.targets), majority=float(baselines.majority(ordered).mean()),
         metadata=figure(baselines.metadata(ordered)), nearest=figure(baselines.nearest_in_time(ordered)),
-        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=where, confounders=checked.alarms, warnings=list(warnings))
+        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=where,
+        confounders=checked.alarms, suspects=checked.suspects, warnings=list(warnings))
     said, reasons = verdict.judge(seen)
     unchecked = checked.unchecked + unchecked + _not_had(seen, swapped)
     sliced, missing = metrics.slices(rows, probabilities.argmax(1) == test.targets)

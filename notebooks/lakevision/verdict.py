@@ -14,8 +14,8 @@ MARGIN = 0.05  # a model that beats a baseline by less than this has not been sh
 @dataclass
 class Evidence:
     """What the verdict rests on. accuracy: of the model; majority: of saying the most frequent class; metadata, nearest, context, followed: Figures
-    or None where that could not be had; confounders: alarms of the confounding check; region: what the controls hid; warnings: what the split can't
-    rule out."""
+    or None where that could not be had; confounders, suspects: alarms and suspects of the confounding check; region: what the controls hid;
+    warnings: what the split can't rule out."""
 
     accuracy: intervals.Figure
     majority: float
@@ -25,6 +25,7 @@ class Evidence:
     followed: intervals.Figure = None
     region: Region = None
     confounders: list = field(default_factory=list)
+    suspects: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
 
 
@@ -54,7 +55,7 @@ def _as_good(figure, seen):
 
 
 def _refutations(seen):
-    names = [finding.feature for finding in seen.confounders]
+    names = [finding.feature for finding in seen.confounders or seen.suspects]
     blamed = f" (the label follows {_listed(names)})" if names else ""
     found = []
     for figure, what in ((seen.metadata, "a baseline that sees no pixel (camera, day, hour, light, size, EXIF)"),

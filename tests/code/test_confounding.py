@@ -118,3 +118,14 @@ def test_shifts_are_measured_to_a_fraction_of_a_pixel(porch):
 def test_pictures_of_no_fixed_view_have_no_position():
     noise = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3)).astype(np.uint8)
     assert np.isnan(position.shifts(noise, ["any"] * 30)).all()
+
+
+def test_with_few_episodes_the_day_is_no_alarm_but_the_first_name_to_give():
+    """As in the public photographs: eleven episodes on two days, the label follows the day, and the rest tells nothing."""
+    day = np.repeat([0] * 6 + [2] * 5, 20)
+    hours = np.repeat([3, 7, 11, 15, 17, 20, 3, 7, 11, 15, 17], 20)
+    at = pd.Timestamp("2021-07-13") + pd.to_timedelta(day * 86400 + hours * 3600 + np.tile(np.arange(20) * 30, 11), unit="s")
+    images = frame(220, captured_at=at, device="a")
+    sides = images[["path", "sha256"]].assign(label=np.where(day == 0, "0", "1"), episode=np.repeat(np.arange(11), 20).astype(str), split=np.repeat(["train", "test"] * 5 + ["train"], 20))
+    checked = confounding.check(images, sides)
+    assert [finding.feature for finding in checked.suspects] == ["day"] and checked.suspects[0].explained > 0.95
