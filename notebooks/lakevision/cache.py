@@ -54,7 +54,8 @@ def build(spark, cfg, where, sides, delta_version):
     chosen = spark.createDataFrame(sides.assign(target=sides["label"].map(classes.index).astype("int32"))[["path", "split", "target"]],
                                    "path string, split string, target int")
     images = tables.at(spark, where, "images", delta_version).select("path", "sha256", "content")
-    pixels = images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", transformer(line, where.landing)("path", "sha256", "content").alias("pixels"))
+    seen = transformer(line, where.landing)("path", "sha256", "content").alias("pixels")
+    pixels = images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", seen)
     pixels = pixels.persist()
     try:
         counts = {}

@@ -51,7 +51,8 @@ class Ingested:
         lines = [f"{self.new} files in {self.seconds:.1f} s ({self.new / self.seconds:.0f} a second)"]
         if self.landed is not None:
             missing = self.landed - self.images - self.rejected
-            lines.append(f"{self.landed} landed = {self.images} images + {self.rejected} rejected" + (f" + {missing} that landed meanwhile: run again" if missing else ""))
+            lines.append(f"{self.landed} landed = {self.images} images + {self.rejected} rejected"
+                         + (f" + {missing} that landed meanwhile: run again" if missing else ""))
         if self.labels_added:
             lines.append(f"{self.labels_added} labels from ingest.label_source")
         if self.labels_unknown:
@@ -92,7 +93,8 @@ def run(spark, cfg, where):
         this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), suspect)
 
         def batch(listed, _):
-            _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length) for row in listed.collect()])
+            _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length)
+                         for row in listed.collect()])
             this.checked = suspect.exists()
 
         (_stream(spark, cfg, where).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
@@ -139,7 +141,8 @@ def _load(spark, where):
                                                         F.col("near_duplicate_of").isNull().alias("leads")).toPandas()
     scores = {issue: F.col(f"quality.{issue}_score") for issue in quality.GLOBAL} | {"side": F.sqrt(F.col("width").cast("double") * F.col("height"))}
     points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
-    rows = images.groupBy("device").agg(F.count("*").alias("count"), *(F.percentile_approx(column, points).alias(name) for name, column in scores.items())).collect()
+    rows = images.groupBy("device").agg(F.count("*").alias("count"),
+                                        *(F.percentile_approx(column, points).alias(name) for name, column in scores.items())).collect()
     histories = {row["device"]: quality.History(row["count"], {name: row[name] for name in scores}) for row in rows}
     rejected, stale = {}, []
     for row in spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at").collect():
@@ -156,7 +159,8 @@ def _take(this, files):
     files = [file for file in files if file.path not in known.rejected or _changed(file, known.rejected[file.path])]
     if this.checked and files:
         listed = this.spark.createDataFrame([(file.path,) for file in files], "path string")
-        there = {row["path"] for row in this.spark.table(this.where.table("images")).select("path").join(F.broadcast(listed), "path", "left_semi").collect()}
+        images = this.spark.table(this.where.table("images")).select("path")
+        there = {row["path"] for row in images.join(F.broadcast(listed), "path", "left_semi").collect()}
         labels.add_from_paths(this.spark, this.where, [file[:2] for file in files if file.path in there], this.cfg.ingest.labels, check=True)
         _forget(this, there)
         files = [file for file in files if file.path not in there]
@@ -187,13 +191,15 @@ def _describe(this, files):
     slices = min(len(files), SLICES * spark.sparkContext.defaultParallelism)
     listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
     described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED).persist()
-    frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *(f"score_{issue}" for issue in describe.SCORES)).collect()],
-                          columns=[name.split(".")[-1] for name in THIN] + [f"score_{issue}" for issue in describe.SCORES], dtype=object)
+    scores = [f"score_{issue}" for issue in describe.SCORES]
+    frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *scores).collect()],
+                          columns=[name.split(".")[-1] for name in THIN] + scores, dtype=object)
     # Never phash: beside one rejected file its column would be float64, and of 63 bits 53 would be left.
     frames = frames.astype({name: float for name in frames.columns if name in ("width", "height", "brightness") or name.startswith("score_")})
     frames = frames.sort_values(["modified_at", "path"], ignore_index=True)
     good = frames["error"].isna()
-    looks = [known.seen.look(row.path, row.sha256, int(row.phash), row.brightness) if ok else (None, None, None) for row, ok in zip(frames.itertuples(), good)]
+    looks = [known.seen.look(row.path, row.sha256, int(row.phash), row.brightness) if ok else (None, None, None)
+             for row, ok in zip(frames.itertuples(), good)]
     frames[["duplicate_of", "near_duplicate_of", "distance"]] = pd.DataFrame(looks, columns=["a", "b", "c"], index=frames.index, dtype=object)
     frames["side"] = (frames["width"] * frames["height"]) ** 0.5
     judged = quality.judge(frames[good].astype({"distance": float}), known.histories)
@@ -209,14 +215,17 @@ def _write(this, described, frames, checked):
         with ThreadPoolExecutor(3) as pool:
             jobs = [pool.submit(_write_images, spark, cfg, where, described, good, changed)] if len(good) else []
             if len(bad):
-                jobs.append(pool.submit(_write_rejected, described.where("error IS NOT NULL").withColumnRenamed("error", "reason").withColumnRenamed("kept", "content"), where))
+                rejected = described.where("error IS NOT NULL").withColumnRenamed("error", "reason").withColumnRenamed("kept", "content")
+                jobs.append(pool.submit(_write_rejected, rejected, where))
             pairs = [(row.path, row.modified_at) for row in good.itertuples()]
             jobs.append(pool.submit(labels.add_from_paths, spark, where, pairs, cfg.ingest.labels, checked))
             for job in jobs:
                 job.result()
         if changed.value:
-            moving = described.where(F.col("path").isin(changed.value)).withColumn("content", F.lit(None).cast("binary")).withColumn("sha256", F.lit(None).cast("string"))
-            _write_rejected(moving.withColumn("reason", F.lit("changed while it was being read: is it written in place? It is tried again in the next run")), where)
+            moving = described.where(F.col("path").isin(changed.value)).withColumns({
+                "content": F.lit(None).cast("binary"), "sha256": F.lit(None).cast("string"),
+                "reason": F.lit("changed while it was being read: is it written in place? It is tried again in the next run")})
+            _write_rejected(moving, where)
         _forget(this, frames["path"])
     finally:
         described.unpersist()
@@ -260,7 +269,9 @@ def _remove(spark, where, old):
 
 
 def _second_look(this):
-    """Takes what the stream passes over, files that were rejected and have changed since, and whatever else has no row. Returns the number of files that have landed."""
+    """Takes what the stream passes over, files that were rejected and have changed since, and whatever else has no row.
+
+    Returns the number of files that have landed."""
     landed, again = 0, []
     rejected = this.known.result().rejected
     for file in landing.walk(this.where.landing):

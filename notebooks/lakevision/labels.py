@@ -51,7 +51,9 @@ def add_from_paths(spark, where, photographs, rule, check):
 
 
 def add_from_source(spark, where, source):
-    """Appends what a CSV file or a table (ingest.label_source) says and `labels` does not say yet. Returns (rows added, [paths that are no photograph of ours]).
+    """Appends what a CSV file or a table (ingest.label_source) says and `labels` does not say yet.
+
+    Returns (rows added, [up to 20 paths that are no photograph of ours]).
 
     Run again, it adds nothing. Raises BadLabels, FileNotFoundError.
     """
@@ -60,7 +62,8 @@ def add_from_source(spark, where, source):
     given = given.dropDuplicates(["path", "labelled_at"]).persist()
     try:
         now = latest(spark, where, explicit=True).select("path", F.col("label").alias("old"), F.col("labelled_at").alias("old_at"))
-        news = given.join(now, "path", "left").where(F.col("old_at").isNull() | (F.col("labelled_at") > F.col("old_at")) & ~F.col("label").eqNullSafe(F.col("old")))
+        later = (F.col("labelled_at") > F.col("old_at")) & ~F.col("label").eqNullSafe(F.col("old"))
+        news = given.join(now, "path", "left").where(F.col("old_at").isNull() | later)
         news = news.select([name.split()[0] for name in ROW.split(", ")]).persist()
         added = news.count()
         if added:
@@ -126,7 +129,8 @@ def _table(spark, name):
     at, author = (F.col(column) if column in rows.columns else default for column, default in
                   (("labelled_at", F.current_timestamp()), ("author", F.lit(None).cast("string"))))
     label = F.trim(F.col("label").cast("string"))
-    return rows.select("path", F.when(label != "", label).alias("label"), F.lit("table").alias("source"), at.cast("timestamp").alias("labelled_at"), author.alias("author"))
+    return rows.select("path", F.when(label != "", label).alias("label"), F.lit("table").alias("source"), at.cast("timestamp").alias("labelled_at"),
+                       author.alias("author"))
 
 
 def _columns(found, name):

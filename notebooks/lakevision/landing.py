@@ -75,5 +75,6 @@ def content(root, path, sha256, stored):
     except OSError as error:
         raise Changed(f"{path}: {error.strerror}. images keeps no bytes (ingest.keep_content: false), so the landing zone must stay as it was") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise Changed(f"{path}: other bytes than those that were ingested. images keeps none (ingest.keep_content: false), so the landing zone must stay as it was")
+        raise Changed(f"{path}: other bytes than those that were ingested. images keeps none (ingest.keep_content: false), so the landing zone "
+                      "must stay as it was")
     return data

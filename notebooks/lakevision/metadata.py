@@ -125,7 +125,7 @@ def _whole(text, low, high):
 
 
 def position(tags):
-    """(latitude, longitude, altitude in metres) in degrees, north and east positive, from the GPS tags; (None, None, None) without a whole pair on the globe."""
+    """(latitude, longitude, altitude in metres) in degrees, north and east positive, from the GPS tags; Nones without a whole pair on the globe."""
     latitude, longitude = (_degrees(tags.get(f"GPS{axis}"), tags.get(f"GPS{axis}Ref", ""), limit) for axis, limit in (("Latitude", 90), ("Longitude", 180)))
     if latitude is None or longitude is None:
         return None, None, None

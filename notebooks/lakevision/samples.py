@@ -24,13 +24,14 @@ def of_landing(where, count):
 def by_camera(spark, where):
     """One row for each camera and label, pandas: photographs, copies, first and last time. 50 rows at most."""
     rows = spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path", "left")
-    return (rows.groupBy("device", "label").agg(F.count("*").alias("photographs"), F.count("duplicate_of").alias("second copies"), F.count("near_duplicate_of").alias("near copies"),
-                                                F.min("captured_at").alias("first"), F.max("captured_at").alias("last")).orderBy("device", "label").limit(50).toPandas())
+    figures = (F.count("*").alias("photographs"), F.count("duplicate_of").alias("second copies"), F.count("near_duplicate_of").alias("near copies"),
+               F.min("captured_at").alias("first"), F.max("captured_at").alias("last"))
+    return rows.groupBy("device", "label").agg(*figures).orderBy("device", "label").limit(50).toPandas()
 
 
 def spread(spark, where, count):
     """count photographs spread over the table by a hash of their path, as (bytes, caption)."""
-    rows = spark.table(where.table("images")).select("path", "device", "captured_at", "sha256", F.xxhash64("path").alias("place")).orderBy("place").limit(count)
+    rows = spark.table(where.table("images")).select("path", "device", "captured_at", "sha256").orderBy(F.xxhash64("path")).limit(count)
     return [(data, f"{row['device'][:22]}\n{row['captured_at']:%d %b %H:%M}") for row, data in _with_bytes(spark, where, rows)]
 
 
@@ -40,8 +41,10 @@ def issues(spark, where):
     found = images.agg(F.count("*").alias("all"), *(expression for issue in quality.ISSUES for expression in (
         F.sum(F.col(f"quality.is_{issue}_issue").cast("int")).alias(f"{issue} n"), F.min(f"quality.{issue}_score").alias(f"{issue} low"),
         F.percentile_approx(f"quality.{issue}_score", 0.5).alias(f"{issue} mid")))).first()
-    return pd.DataFrame([{"issue": issue, "flagged": found[f"{issue} n"], "share": round(found[f"{issue} n"] / found["all"], 3), "lowest score": round(found[f"{issue} low"], 3),
-                          "median score": round(found[f"{issue} mid"], 3)} for issue in quality.ISSUES]) if found["all"] else pd.DataFrame(columns=["issue", "flagged"])
+    if not found["all"]:
+        return pd.DataFrame(columns=["issue", "flagged"])
+    return pd.DataFrame([{"issue": issue, "flagged": found[f"{issue} n"], "share": round(found[f"{issue} n"] / found["all"], 3),
+                          "lowest score": round(found[f"{issue} low"], 3), "median score": round(found[f"{issue} mid"], 3)} for issue in quality.ISSUES])
 
 
 def worst(spark, where, count):
@@ -49,15 +52,19 @@ def worst(spark, where, count):
     shown = []
     images = spark.table(where.table("images"))
     for issue in quality.ISSUES[:-1]:
-        rows = images.select("path", "device", "captured_at", "sha256", F.col(f"quality.{issue}_score").alias("score"), F.col(f"quality.is_{issue}_issue").alias("flagged")).where("score < 1").orderBy("score", "path").limit(2)
-        shown += [(data, f"{issue.replace('_', ' ')} {row['score']:.2f}{' flagged' if row['flagged'] else ''}\n{row['device'][:14]} {row['captured_at']:%d %b %H:%M}") for row, data in _with_bytes(spark, where, rows)]
+        rows = images.select("path", "device", "captured_at", "sha256", F.col(f"quality.{issue}_score").alias("score"),
+                             F.col(f"quality.is_{issue}_issue").alias("flagged")).where("score < 1").orderBy("score", "path").limit(2)
+        for row, data in _with_bytes(spark, where, rows):
+            caption = f"{issue.replace('_', ' ')} {row['score']:.2f}{' flagged' if row['flagged'] else ''}"
+            shown.append((data, f"{caption}\n{row['device'][:14]} {row['captured_at']:%d %b %H:%M}"))
     return shown[:count]
 
 
 def _with_bytes(spark, where, rows):
     """(row, bytes) of a few rows of images, in their order; the bytes are fetched only once it is known which."""
     rows = rows.collect()
-    content = {row["path"]: row["content"] for row in spark.table(where.table("images")).where(F.col("path").isin([row["path"] for row in rows])).select("path", "content").collect()}
+    chosen = spark.table(where.table("images")).where(F.col("path").isin([row["path"] for row in rows]))
+    content = {row["path"]: row["content"] for row in chosen.select("path", "content").collect()}
     return [(row, landing.content(where.landing, row["path"], row["sha256"], content[row["path"]])) for row in rows]
 
 

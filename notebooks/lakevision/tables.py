@@ -87,7 +87,8 @@ TABLES = {
     "labels": Table(LABELS, "What each photograph shows, by whom it was said and when; the newest row of a path holds", (), None),
     "splits": Table(SPLITS, "Which side of the evaluation each image is on, and why", (), None),
 }
-# Statistics that let a query skip files are kept of these columns only: of the others (EXIF, histograms) nobody asks for a range, and each would cost time in each write.
+# Statistics that let a query skip files are kept of these columns only: of the others (EXIF, histograms) nobody asks for a range, and each
+# would cost time in each write.
 SKIPPING = ("path", "sha256", "duplicate_of", "modified_at", "captured_at", "device", "ingested_at", "labelled_at", "split", "delta_version")
 
 
@@ -108,8 +109,9 @@ def create(spark, where):
                 continue
         found = {field.name: field.dataType.simpleString() for field in spark.table(where.table(name)).schema}
         if found != _simple(table.columns):
-            raise OtherSchema(f"table {name} has other columns than this version writes ({_difference(found, _simple(table.columns))}). Its photographs are still in the "
-                              "landing zone: start anew with another storage.schema and storage.root (here: --fresh), or bring the table to these columns by hand")
+            raise OtherSchema(f"table {name} has other columns than this version writes ({_difference(found, _simple(table.columns))}). Its photographs "
+                              "are still in the landing zone: start anew with another storage.schema and storage.root (here: --fresh), or bring the "
+                              "table to these columns by hand")
 
 
 def _make(spark, where, name, table, location):
@@ -184,7 +186,8 @@ def maintain(spark, where, every_days, retention_days):
     done = []
     for name in TABLES:
         history = spark.sql(f"DESCRIBE HISTORY {where.table(name)}").select("timestamp", "operation").toPandas()
-        last = history.loc[history["operation"] == "SET TBLPROPERTIES", "timestamp"].max()  # set below each time; an OPTIMIZE that finds nothing leaves no trace
+        # The properties are set below each time; an OPTIMIZE that finds nothing to do leaves no trace.
+        last = history.loc[history["operation"] == "SET TBLPROPERTIES", "timestamp"].max()
         since = history["timestamp"].min() if pd.isna(last) else last
         due = every_days > 0 and since < pd.Timestamp.utcnow().tz_localize(None) - pd.Timedelta(days=every_days)
         if due:
@@ -193,7 +196,8 @@ def maintain(spark, where, every_days, retention_days):
                       f"'delta.logRetentionDuration' = '{retention}')")
             spark.sql(f"OPTIMIZE {where.table(name)}")
             spark.sql(f"VACUUM {where.table(name)}")
-        done.append({"table": name, "last time": last, "now": "OPTIMIZE, VACUUM" if due else "not due" if every_days else "never: ingest.maintenance_days is 0"})
+        now = "OPTIMIZE, VACUUM" if due else "not due" if every_days else "never: ingest.maintenance_days is 0"
+        done.append({"table": name, "last time": last, "now": now})
     return pd.DataFrame(done)
 
 

@@ -166,14 +166,30 @@ def test_without_content_everything_downstream_reads_the_landing_zone(lakehouse)
     built = cache.build(spark, cfg, where, sides, version)
     assert built.counts == {"train": 6, "validation": 3, "test": 3}
     assert spark.read.parquet(built.folder + "/test").count() == 3
-    tables.keep_split(spark, where, sides, version)
-    shown = samples.held_out(spark, where, version, 5)
+    tables.keep_split(spark, where, sides.assign(reason="as the test likes"), "a scheme", version)
+    shown = samples.held_out(spark, where, "a scheme", version, 5)
     assert list(shown["image"]) == [Path(where.landing, path).read_bytes() for path in shown["path"]] and len(shown) == 3
 
     (Path(where.landing) / "10_cat.jpg").write_bytes(encoded(picture(77)))
     with pytest.raises(landing.Changed, match="10_cat.jpg: other bytes"):
-        samples.held_out(spark, where, version, 5)
+        samples.held_out(spark, where, "a scheme", version, 5)
     shutil.rmtree(where.cache)
     (Path(where.landing) / "10_cat.jpg").unlink()
     with pytest.raises(Exception, match="10_cat.jpg: No such file"):
         cache.build(spark, cfg, where, sides, version)
+
+
+def test_maintenance_makes_few_files_of_many_only_when_it_is_due(labelled):
+    spark, where, _, _ = labelled
+    for day in (2, 3):
+        labels.add_from_paths(spark, where, [(f"{day}_dog.jpg", datetime(2026, 1, day, tzinfo=timezone.utc))], "name", check=False)
+    said, files = held(spark, where), spark.table(where.table("labels")).inputFiles()
+    assert set(tables.maintain(spark, where, 7, 90)["now"]) == {"not due"}, "a young table waits"
+    assert set(tables.maintain(spark, where, 0, 90)["now"]) == {"never: ingest.maintenance_days is 0"}
+    assert set(tables.maintain(spark, where, 1e-6, 90)["now"]) == {"OPTIMIZE, VACUUM"}
+    assert len(spark.table(where.table("labels")).inputFiles()) < len(files) and held(spark, where) == said
+    left = {path.name for path in Path(where.warehouse, "labels").glob("*.parquet")}
+    assert {file.rsplit("/", 1)[1] for file in files} <= left, "VACUUM leaves what the retention covers"
+    properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {where.table('labels')}").collect()}
+    assert properties["delta.deletedFileRetentionDuration"] == "interval 90 days"
+    assert set(tables.maintain(spark, where, 7, 90)["now"]) == {"not due"}
