@@ -52,7 +52,8 @@ class Ingested:
         if self.landed is not None:
             missing = self.landed - self.images - self.rejected
             lines.append(f"{self.landed} landed = {self.images} images + {self.rejected} rejected"
-                         + (f" + {missing} that landed meanwhile: run again" if missing else ""))
+                         + (f" + {missing} that landed meanwhile: run again" if missing > 0 else
+                            f" - {-missing} that have been removed from the landing zone since" if missing < 0 else ""))
         if self.labels_added:
             lines.append(f"{self.labels_added} labels from ingest.label_source")
         if self.labels_unknown:
