@@ -110,3 +110,9 @@ def test_real_photographs_are_neither_dark_nor_blurry():
         with Image.open(path) as image:
             blurred = row(image.convert("RGB").filter(ImageFilter.GaussianBlur(4)), rows[0]["device"])
         assert "blurry" in issues(judged([blurred], copy.deepcopy(histories)).iloc[0]), path.name
+
+
+def test_no_history_makes_a_lens_cap_normal():
+    frames = pd.DataFrame({"device": "porch", "side": 600.0, "distance": np.nan, **{f"score_{issue}": 0.9 for issue in quality.GLOBAL}}, index=range(80))
+    frames["score_dark"] = 0.0
+    assert quality.judge(frames, {})["is_dark_issue"].all()
