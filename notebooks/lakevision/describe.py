@@ -11,9 +11,10 @@ from datetime import timezone
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import landing, metadata, quality, tables
+from lakevision import landing, memory, metadata, quality, tables
 
 LARGEST = 200_000_000  # bytes; a larger file is no photograph, and would not fit a worker's memory beside its pixels
+ROWS = 32  # of one Arrow batch, photographs' bytes included: the next one finds the memory of the last in the caches
 LISTED = "path string, modified_at timestamp, length bigint"
 # Columns of images that a photograph alone decides; the driver adds what it takes the others to know.
 ALONE = tuple(column for column in tables.IMAGES if column.name not in
@@ -33,10 +34,13 @@ def describer(root, zone):
     def run(batches):
         import pyarrow as pa
 
-        for batch in batches:
-            rows = [row for path, modified_at in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist())
-                    if (row := _describe(root, path, modified_at, zone)) is not None]
-            yield pa.RecordBatch.from_pylist(rows, schema=schema)
+        memory.keep()
+        for whole in batches:
+            for start in range(0, whole.num_rows, ROWS):
+                batch = whole.slice(start, ROWS)
+                rows = [row for path, modified_at in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist())
+                        if (row := _describe(root, path, modified_at, zone)) is not None]
+                yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return run
 
@@ -72,6 +76,7 @@ def reader(root, changed):
 
     @F.pandas_udf("binary")
     def read(paths: pd.Series, signatures: pd.Series) -> pd.Series:
+        memory.keep()
         found = []
         for path, signature in zip(paths, signatures):
             try:

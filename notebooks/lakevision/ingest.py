@@ -76,24 +76,28 @@ class Run:
 
 @dataclass
 class Known:
-    """What the tables hold: Seen photographs, {device: quality.History}, {path: row} of rejected_images."""
+    """What the tables held as the run began: Seen photographs, {device: quality.History}, {path: row} of rejected_images; rows of both."""
 
     seen: object
     histories: dict
     rejected: dict
+    rows: int
 
 
 def run(spark, cfg, where):
     """Ingests what has landed since the last run, then stops. Returns Ingested."""
     began = time.monotonic()
     tables.create(spark, where)
-    before = _count(spark, where)
     checkpoint, suspect = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-checks-every-batch")
-    _heal(checkpoint, suspect, any(before))
-    with ThreadPoolExecutor(1) as background, tqdm(desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
+    with workspace.small_batches(spark), ThreadPoolExecutor(1) as background, tqdm(
+            desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
         this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), suspect)
+        _heal(this, checkpoint)
 
         def batch(listed, _):
+            if not this.known.result().rows:
+                suspect.unlink(missing_ok=True)  # tables and checkpoint begin together
+                this.checked = False
             _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length)
                          for row in listed.collect()])
             this.checked = suspect.exists()
@@ -101,22 +105,23 @@ def run(spark, cfg, where):
         (_stream(spark, cfg, where).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
          .foreachBatch(batch).start().awaitTermination())
         suspect.unlink(missing_ok=True)
-        landed = _second_look(this) if cfg.ingest.count_landed else None
+        before = this.known.result().rows
+        landed, (images, rejected) = _second_look(this) if cfg.ingest.count_landed else (None, _count(spark, where))
     added, unknown = labels.add_from_source(spark, where, cfg.ingest.label_source) if cfg.ingest.label_source else (0, [])
-    images, rejected = _count(spark, where)
-    return Ingested(images, rejected, landed, images + rejected - sum(before), time.monotonic() - began, added, unknown)
+    return Ingested(images, rejected, landed, images + rejected - before, time.monotonic() - began, added, unknown)
 
 
 def _count(spark, where):
-    return [spark.table(where.table(name)).count() for name in ("images", "rejected_images")]
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda name: spark.table(where.table(name)).count(), ("images", "rejected_images")))
 
 
-def _heal(checkpoint, suspect, rows):
+def _heal(this, checkpoint):
     """A checkpoint and tables that don't belong together: dropped tables make the checkpoint worthless, a lost one makes every batch suspect."""
-    if not rows and checkpoint.exists():
+    if not (checkpoint / "metadata").exists():
+        _suspect(this.suspect)
+    elif not this.known.result().rows:
         shutil.rmtree(checkpoint)
-    elif rows and not (checkpoint / "metadata").exists():
-        _suspect(suspect)
 
 
 def _suspect(path):
@@ -137,21 +142,27 @@ def _stream(spark, cfg, where):
 
 def _load(spark, where):
     """Known, from narrow columns of the tables."""
+    if not any(_count(spark, where)):
+        return Known(duplicates.Seen(), {}, {}, 0)
     images = spark.table(where.table("images"))
     first = images.where("duplicate_of IS NULL").select("path", F.substring("sha256", 1, 16).alias("digest"), "phash", "statistics.brightness",
-                                                        F.col("near_duplicate_of").isNull().alias("leads")).toPandas()
+                                                        F.col("near_duplicate_of").isNull().alias("leads"))
     scores = {issue: F.col(f"quality.{issue}_score") for issue in quality.GLOBAL} | {"side": F.sqrt(F.col("width").cast("double") * F.col("height"))}
     points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
-    rows = images.groupBy("device").agg(F.count("*").alias("count"),
-                                        *(F.percentile_approx(column, points).alias(name) for name, column in scores.items())).collect()
+    devices = images.groupBy("device").agg(F.count("*").alias("count"), *(F.percentile_approx(column, points).alias(name) for name, column in scores.items()))
+    bad = spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at")
+    with ThreadPoolExecutor(3) as pool:
+        bad, rows, first = (pool.submit(job) for job in (bad.collect, devices.collect, first.toPandas))
+    rows, first = rows.result(), first.result()
     histories = {row["device"]: quality.History(row["count"], {name: row[name] for name in scores}) for row in rows}
     rejected, stale = {}, []
-    for row in spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at").collect():
+    for row in bad.result():
         if row["path"] in rejected:
             stale.append(rejected[row["path"]])  # a run that was killed between writing the newer row and removing this one
         rejected[row["path"]] = row
     _remove(spark, where, stale)
-    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, rejected)
+    return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, rejected,
+                 sum(row["count"] for row in rows) + len(bad.result()) - len(stale))
 
 
 def _take(this, files):
@@ -272,7 +283,7 @@ def _remove(spark, where, old):
 def _second_look(this):
     """Takes what the stream passes over, files that were rejected and have changed since, and whatever else has no row.
 
-    Returns the number of files that have landed."""
+    Returns (number of files that have landed, [rows of images, of rejected_images])."""
     landed, again = 0, []
     rejected = this.known.result().rejected
     for file in landing.walk(this.where.landing):
@@ -280,9 +291,11 @@ def _second_look(this):
         if file.path in rejected or landing.passed_over(file):
             again.append(file)
     _take_checked(this, again)
-    if landed != sum(_count(this.spark, this.where)):
+    rows = _count(this.spark, this.where)
+    if landed != sum(rows):
         _take_checked(this, _missing(this))
-    return landed
+        rows = _count(this.spark, this.where)
+    return landed, rows
 
 
 def _take_checked(this, files):

@@ -16,8 +16,10 @@ def of(image):
     luma = image.convert("L")
     bands = [moments(name, counts) for name, counts in zip("RGB", np.reshape(image.histogram(), (3, 256)))]
     of_luma = moments("L", np.asarray(luma.histogram()))
+    factor = max(luma.size) // LONG_SIDE
+    small = luma.reduce(factor) if factor > 1 else luma
     return {"bands": bands, "luma": of_luma, "brightness": of_luma["mean"] / 255, "contrast": of_luma["stddev"] / 255,
-            "entropy": of_luma["entropy"], "sharpness": sharpness(luma)}, perceptual_hash(luma)
+            "entropy": of_luma["entropy"], "sharpness": sharpness(small)}, perceptual_hash(small)
 
 
 def moments(band, counts):
@@ -48,18 +50,21 @@ def sharpness(luma):
     1 - blur effect of Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur metric, 2007.
     luma: PIL image of mode L.
     """
-    factor = max(1, max(luma.size) // LONG_SIDE)
-    pixels = np.asarray(luma.reduce(factor) if factor > 1 else luma, np.float32)
+    pixels = np.asarray(luma, np.float32)
     if min(pixels.shape) <= TAPS:
         return None
     kept, edge = [], TAPS // 2
     for rows in (pixels, pixels.T):
-        steps = np.abs(np.diff(rows, axis=0))[edge:-edge]
-        blurred = np.abs(rows[TAPS:] - rows[:-TAPS]) / TAPS  # the step between two neighbouring means of TAPS pixels
+        steps = rows[edge + 1:-edge] - rows[edge:-edge - 1]
+        np.abs(steps, out=steps)
         total = float(steps.sum())
         if not total:
             return None
-        kept.append(float(np.maximum(steps - blurred, 0).sum()) / total)
+        blurred = rows[TAPS:] - rows[:-TAPS]  # TAPS times the step between two neighbouring means of TAPS pixels
+        np.abs(blurred, out=blurred)
+        blurred *= 1 / TAPS
+        np.subtract(steps, blurred, out=steps)
+        kept.append(float(np.maximum(steps, 0, out=steps).sum()) / total)
     return min(kept)
 
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def spark(cfg):
             "spark.sql.session.timeZone": "UTC",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
-            "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -XX:+UseParallelGC -Dlog4j2.configurationFile={_quiet_log4j()}",
+            "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseParallelGC -Dlog4j2.configurationFile={_quiet_log4j()}",
             # Defaults meant for a cluster make a laptop crawl; each of these was measured.
             "spark.sql.shuffle.partitions": "2",
             "spark.databricks.delta.snapshotPartitions": "2",
@@ -123,6 +124,18 @@ def spark(cfg):
         session.sparkContext.setLogLevel("ERROR")
     _send_library(session)
     return session
+
+
+@contextmanager
+def small_batches(session):
+    """Sends workers 32 records at a time, not 10,000: each is a photograph here, and the next batch then finds the memory of the last one in the caches."""
+    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    usual = session.conf.get(key)
+    session.conf.set(key, "32")
+    try:
+        yield
+    finally:
+        session.conf.set(key, usual)
 
 
 def _quiet_log4j():

@@ -101,8 +101,9 @@ def share(job):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from lakevision import describe
+    from lakevision import describe, memory
 
+    memory.keep()
     with pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, len(names), 64):
             rows = []
