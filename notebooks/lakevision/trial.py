@@ -48,8 +48,7 @@ def attempt(job, sampled):
     record = {"number": number, "status": "running", "kind": job.kind, "run_id": run_id, **values}
     search_records.write(job.folder, record)
     try:
-        with deadline(job.timeout_s):
-            last = _fit(job, replace(job.setting, **values), number, client, run_id)
+        last = _fit(job, replace(job.setting, **values), number, client, run_id)
     except Exception as error:
         # Hyperopt would show the exception's text alone, and only in the executor's log.
         return _failed(job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began)
@@ -82,7 +81,9 @@ def _fit(job, setting, number, client, run_id):
         for key, value in figures.items():
             client.log_metric(run_id, key, value, step=epoch)
 
-    last = job.fit(*arrays, setting, on_epoch=log).history[-1]
+    # The clock starts here: a worker's start-up, which the driver has not, would make the limit mean two things.
+    with deadline(job.timeout_s):
+        last = job.fit(*arrays, setting, on_epoch=log).history[-1]
     if not math.isfinite(last["val_loss"]):
         raise train.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")
     return last

@@ -20,8 +20,8 @@ def prepared(spark, tmp_path_factory):
     """(cfg, where, Cache, Setting, experiment) of 48 simulated photographs at 32 pixels."""
     from lakevision import config, workspace
 
-    cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('tune')}", "storage.schema=test_tune", "capture.photographs=48", "capture.size=96",
-                                "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8", "tuning.epochs=2"])
+    cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('tune')}", "storage.schema=test_tune", "capture.photographs=48",
+                                "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8", "tuning.epochs=2"])
     where = workspace.places(cfg)
     capture.land(cfg, where)
     ingest.run(spark, cfg, where)
@@ -123,44 +123,44 @@ def test_workers_are_measured_where_they_run(spark, prepared):
     assert start > 0.5 and 0.05 < seconds < 60  # TensorFlow alone takes longer to import; 50 epochs of 5 steps
 
 
-def test_trials_on_spark_a_killed_worker_costs_its_trial_only(search, prepared, capsys):
-    found, parent = search(orders(), trials_on="spark", **seed_for(prepared[0], (FINE, KILLED)))
-    good, bad = sorted(found.trials, key=lambda record: record["status"] != "ok")
-    assert (good["status"], good["width"], bad["status"], bad["width"]) == ("ok", FINE, "fail", KILLED) and found.best.width == FINE
-    assert "process died" in bad["reason"] and "trial task" in bad["traceback"] and "1 of 2 trials failed" in capsys.readouterr().out
-    runs = nested(prepared[4], parent).set_index("run_id")
-    assert runs.loc[good["run_id"], "status"] == "FINISHED" and runs.loc[bad["run_id"], "status"] == "FAILED"
-    assert "process died" in runs.loc[bad["run_id"], "tags.reason"] and set(runs["params.trials_on"]) == {"spark"}
-    assert runs.loc[good["run_id"], "metrics.val_loss"] == good["loss"]
-
-
-def test_when_every_trial_fails_the_first_traceback_is_shown(search, prepared):
-    with pytest.raises(tune.AllFailed, match="(?s)every trial failed .2..*Traceback") as raised:
-        search(orders(), trials_on="spark", trial_timeout_s=1.0, **seed_for(prepared[0], (SLOW, NAN)))
-    runs = nested(prepared[4], search.parent.info.run_id)
-    assert list(runs["status"]) == ["FAILED"] * 2
-    reasons = sorted(runs["tags.reason"])
-    assert "NotFinite: the loss is nan" in reasons[0] and "at learning rate" in reasons[0]
-    assert reasons[1] == "TimedOut: the trial took longer than tuning.trial_timeout_s, 1 s"
-    assert any("time.sleep(0.1)" in text for text in runs["tags.traceback"])  # where it was
-    assert "TimedOut" in str(raised.value) or "NotFinite" in str(raised.value)
-
-
-def test_trials_in_the_driver_fail_alone_and_keep_their_metrics(search, prepared, capsys):
+def test_trials_on_spark_are_nested_runs_and_one_without_a_loss_names_its_learning_rate(search, prepared, capsys):
     import mlflow
 
-    cfg, where, _, _, experiment = prepared
-    found, parent = search(orders(), trials_on="driver", trials=7, trial_timeout_s=3.0, seed=seed_for(cfg, (FINE, NAN, RAISES, SLOW))["seed"],
-                           width=(FINE, NAN, RAISES, SLOW))
-    reasons = {FINE: None, NAN: "NotFinite", RAISES: "LookupError: no such network", SLOW: "TimedOut"}
-    assert {FINE, NAN} <= {record["width"] for record in found.trials} and len(found.trials) == 7
-    for record in found.trials:
-        assert (record["status"] == "ok") == (record["width"] == FINE)
-        assert record["status"] == "ok" or (record["reason"].startswith(reasons[record["width"]]) and "Traceback" in record["traceback"])
-    assert f"of 7 trials failed" in capsys.readouterr().out and found.best.width == FINE
-    client = mlflow.MlflowClient(where.mlflow_uri)
-    good = next(record for record in found.trials if record["status"] == "ok")
+    found, parent = search(orders(), trials_on="spark", **seed_for(prepared[0], (FINE, NAN)))
+    good, bad = sorted(found.trials, key=lambda record: record["status"] != "ok")
+    assert (good["status"], good["width"], bad["status"], bad["width"]) == ("ok", FINE, "fail", NAN) and found.best.width == FINE
+    assert bad["reason"].startswith("NotFinite: the loss is nan") and "at learning rate" in bad["reason"] and "Traceback" in bad["traceback"]
+    assert "1 of 2 trials failed" in capsys.readouterr().out
+    runs = nested(prepared[4], parent).set_index("run_id")
+    assert runs.loc[good["run_id"], "status"] == "FINISHED" and runs.loc[bad["run_id"], "status"] == "FAILED"
+    assert "NotFinite" in runs.loc[bad["run_id"], "tags.traceback"] and set(runs["params.trials_on"]) == {"spark"}
+    assert float(runs.loc[good["run_id"], "params.learning_rate"]) == good["learning_rate"]
+    history = mlflow.MlflowClient(prepared[1].mlflow_uri).get_metric_history(good["run_id"], "val_loss")
+    assert [point.step for point in history] == [0, 1] and history[-1].value == good["loss"]
+
+
+def test_a_killed_worker_costs_its_trial_only_and_a_slow_one_is_stopped(search, prepared):
+    with pytest.raises(tune.AllFailed, match="every trial failed .2."):
+        search(orders(), trials_on="spark", trial_timeout_s=2.0, **seed_for(prepared[0], (SLOW, KILLED)))
+    runs = nested(prepared[4], search.parent.info.run_id)
+    assert list(runs["status"]) == ["FAILED"] * 2
+    slow, killed = sorted(runs["tags.reason"])
+    assert slow == "TimedOut: the trial took longer than tuning.trial_timeout_s, 2 s" and killed.startswith("the trial's process died")
+    slow, killed = runs.sort_values("tags.reason")["tags.traceback"]
+    assert "time.sleep(0.1)" in slow and "trial task" in killed and "orker" in killed  # what Spark says of the worker
+
+
+def test_a_trial_in_the_driver_fails_alone(search, prepared, capsys):
+    import mlflow
+
+    found, parent = search(orders(), trials_on="driver", **seed_for(prepared[0], (FINE, RAISES)))
+    good, bad = sorted(found.trials, key=lambda record: record["status"] != "ok")
+    assert (good["width"], bad["width"], found.best.width) == (FINE, RAISES, FINE)
+    assert bad["reason"] == "LookupError: no such network" and "Traceback" in bad["traceback"]
+    assert "1 of 2 trials failed" in capsys.readouterr().out
+    client = mlflow.MlflowClient(prepared[1].mlflow_uri)
     assert [point.step for point in client.get_metric_history(good["run_id"], "val_loss")] == [0, 1]
+    assert client.get_run(bad["run_id"]).data.tags["traceback"] == bad["traceback"] and client.get_run(bad["run_id"]).info.status == "FAILED"
     assert client.get_run(parent).data.tags["trials_on"] == "driver"
     assert {file.path for file in client.list_artifacts(parent)} == {"search.json", "trial_kind.json"}
     picture = plots.search(found.trials, "The search")
@@ -168,31 +168,40 @@ def test_trials_in_the_driver_fail_alone_and_keep_their_metrics(search, prepared
 
 
 def fake(losses):
-    """A fit that takes no time and ends with the next of these losses."""
+    """A fit that takes no time and ends with the next of these losses; None takes for ever."""
     left = iter(losses)
 
     def fit(training, validation, setting, on_epoch=None):
-        return train.Result([], [{"loss": 1.0, "accuracy": 0.5, "val_loss": next(left), "val_accuracy": 0.5}])
+        loss = next(left)
+        while loss is None:
+            time.sleep(0.01)
+        return train.Result([], [{"loss": 1.0, "accuracy": 0.5, "val_loss": loss, "val_accuracy": 0.5}])
 
     return fit
 
 
 def test_patience_counts_finished_trials_only(search, capsys):
-    found, _ = search(fake([0.5, 0.4, float("nan"), 0.6, 0.7, 0.1]), trials_on="driver", trials=6, patience=2)
-    assert [record["status"] for record in found.trials] == ["ok", "ok", "fail", "ok", "ok"] and found.trials[1]["loss"] == 0.4
-    assert "stopped after 5 trials" in capsys.readouterr().out
-    assert "learning rate" in found.trials[2]["reason"]
-    ever, _ = search(fake([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]), trials_on="driver", trials=6, patience=0)
-    assert len(ever.trials) == 6
+    found, _ = search(fake([0.5, 0.4, float("nan"), 0.6, None, 0.7, 0.1]), trials_on="driver", trials=7, patience=2, trial_timeout_s=0.5)
+    assert [record["status"] for record in found.trials] == ["ok", "ok", "fail", "ok", "fail", "ok"] and found.trials[1]["loss"] == 0.4
+    assert "stopped after 6 trials" in capsys.readouterr().out
+    assert "the validation loss is nan at learning rate" in found.trials[2]["reason"]
+    assert "TimedOut" in found.trials[4]["reason"] and "time.sleep(0.01)" in found.trials[4]["traceback"]  # where it was
+    records = {record["number"]: record for record in found.trials}
+    assert tune.out_of_patience(records, 6, 2) and not tune.out_of_patience(records, 6, 0) and not tune.out_of_patience(records, 5, 2)
+
+
+def drawn(trials):
+    return [[record[name] for name in tune.SEARCHED] for record in trials]
 
 
 def test_one_seed_suggests_one_search_and_start_up_fits_the_budget(search, prepared):
-    values = [[[record[name] for name in tune.SEARCHED] for record in search(fake([0.5, 0.4, 0.3, 0.6, 0.2, 0.7, 0.8, 0.9]), trials_on="driver",
-                                                                            trials=8, seed=seed)[0].trials] for seed in (5, 5, 6)]
-    assert values[0] == values[1] != values[2]
+    one, two, other = (drawn(search(fake(losses), trials_on="driver", trials=5, seed=5)[0].trials)
+                       for losses in ([0.5, 0.4, 0.3, 0.6, 0.2], [0.5, 0.4, 0.3, 0.6, 0.2], [0.9, 0.1, 0.8, 0.2, 0.9]))
+    assert one == two
     # After the start-up trials what is suggested hangs on the losses, before that it does not.
-    other = [[record[name] for name in tune.SEARCHED] for record in search(fake([0.9, 0.1, 0.8, 0.2, 0.9, 0.1, 0.8, 0.2]), trials_on="driver", trials=8, seed=5)[0].trials]
-    assert other[:2] == values[0][:2] and other[2:] != values[0][2:]
+    assert other[:2] == one[:2] and other[2:] != one[2:]
+    first, second = (tune.suggestions(tuned(prepared[0], seed=seed), [0], {})[0]["misc"]["vals"] for seed in (5, 6))
+    assert first["learning_rate"] == [one[0][0]] != second["learning_rate"]
 
 
 def test_auto_measures_chooses_and_says_why(search, prepared, capsys):
@@ -219,7 +228,7 @@ def fit(training, validation, setting, on_epoch=None):
     open(os.path.join(begun, uuid.uuid4().hex), "w").close()
     if len(os.listdir(begun)) > 2:  # the third trial, and with it all
         os.kill(driver, signal.SIGKILL)
-    return train.fit(training, validation, setting, on_epoch=on_epoch)
+    return train.Result([], [dict(loss=1.0, accuracy=0.5, val_loss=100 * setting.learning_rate, val_accuracy=0.5)])
 
 spark = workspace.spark(cfg)
 mlflow.set_tracking_uri(where.mlflow_uri)
@@ -227,6 +236,17 @@ with mlflow.start_run(experiment_id=experiment) as run:
     print(run.info.run_id, flush=True)
     tune.run(spark, cfg, where, built, setting, experiment, run.info.run_id, fit)
 """
+
+
+def by_rate():
+    """A fit whose loss is a hundred times the learning rate, as that of KILLER."""
+
+    def fit(training, validation, setting, on_epoch=None):
+        from lakevision import train
+
+        return train.Result([], [{"loss": 1.0, "accuracy": 0.5, "val_loss": 100 * setting.learning_rate, "val_accuracy": 0.5}])
+
+    return fit
 
 
 @pytest.mark.parametrize("kind", ["driver", "spark"])
@@ -245,7 +265,7 @@ def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(search,
     before = nested(experiment, old)
     assert sorted(before["status"]).count("FINISHED") == 2 and "RUNNING" in set(before["status"])
 
-    found, parent = search(**tuning)
+    found, parent = search(by_rate(), **tuning)
     assert [bool(record.get("resumed")) for record in found.trials] == [True, True, False, False]
     assert [record["status"] for record in found.trials] == ["ok"] * 4
     client = mlflow.MlflowClient(where.mlflow_uri)
@@ -254,9 +274,8 @@ def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(search,
     assert set(after["status"]) == {"FINISHED"} and len(after) == 4 and set(after["tags.resumed_from"].dropna()) == {old}
     assert {record["run_id"] for record in found.trials} == set(after["run_id"])
     if kind == "driver":  # the same from the start, in one piece; a finished search is not gone on with
-        whole, _ = search(**tuning)
-        assert not any("resumed" in record for record in whole.trials)
-        assert [[record[name] for name in tune.SEARCHED] for record in whole.trials] == [[record[name] for name in tune.SEARCHED] for record in found.trials]
+        whole, _ = search(by_rate(), **tuning)
+        assert not any("resumed" in record for record in whole.trials) and drawn(whole.trials) == drawn(found.trials)
 
 
 def test_a_search_stopped_by_hand_keeps_its_trials_and_runs_none_twice(search, prepared):
@@ -304,7 +323,8 @@ def test_a_trial_that_takes_the_driver_along_twice_is_not_tried_again(prepared, 
     parent = client.create_run(experiment).info.run_id
     for times in (1, 2):
         run = client.create_run(experiment).info.run_id
-        search_records.write(tmp_path, {"number": 0, "status": "running", "kind": "driver", "run_id": run, "learning_rate": 1e-3, "dropout": 0.0, "width": 4})
+        search_records.write(tmp_path, {"number": 0, "status": "running", "kind": "driver", "run_id": run,
+                                        "learning_rate": 1e-3, "dropout": 0.0, "width": 4})
         records, _ = search_records.resume(tmp_path, client, parent)
         assert client.get_run(run).info.status == "KILLED" and len(records) == times - 1
     assert records[0]["status"] == "fail" and "died 2 times" in records[0]["reason"]
