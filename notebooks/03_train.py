@@ -69,18 +69,21 @@ print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 # MAGIC %md
 # MAGIC ## The search
-# MAGIC Each trial is a process of its own on a Spark executor and a nested MLflow run.
+# MAGIC Each trial is a nested MLflow run. Where many slots or long trials make it pay, trials run in waves of processes on Spark's executors, one thread
+# MAGIC each; elsewhere one after the other in the driver, with all its threads. The first line below says what was measured for that, and what it chose;
+# MAGIC `tuning.trials_on` overrides it. A search whose driver died goes on from the trials that had finished.
 
 # COMMAND ----------
 
 start = train.first_setting(cfg, pixels)
 with mlflow.start_run(experiment_id=experiment, run_name="final") as run:
     tracking.record(cfg, version, labels_version=labels_version)
-    found = tune.run(cfg, pixels, start, experiment, run.info.run_id, where.mlflow_uri)
+    found = tune.run(spark, cfg, where, pixels, start, experiment, run.info.run_id)
     best = train.longer(found.best, cfg.training.epochs)
     mlflow.log_params({f"best.{name}": getattr(best, name) for name in tune.SEARCHED})
-    mlflow.log_figure(plots.search(found.trials, "The search"), "search.png")
-workspace.display(plots.search(found.trials, f"{len(found.trials)} trials"))
+    picture = plots.search(found.trials, f"The search: {len(found.trials)} trials on {found.kind.name}")
+    mlflow.log_figure(picture, "search.png")
+workspace.display(picture)
 
 # COMMAND ----------
 

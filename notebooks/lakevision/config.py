@@ -104,8 +104,11 @@ class Training:
 @dataclass(frozen=True)
 class Tuning:
     trials: Count
+    trials_on: Literal["auto", "spark", "driver"]
     parallelism: Count
     epochs: Count
+    patience: Natural
+    trial_timeout_s: Annotated[float, Range(0.0)]
     learning_rate: Annotated[tuple[float, float], Range(1e-12)]
     dropout: Annotated[tuple[float, float], Range(0.0, 0.95)]
     width: Annotated[tuple[int, ...], Range(1)]

@@ -80,21 +80,51 @@ def confusion(axis, counts, classes):
 
 
 def search(trials, title):
-    """trials: list of dicts of number, loss, learning_rate, width, status."""
-    figure, (left, right) = new(1, 2, figsize=(12, 3.6))
-    good = [trial for trial in trials if trial["status"] == "ok"]
-    best = np.minimum.accumulate([trial["loss"] for trial in good])
-    left.scatter([trial["number"] + 1 for trial in good], [trial["loss"] for trial in good], color=COLOURS[0], label="trial")
-    left.step([trial["number"] + 1 for trial in good], best, where="post", color=COLOURS[1], label="best so far")
-    left.set(title="Validation loss by trial", xlabel="trial", ylabel="cross-entropy (nats)", xticks=[trial["number"] + 1 for trial in trials])
+    """trials: tune.Search's list of dicts of number, status, loss, learning_rate, dropout, width, and resumed where a search went on."""
+    figure, (left, right) = new(1, 2, figsize=(13, 4.2), width_ratios=(1, 1.25))
+    good, failed = ([trial for trial in trials if trial["status"] == status] for status in ("ok", "fail"))
+    for resumed, marker, label in ((False, "o", "trial"), (True, "D", "resumed from a search that was killed")):
+        rows = [trial for trial in good if bool(trial.get("resumed")) == resumed]
+        if rows:
+            left.scatter([trial["number"] + 1 for trial in rows], [trial["loss"] for trial in rows], marker=marker, zorder=3, label=label,
+                         color=COLOURS[0] if not resumed else "white", edgecolor=COLOURS[0])
+    left.step([trial["number"] + 1 for trial in good], np.minimum.accumulate([trial["loss"] for trial in good]), where="post", color=COLOURS[1], label="best so far")
+    if failed:
+        left.scatter([trial["number"] + 1 for trial in failed], [0.03] * len(failed), marker="x", color=COLOURS[3], transform=left.get_xaxis_transform(),
+                     label="failed (no loss)", clip_on=False)
+    left.set(title="Validation loss by trial", xlabel="trial, in the order of suggestion", ylabel="cross-entropy (nats)", xlim=(0.5, len(trials) + 0.5),
+             xticks=range(1, len(trials) + 1, max(1, len(trials) // 12)))
+    left.margins(y=0.12)
     left.legend(frameon=False, fontsize=8)
-    for colour, width in zip(COLOURS, sorted({trial["width"] for trial in good})):
-        rows = [trial for trial in good if trial["width"] == width]
-        right.scatter([trial["learning_rate"] for trial in rows], [trial["loss"] for trial in rows], color=colour, label=f"width {width}")
-    right.set(title="Validation loss by learning rate", xlabel="learning rate", ylabel="cross-entropy (nats)", xscale="log")
-    right.legend(frameon=False, fontsize=8)
+    _parallel(figure, right, good, failed)
     figure.suptitle(title)
     return figure
+
+
+def _parallel(figure, axis, good, failed):
+    """Parallel coordinates: a line for each trial through its searched values and its loss, coloured by loss; failed ones end dashed before it."""
+    names = (("learning_rate", "learning rate\n(log scale)"), ("dropout", "dropout\n(share)"), ("width", "width\n(channels)"), ("loss", "validation loss\n(nats)"))
+    limits = {}
+    for place, (name, _) in enumerate(names):
+        values = np.array([trial[name] for trial in (good if name == "loss" else good + failed)], float)
+        scaled = np.log10(values) if name == "learning_rate" else values
+        limits[name] = low, span = scaled.min(), max(np.ptp(scaled), 1e-12)
+        axis.axvline(place, color="#999999", linewidth=0.8, zorder=1)
+        for tick in sorted(set(values)) if name == "width" else np.unique([values.min(), values.max()]):
+            height = ((np.log10(tick) if name == "learning_rate" else tick) - low) / span
+            axis.text(place + 0.03, height, f"{tick:.3g}", fontsize=8, va="bottom", zorder=4,
+                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
+    colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*np.array(sorted(trial["loss"] for trial in good))[[0, -1]]), "viridis_r")
+    for trial in failed + sorted(good, key=lambda trial: -trial["loss"]):
+        used = names if trial["status"] == "ok" else names[:-1]
+        heights = [((np.log10(trial[name]) if name == "learning_rate" else trial[name]) - limits[name][0]) / limits[name][1] for name, _ in used]
+        style = {"color": colours.to_rgba(trial["loss"]), "linewidth": 1.8} if trial["status"] == "ok" else {"color": COLOURS[3], "linewidth": 1, "linestyle": "--"}
+        axis.plot(range(len(used)), heights, zorder=2, **style)
+    axis.set(title="Searched values and what came of them" + (" (dashed: failed)" if failed else ""), xlim=(-0.1, len(names) - 0.65), ylim=(-0.06, 1.1), yticks=[],
+             xlabel="searched value, each on a scale of its own; the last is the outcome")
+    axis.set_xticks(range(len(names)), [label for _, label in names])
+    axis.spines["left"].set_visible(False)
+    figure.colorbar(colours, ax=axis, label="validation loss: cross-entropy (nats)")
 
 
 def paths(parity, images, captions, title, shown=6):

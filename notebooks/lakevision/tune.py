@@ -1,83 +1,180 @@
-"""Hyperopt over Spark: waves of trials, each a process of its own on an executor, each a nested MLflow run."""
+"""Hyperopt's search for the setting with the lowest validation loss: TPE in waves, each trial a nested MLflow run; a search that was killed goes on.
 
-import traceback
+A wave is as many trials as run at a time. A trial's suggestion depends on the seed, its number and the results of earlier waves alone: the same seed
+and kind of trials suggest the same, whichever trial ends first and however often the driver died in between.
+"""
+
+import functools
+import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lakevision import tracking
-
-SEARCHED = ("learning_rate", "dropout", "width")
+from lakevision import search_records, trial, trial_kind
+from lakevision.trial import SEARCHED
 
 
 @dataclass
 class Search:
-    """best: the Setting with the lowest validation loss; trials: one dict each (number, loss, accuracy, seconds, status, the searched values)."""
+    """best: the Setting with the lowest validation loss; trials: one dict each (number, status, loss, accuracy, seconds, the searched values, run_id;
+    reason and traceback of a failed one; resumed: taken over from a search whose driver died); kind: the trial_kind.Kind."""
 
     best: object
     trials: list
+    kind: trial_kind.Kind
 
 
 class AllFailed(RuntimeError):
     """Every trial failed; the message holds the first one's traceback."""
 
 
-def run(cfg, cache, setting, experiment_id, parent, uri):
-    """Searches cfg.tuning's space with TPE for the lowest validation loss. setting: train.Setting to start from;
-    parent: the MLflow run to nest under; uri: of the tracking server, reachable from workers. Returns Search; raises AllFailed."""
-    from hyperopt import SparkTrials, fmin, hp, tpe
+def run(spark, cfg, where, cache, setting, experiment_id, parent, fit=None):
+    """Searches cfg.tuning's space. setting: train.Setting to start from; parent: the MLflow run to nest under; fit: what trains, None is train.fit.
+
+    Goes on with the unfinished search of the same images, space, start setting, seed and epochs, if there is one. Returns Search; raises AllFailed,
+    search_records.SearchRuns.
+    """
+    from mlflow import MlflowClient
+
+    from lakevision import feed, train
+
+    client, setting = MlflowClient(where.mlflow_uri), replace(setting, epochs=cfg.tuning.epochs)
+    with search_records.opened(where.root, search_records.key(cfg, cache, setting)) as folder:
+        records, header = search_records.resume(folder, client, parent)
+        job = trial.Job(cache, setting, "spark", folder, experiment_id, parent, where.mlflow_uri, cfg.tuning.trial_timeout_s, fit or train.fit)
+        if records:
+            print(f"a search that did not finish goes on: {len(records)} trials are there already")
+        load = functools.cache(lambda: tuple(feed.load(cache, side) for side in ("train", "validation")))
+        kind = _kind(spark, cfg, header, job, load, cfg.tuning.trials - len(records))
+        print(f"trials on {kind.name}: {kind.why}")
+        search_records.keep_header(folder, {**header, "kind": kind.name, "slots": kind.slots, "why": kind.why})
+        client.set_tag(parent, "trials_on", kind.name)
+        client.log_dict(parent, {"trials_on": kind.name, "slots": kind.slots, "why": kind.why, **kind.figures}, "trial_kind.json")
+        job = replace(job, kind=kind.name, arrays=load() if kind.name == "driver" else None)
+        _search(spark, cfg, job, kind.slots, records)
+        done = [records[number] for number in sorted(records)]
+        search_records.archive(folder, client, parent, done)
+    return Search(replace(setting, **{name: _best(done)[name] for name in SEARCHED}), done, kind)
+
+
+def _kind(spark, cfg, header, job, load, left):
+    """The trial_kind.Kind of the trials that are left; a search that goes on keeps the one it began with."""
+    if cfg.tuning.trials_on == "auto" and "kind" in header:
+        return trial_kind.Kind(header["kind"], header["slots"], f"as this search began: {header['why']}", {})
+    slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism, cfg.tuning.trials)
+    try:
+        return trial_kind.choose(cfg, left, slots, lambda: trial_kind.trial_seconds(*load(), job.setting, job.fit),
+                                 lambda: trial_kind.on_spark(spark, slots, job))
+    except Exception as error:  # the trials will most likely fail likewise, each with its traceback; the driver gets there soonest
+        return trial_kind.Kind("driver", 1, f"a few steps to measure failed with {type(error).__name__}: {str(error).splitlines()[0][:200]}", {})
+
+
+def _search(spark, cfg, job, slots, records):
+    """Runs waves until the budget or the patience is spent; adds to records, {number: record}."""
+    total = cfg.tuning.trials
+    for first in range(0, total, slots):
+        wave = [number for number in range(first, min(first + slots, total)) if number not in records]
+        if out_of_patience(records, first, cfg.tuning.patience):
+            print(f"stopped after {first} trials: the last {cfg.tuning.patience} finished ones brought no lower loss")
+            return
+        if wave:
+            earlier = {number: record for number, record in records.items() if number < first}
+            records.update(_wave(spark, cfg, job, wave, earlier))
+        for number in wave:
+            print(f"trial {number + 1} of {total}: {_told(records[number])}")
+
+
+def out_of_patience(records, upto, patience):
+    """Whether the last `patience` of the finished trials with numbers below upto brought no lower loss; failed ones do not count. 0 is never."""
+    losses = [records[number]["loss"] for number in sorted(records) if number < upto and records[number]["status"] == "ok"]
+    return bool(patience and losses and len(losses) - 1 - int(np.argmin(losses)) >= patience)
+
+
+def _wave(spark, cfg, job, wave, earlier):
+    """Runs trials of these numbers at the same time through Hyperopt. Returns their records."""
+    from hyperopt import SparkTrials, Trials, fmin, hp
     from hyperopt.exceptions import AllTrialsFailed
 
-    low, high = np.log(cfg.tuning.learning_rate)
-    space = {"learning_rate": hp.loguniform("learning_rate", low, high), "dropout": hp.uniform("dropout", *cfg.tuning.dropout),
-             "width": hp.choice("width", cfg.tuning.width)}
-    trials = SparkTrials(parallelism=cfg.tuning.parallelism)
-    start_up = max(2, cfg.tuning.trials // 3)  # TPE's own 20 random trials would be all of a small budget
-    try:
-        fmin(objective(cache, replace(setting, epochs=cfg.tuning.epochs), experiment_id, parent, uri), space,
-             algo=lambda *args, **more: tpe.suggest(*args, n_startup_jobs=start_up, **more), max_evals=cfg.tuning.trials,
-             trials=trials, rstate=np.random.default_rng(cfg.tuning.seed), show_progressbar=True, return_argmin=False)
-    except AllTrialsFailed:
-        pass_on = [result.get("traceback") for result in trials.results if result.get("traceback")]
-        raise AllFailed("every trial failed; the first one's traceback:\n" + (pass_on or ["(none came back: see the Spark logs)"])[0]) from None
-    done = [dict(result, number=number) for number, result in enumerate(trials.results)]
-    finished = [trial for trial in done if trial["status"] == "ok"]
-    if not finished:
-        raise AllFailed("every trial failed; the first one's traceback:\n" + done[0].get("traceback", "(none)"))
-    best = min(finished, key=lambda trial: trial["loss"])
-    return Search(replace(setting, **{name: best[name] for name in SEARCHED}), done)
-
-
-def objective(cache, setting, experiment_id, parent, uri):
-    """The function that Hyperopt sends to workers: sampled values -> {loss, status, ...}. A failing trial says why and costs nothing but itself."""
-
-    def trial(sampled):
-        import time
-
-        from hyperopt import STATUS_FAIL, STATUS_OK
-
-        from lakevision import feed, train
-
-        began = time.monotonic()
-        values = {"learning_rate": float(sampled["learning_rate"]), "dropout": float(sampled["dropout"]), "width": int(sampled["width"])}
-        client, run_id = tracking.child(uri, experiment_id, parent, f"trial lr={values['learning_rate']:.2g} width={values['width']}", values)
+    docs = suggestions(cfg, wave, earlier)
+    for doc, number in zip(docs, wave):  # the number rides along with the values: TPE knows nothing of it, the trial does
+        doc["misc"]["idxs"]["number"], doc["misc"]["vals"]["number"] = [number], [number]
+    trials = SparkTrials(parallelism=len(wave), spark_session=spark) if job.kind == "spark" else Trials()
+    with _said_by_spark() as said:
         try:
-            train.limit_threads(1)
-            tried = replace(setting, **values)
+            fmin(functools.partial(trial.attempt, job), {"number": hp.uniform("number", 0, 1), **space(cfg)}, algo=lambda *_: docs,
+                 max_evals=len(wave), max_queue_len=len(wave), trials=trials, rstate=np.random.default_rng(cfg.tuning.seed),
+                 show_progressbar=False, verbose=False, return_argmin=False)
+        except AllTrialsFailed:
+            pass  # the records say why
+    kept = search_records.read(job.folder)
+    for doc, number in zip(docs, wave):
+        if kept.get(number, {"status": "running"})["status"] == "running":
+            values = {name: _value(cfg, name, doc["misc"]["vals"][name][0]) for name in SEARCHED}
+            about = "\n".join(message for message in said if message.startswith(f"trial task {number} "))
+            kept[number] = trial.lost(job, kept.get(number, {"number": number, "kind": job.kind, **values}), about)
+    return {number: kept[number] for number in wave}
 
-            def log(epoch, figures):
-                for key, value in figures.items():
-                    client.log_metric(run_id, key, value, step=epoch)
 
-            result = train.fit(feed.load(cache, "train"), feed.load(cache, "validation"), tried, on_epoch=log)
-        except Exception:
-            # Hyperopt would show the exception's text alone, and only in the executor's log.
-            report = traceback.format_exc()
-            client.set_tag(run_id, "traceback", report[-4000:])
-            client.set_terminated(run_id, "FAILED")
-            return {"status": STATUS_FAIL, "traceback": report, "seconds": time.monotonic() - began, **values}
-        client.set_terminated(run_id)
-        last = result.history[-1]
-        return {"status": STATUS_OK, "loss": last["val_loss"], "accuracy": last["val_accuracy"], "seconds": time.monotonic() - began, **values}
+def space(cfg):
+    """Hyperopt's search space of cfg.tuning."""
+    from hyperopt import hp
 
-    return trial
+    low, high = np.log(cfg.tuning.learning_rate)
+    return {"learning_rate": hp.loguniform("learning_rate", low, high), "dropout": hp.uniform("dropout", *cfg.tuning.dropout),
+            "width": hp.choice("width", cfg.tuning.width)}
+
+
+def suggestions(cfg, numbers, earlier):
+    """Hyperopt's documents for trials of these numbers, by TPE from the records of earlier ones, {number: record}. The seed of each depends on
+    its number alone. The first third are drawn at random, at least 2 and at most TPE's own 20: those 20 would be all of a small budget."""
+    from hyperopt import JOB_STATE_DONE, STATUS_FAIL, STATUS_OK, Trials, tpe
+    from hyperopt.base import Domain
+
+    domain, history = Domain(lambda values: 0.0, space(cfg)), Trials()
+    for number, record in sorted(earlier.items()):
+        values = {name: cfg.tuning.width.index(record[name]) if name == "width" else record[name] for name in SEARCHED}
+        result = {"status": STATUS_OK, "loss": record["loss"]} if record["status"] == "ok" else {"status": STATUS_FAIL}
+        misc = {"tid": number, "cmd": domain.cmd, "idxs": {name: [number] for name in values},
+                "vals": {name: [value] for name, value in values.items()}}
+        doc, = history.new_trial_docs([number], [None], [result], [misc])
+        history.insert_trial_doc({**doc, "state": JOB_STATE_DONE})
+    history.refresh()
+    start_up = min(20, max(2, cfg.tuning.trials // 3))
+    seeds = {number: int(np.random.default_rng((cfg.tuning.seed, number)).integers(2**31 - 1)) for number in numbers}
+    return [tpe.suggest([number], domain, history, seeds[number], n_startup_jobs=start_up, verbose=False)[0] for number in numbers]
+
+
+def _value(cfg, name, sampled):
+    return cfg.tuning.width[sampled] if name == "width" else float(sampled)
+
+
+def _best(done):
+    """The record with the lowest loss; prints the failed ones in short. Raises AllFailed."""
+    failed, finished = ([record for record in done if record["status"] == status] for status in ("fail", "ok"))
+    if failed:
+        print(f"{len(failed)} of {len(done)} trials failed:")
+        print(*[f"  trial {record['number'] + 1}: {_told(record)}" for record in failed], sep="\n")
+    if not finished:
+        raise AllFailed(f"every trial failed ({len(failed)}); the first one's traceback:\n{failed[0]['traceback']}")
+    return min(finished, key=lambda record: record["loss"])
+
+
+def _told(record):
+    at = f"learning rate {record['learning_rate']:.2g}, dropout {record['dropout']:.2f}, width {record['width']}"
+    if record["status"] == "fail":
+        return f"failed, {record['reason']} ({at})"
+    return f"loss {record['loss']:.3f}, accuracy {record['accuracy']:.3f}, {record['seconds']:.1f} s ({at})"
+
+
+@contextmanager
+def _said_by_spark():
+    """A list that fills with what Hyperopt logs of a lost trial: all that is known of a worker that died. It is shown once, in the trial's own report."""
+    logger, said = logging.getLogger("hyperopt-spark"), []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())
+    before, logger.handlers, logger.propagate = logger.handlers, [handler], False
+    try:
+        yield said
+    finally:
+        logger.handlers, logger.propagate = before, True

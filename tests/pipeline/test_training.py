@@ -1,4 +1,4 @@
-"""Cache, trials and Horovod ranks, on real engines and few images."""
+"""Cache and Horovod ranks, on real engines and few images."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from device import transform
-from lakevision import cache, capture, feed, ingest, ranks, samples, split, tables, tracking, train, tune
+from lakevision import cache, capture, feed, ingest, ranks, samples, split, tables, train
 
 
 @pytest.fixture(scope="module")
@@ -156,35 +156,6 @@ def test_more_ranks_than_slots_is_said_before_anything_waits(spark, cached, sett
     more = config.load("local", [f"storage.root={where.root}", "training.ranks=64"])
     with pytest.raises(ValueError, match="64"):
         ranks.run(spark, more, where, built, setting)
-
-
-def test_trials_nest_under_their_parent_and_a_failing_one_costs_only_itself(spark, cached, setting):
-    import mlflow
-
-    cfg, where, _, built = cached
-    cfg = replace(cfg, tuning=replace(cfg.tuning, trials=3, epochs=1, width=(4, 10**6)))  # a million channels: no machine holds that
-    experiment = tracking.start(cfg, where)
-    with mlflow.start_run(experiment_id=experiment) as parent:
-        found = tune.run(cfg, built, setting, experiment, parent.info.run_id, where.mlflow_uri)
-    runs = mlflow.search_runs([experiment], filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert len(runs) == len(found.trials) == 3
-    assert found.best.width == 4
-    statuses = sorted(trial["status"] for trial in found.trials)
-    assert sorted({"ok": "FINISHED", "fail": "FAILED"}[status] for status in statuses) == sorted(runs["status"])
-    assert all("Traceback" in trial["traceback"] for trial in found.trials if trial["status"] == "fail")
-    good = runs[runs["status"] == "FINISHED"]
-    assert good["metrics.val_loss"].notna().all() and good["params.learning_rate"].notna().all()
-
-
-def test_when_every_trial_fails_the_reason_is_shown(spark, cached, setting):
-    import mlflow
-
-    cfg, where, _, built = cached
-    cfg = replace(cfg, tuning=replace(cfg.tuning, trials=2, epochs=1))
-    experiment = tracking.start(cfg, where)
-    with mlflow.start_run(experiment_id=experiment) as parent:
-        with pytest.raises(tune.AllFailed, match="no_such_network"):
-            tune.run(cfg, built, replace(setting, model="no_such_network"), experiment, parent.info.run_id, where.mlflow_uri)
 
 
 def test_feed_notices_missing_rows(cached):

@@ -1,0 +1,138 @@
+"""One trial of the search, in a Spark worker or in the driver: it fits one setting, is a nested MLflow run, and keeps what came out at once."""
+
+import ctypes
+import gc
+import math
+import threading
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from lakevision import search_records, tracking
+
+SEARCHED = ("learning_rate", "dropout", "width")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every trial of a search shares; it travels to the workers. kind: spark or driver; folder: of the search's records; timeout_s: 0 is never;
+    fit: what trains, with the signature of train.fit; arrays: (train, validation) as feed.Arrays, or None where the trial reads them itself."""
+
+    cache: object
+    setting: object
+    kind: str
+    folder: str
+    experiment_id: str
+    parent: str
+    uri: str
+    timeout_s: float
+    fit: object
+    arrays: tuple = None
+
+
+class TimedOut(RuntimeError):
+    """A trial took longer than tuning.trial_timeout_s."""
+
+
+def attempt(job, sampled):
+    """Runs a trial. sampled: {learning_rate, dropout, width, number} of Hyperopt. Returns its record, as search_records.write() kept it: a dict with
+    status (ok, fail) and, of an ok one, the loss; a trial that raises is a failed one, not an exception."""
+    number = int(sampled["number"])
+    values = {"learning_rate": float(sampled["learning_rate"]), "dropout": float(sampled["dropout"]), "width": int(sampled["width"])}
+    earlier = search_records.read(job.folder).get(number)
+    if earlier:  # a cluster's second attempt at a task whose worker died: the trial would kill the next worker, too
+        return earlier if earlier["status"] != "running" else lost(job, earlier, "Spark gave the trial to a second worker after its first had died")
+    began = time.monotonic()
+    client, run_id = tracking.child(job.uri, job.experiment_id, job.parent, f"trial {number + 1}", {**values, "trials_on": job.kind})
+    record = {"number": number, "status": "running", "kind": job.kind, "run_id": run_id, **values}
+    search_records.write(job.folder, record)
+    try:
+        last = _fit(job, replace(job.setting, **values), number, client, run_id)
+    except Exception as error:
+        # Hyperopt would show the exception's text alone, and only in the executor's log.
+        return _failed(job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began)
+    except BaseException:
+        # Interrupted by hand: the trial neither finished nor failed, a search that goes on makes it anew.
+        search_records.forget(job.folder, number)
+        client.set_terminated(run_id, "KILLED")
+        raise
+    finally:
+        gc.collect()  # of the driver's memory, too: the next trial's network comes on top
+    record = {**record, "status": "ok", "loss": last["val_loss"], "accuracy": last["val_accuracy"], "seconds": time.monotonic() - began}
+    search_records.write(job.folder, record)
+    client.set_terminated(run_id)
+    return record
+
+
+def _fit(job, setting, number, client, run_id):
+    """The last epoch's figures. Raises train.NotFinite and whatever training raises."""
+    from lakevision import feed, memory, train
+
+    if job.kind == "spark":
+        from lakevision import ranks
+
+        train.limit_threads(1)
+        ranks.own_a_gpu(number)
+    memory.keep()
+    arrays = job.arrays or tuple(feed.load(job.cache, side) for side in ("train", "validation"))
+
+    def log(epoch, figures):
+        for key, value in figures.items():
+            client.log_metric(run_id, key, value, step=epoch)
+
+    # The clock starts here: a worker's start-up, which the driver has not, would make the limit mean two things.
+    with deadline(job.timeout_s):
+        last = job.fit(*arrays, setting, on_epoch=log).history[-1]
+    if not math.isfinite(last["val_loss"]):
+        raise train.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")
+    return last
+
+
+def lost(job, record, detail):
+    """The record of a trial whose process ended without a word, kept and told to MLflow. record: its own, or one without run_id if it got no further."""
+    from mlflow import MlflowClient
+
+    reason = "the trial's process died (killed, or out of memory)"
+    return _failed(job, MlflowClient(job.uri), record, reason, f"{reason}; no traceback came back.\n{detail}", record.get("seconds", 0.0))
+
+
+def _failed(job, client, record, reason, report, seconds):
+    record = {**record, "status": "fail", "reason": reason.strip().splitlines()[0][:300], "traceback": report, "seconds": seconds}
+    search_records.write(job.folder, record)
+    if record.get("run_id"):
+        client.set_tag(record["run_id"], "traceback", report[-4000:])
+        client.set_tag(record["run_id"], "reason", record["reason"])
+        client.set_terminated(record["run_id"], "FAILED")
+    return record
+
+
+@contextmanager
+def deadline(seconds):
+    """Raises TimedOut in this thread, any thread, once so many seconds have passed; 0 is never. It comes between two Python instructions: a call
+    into TensorFlow ends first, so a trial stops at its next step, not at its next epoch."""
+    if not seconds:
+        yield
+        return
+    thread, lock, state = ctypes.c_ulong(threading.get_ident()), threading.Lock(), {"over": False, "late": False}
+
+    def expire():
+        with lock:
+            if not state["over"]:
+                state["late"] = True
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(TimedOut))
+
+    timer = threading.Timer(seconds, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if state["late"]:  # TensorFlow may have wrapped what came
+            raise TimedOut(f"the trial took longer than tuning.trial_timeout_s, {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+        with lock:
+            state["over"] = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was sent and has not come yet must not hit what follows

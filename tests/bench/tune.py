@@ -1,0 +1,103 @@
+"""What the search costs on either kind of trials, and whether the rule takes the quicker one.
+
+    python tests/bench/tune.py        # 8 minutes on 2 cores
+
+chosen_of_other   seconds of the kind that the rule chose over those of the other, the worst of 4, 8 and 16 trials, short and long
+with_measuring    the same with the seconds that the rule took to measure on the chosen side
+
+Real searches of 16 trials through tune.run on the default network at 96 pixels, one of each kind and length; the clock is read after 4, 8 and 16 trials.
+All trials have one width, so that both kinds do the same work. Short and long trials differ in epochs, set to take SHORT_S and LONG_S in the driver:
+the long ones lie near where the two kinds meet on 2 cores, the hard case for the rule. The last line is JSON.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
+COUNTS, SHORT_S, LONG_S = (4, 8, 16), 1.0, 14.0
+
+
+def prepare(scratch):
+    """(spark, cfg, where, Cache, Setting, experiment) of 240 simulated photographs."""
+    from lakevision import cache, capture, config, ingest, split, tables, tracking, train, workspace
+
+    cfg = config.load("local", [f"storage.root={scratch}", "capture.photographs=240", "capture.size=192", f"tuning.trials={COUNTS[-1]}",
+                                "tuning.width=[16]"])
+    where = workspace.places(cfg)
+    spark = workspace.spark(cfg)
+    capture.land(cfg, where)
+    ingest.run(spark, cfg, where)
+    version = tables.version(spark, where, "images")
+    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
+    built = cache.build(spark, cfg, where, sides, version)
+    return spark, cfg, where, built, train.first_setting(cfg, built), tracking.start(cfg, where)
+
+
+def clocked(spark, cfg, where, built, setting, experiment, kind):
+    """{count: seconds until so many trials were done} of one search."""
+    import mlflow
+
+    from lakevision import tune
+
+    wave, ends = tune._wave, {}
+
+    def timed(*args):
+        records = wave(*args)
+        ends[max(records) + 1] = time.monotonic() - began
+        return records
+
+    tune._wave = timed
+    try:
+        with mlflow.start_run(experiment_id=experiment) as run:
+            began = time.monotonic()
+            found = tune.run(spark, replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)), where, built, setting, experiment, run.info.run_id)
+    finally:
+        tune._wave = wave
+    assert all(record["status"] == "ok" for record in found.trials), found.trials
+    return {count: ends[count] for count in COUNTS}
+
+
+def main():
+    from lakevision import feed, train, trial, trial_kind
+
+    local = ROOT / ".local"
+    local.mkdir(exist_ok=True)
+    began, ratios, told = time.monotonic(), {"chosen_of_other": [], "with_measuring": []}, {}
+    with tempfile.TemporaryDirectory(dir=local) as scratch:
+        spark, cfg, where, built, setting, experiment = prepare(scratch)
+        arrays = tuple(feed.load(built, side) for side in ("train", "validation"))
+        one, eleven = (trial_kind.trial_seconds(*arrays, replace(setting, epochs=epochs), train.fit) for epochs in (1, 11))
+        for length, target in (("short", SHORT_S), ("long", LONG_S)):
+            epochs = max(1, round((target - one) / (eleven - one) * 10) + 1)
+            tuned, start = replace(cfg, tuning=replace(cfg.tuning, epochs=epochs)), replace(setting, epochs=epochs)
+            job = trial.Job(built, start, "spark", "", experiment, "", where.mlflow_uri, 0.0, train.fit)
+            slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism)
+            chosen, measuring = {}, {}
+            for count in COUNTS:
+                at = time.monotonic()
+                chosen[count] = trial_kind.choose(tuned, count, slots, lambda: trial_kind.trial_seconds(*arrays, start, train.fit),
+                                                  lambda: trial_kind.on_spark(spark, slots, job))
+                measuring[count] = time.monotonic() - at
+                print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}", flush=True)
+            taken = {kind: clocked(spark, tuned, where, built, setting, experiment, kind) for kind in ("driver", "spark")}
+            for count in COUNTS:
+                mine, other = chosen[count].name, {"driver": "spark", "spark": "driver"}[chosen[count].name]
+                ratios["chosen_of_other"].append(taken[mine][count] / taken[other][count])
+                ratios["with_measuring"].append((taken[mine][count] + measuring[count]) / taken[other][count])
+                told[f"{length}_{count}"] = {"driver_s": round(taken["driver"][count], 1), "spark_s": round(taken["spark"][count], 1), "chosen": mine,
+                                             "predicted": chosen[count].figures, "measuring_s": round(measuring[count], 1)}
+                print(count, length, told[f"{length}_{count}"], flush=True)
+        spark.stop()
+    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "seconds": round(time.monotonic() - began), **told}
+    print(json.dumps({"bench": "tune", "ratios": {name: round(max(values), 3) for name, values in ratios.items()}, "rig": rig}))
+
+
+if __name__ == "__main__":
+    main()
