@@ -91,7 +91,11 @@ class Split:
 @dataclass(frozen=True)
 class Training:
     transform: str
-    model: Literal["small_cnn"]
+    model: Literal["small_cnn", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_v2_b0", "resnet50_v2"]
+    weights: str
+    fine_tune_epochs: Natural
+    fine_tune_rate: Positive
+    fine_tune_layers: Count
     epochs: Count
     batch_size: Count
     ranks: Natural

@@ -24,6 +24,11 @@ MODELS = {"small_cnn": small_cnn}
 
 
 def build(name, side, classes, width, dropout, seed):
-    """A network by its name in MODELS, with weights drawn from the seed."""
+    """A network by its name in MODELS or backbone.BACKBONES, with all weights drawn from the seed. width: of small_cnn only."""
+    from lakevision import backbone
+
     keras.utils.set_random_seed(seed)
-    return MODELS[name](side, classes, width=width, dropout=dropout)
+    if name not in backbone.BACKBONES:
+        return MODELS[name](side, classes, width=width, dropout=dropout)
+    base = backbone.build(name, side)
+    return backbone.joined(base, backbone.head(base.output_shape[-1], classes, dropout, seed))

@@ -18,7 +18,8 @@ from lakevision.region import Region
 @dataclass(frozen=True)
 class Setting:
     """What one training run is made with. batch_size: of each rank; learning_rate: of one rank's batch; swap: share of images whose region (a
-    region.Region) is taken from another, see intervention.augment."""
+    region.Region) is taken from another, see intervention.augment; weights and what follows it: of a backbone, see backbone.fit. weights: none,
+    imagenet or a path."""
 
     model: str
     side: int
@@ -32,6 +33,10 @@ class Setting:
     seed: int
     swap: float = 0.0
     region: Region = None
+    weights: str = "none"
+    fine_tune_epochs: int = 0
+    fine_tune_rate: float = 0.1
+    fine_tune_layers: int = 30
 
 
 @dataclass
@@ -60,18 +65,24 @@ def limit_threads(threads):
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def fit(train, validation, setting, hvd=None, on_epoch=None):
+def fit(train, validation, setting, hvd=None, on_epoch=None, network=None, features_of=None):
     """Trains a network. train, validation: feed.Arrays, whole, on every rank; hvd: an initialised horovod.tensorflow, or None for one process.
 
-    on_epoch(epoch, figures) is called after each epoch, on rank 0. Returns Result. Raises NotFinite.
+    on_epoch(epoch, figures) is called after each epoch, on rank 0; network: a Keras model to train instead of building the setting's, on whatever
+    arrays it takes; features_of: see backbone.fit. Returns Result. Raises NotFinite.
     """
     import tensorflow as tf
 
-    from lakevision import intervention
+    from lakevision import backbone, intervention
     from lakevision import model as networks
 
+    if network is None and backbone.frozen(setting):
+        def loop(*arguments):
+            return fit(*arguments[:3], hvd, on_epoch=arguments[4], network=arguments[3])
+
+        return backbone.fit(train, validation, setting, loop, on_epoch, features_of)
     rank, ranks = (hvd.rank(), hvd.size()) if hvd else (0, 1)
-    network = networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
+    network = network or networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
     steps = -(-len(train) // (setting.batch_size * ranks))
     optimizer = tf.keras.optimizers.Adam(_schedule(setting, steps, ranks))
     optimizer.build(network.trainable_variables)
@@ -206,6 +217,8 @@ def with_weights(setting, weights):
 
 def first_setting(cfg, cache):
     """The Setting that the configuration names for a cache; the search varies it. Raises BadRegion where training.swap has no region to swap."""
+    from lakevision import backbone
+
     where = region.known(cfg) if cfg.training.swap else None
     if cfg.training.swap and where is None:
         raise region.BadRegion("training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
@@ -213,7 +226,8 @@ def first_setting(cfg, cache):
     return Setting(model=cfg.training.model, side=transform.side(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
                    batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
                    dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
-                   swap=cfg.training.swap, region=where)
+                   swap=cfg.training.swap, region=where, weights=backbone.located(cfg.training.model, cfg.training.weights),
+                   fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate, fine_tune_layers=cfg.training.fine_tune_layers)
 
 
 def longer(setting, epochs):
