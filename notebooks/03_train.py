@@ -48,8 +48,9 @@ workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("
 # COMMAND ----------
 
 pixels = cache.build(spark, cfg, where, sides, version)
+swept = cache.sweep(where, pixels, cfg.cache)
 arrays = evaluate.load(pixels)
-print(pixels.transform, pixels.counts, pixels.classes)
+print(pixels.transform, pixels.counts, pixels.classes, f"{pixels.groups} row groups", f"{len(swept)} old caches swept")
 
 # COMMAND ----------
 

@@ -217,7 +217,7 @@ def head(count, classes, dropout, seed):
     keras.utils.set_random_seed(seed)
     given = keras.Input((count,), name="features")
     x = layers.Dropout(dropout)(given)
-    return keras.Model(given, layers.Dense(classes, activation="softmax", name="probabilities")(x), name="head")
+    return keras.Model(given, layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32")(x), name="head")
 
 
 def joined(backbone, top):

@@ -2,83 +2,181 @@
 
 A cache is found again by what is in it (images, labels, sides, transform), never by a query's plan: the same rows give the
 same folder, changed rows another. Its manifest is written last; a folder without one is half a cache and is made anew.
+Nothing of it lives in the driver: another session, or a rank, opens the folder.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import PIL
 from pyspark.sql import functions as F
 
 from device import transform
-from lakevision import landing, tables
+from lakevision import landing, memory, tables, workspace
 from lakevision.split import SIDES
 
 ROW_GROUP_BYTES = 8 * 2**20  # of pixels: large enough to read fast, small enough to mix
+HALF_DAYS = 1.0  # a folder without a manifest may be one that somebody is writing
 
 
 @dataclass(frozen=True)
 class Cache:
-    """folder: of one cache, absolute; classes: the labels, in the order of the model's outputs; counts: images of each side."""
+    """folder: of one cache, absolute; classes: the labels, in the order of the model's outputs; counts: images of each side; groups: row groups of
+    each side; labels: {side: images of each class}."""
 
     folder: str
     classes: tuple
     counts: dict
     transform: str
     delta_version: int
+    groups: dict
+    labels: dict
 
     def url(self, side):
         """The address that petastorm reads one side at."""
-        return f"file://{self.folder}/{side}"
+        return f"file://{self.folder}/split={side}"
+
+    def bytes(self, side):
+        """Bytes of one side's pixels."""
+        return self.counts[side] * transform.side(self.transform) ** 2 * 3
+
+
+class Full(OSError):
+    """The cache's disk has no room; the message says how much is needed and which setting moves it."""
 
 
 def build(spark, cfg, where, sides, delta_version):
-    """Makes or finds the cache of a split. sides: DataFrame of path, sha256, label, episode, split (pandas). Returns Cache."""
+    """Makes or finds the cache of a split. sides: DataFrame of path, sha256, label, episode, split (pandas). Returns Cache. Raises Full."""
     line, classes = cfg.training.transform, tuple(sorted(sides["label"].unique()))
-    rows = "\n".join(sorted(f"{row.sha256} {row.split} {row.label}" for row in sides.itertuples()))
-    key = hashlib.sha256(f"{line}\n{classes}\n{rows}".encode()).hexdigest()[:16]
+    ranks = cfg.training.ranks or spark.sparkContext.defaultParallelism
+    counts = {side: int((sides["split"] == side).sum()) for side in SIDES}
+    groups = {side: row_groups(counts[side], transform.side(line), ranks) for side in SIDES}
+    key = _key(line, classes, sides, groups)
     manifest = Path(where.cache) / key / "manifest.json"
-    if manifest.exists():
-        found = json.loads(manifest.read_text())["folder"]
-        if os.path.isdir(found):
-            return replace(opened(found), delta_version=delta_version)
+    if manifest.exists() and os.path.isdir(json.loads(manifest.read_text())["folder"]):
+        os.utime(manifest)  # what is used is swept last
+        return replace(opened(json.loads(manifest.read_text())["folder"]), delta_version=delta_version)
     folder = manifest.parent / uuid.uuid4().hex[:8]
-    shutil.rmtree(manifest.parent, ignore_errors=True)
     folder.mkdir(parents=True)
-
-    chosen = spark.createDataFrame(sides.assign(target=sides["label"].map(classes.index).astype("int32"))[["path", "split", "target"]],
-                                   "path string, split string, target int")
-    images = tables.at(spark, where, "images", delta_version).select("path", "sha256", "content")
-    seen = transformer(line, where.landing)("path", "sha256", "content").alias("pixels")
-    pixels = images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", seen)
-    pixels = pixels.persist()
+    sides = sides.assign(target=sides["label"].map(classes.index).astype("int32"))
+    labels = {side: np.bincount(sides.loc[sides["split"] == side, "target"], minlength=len(classes)).tolist() for side in SIDES}
+    cache = Cache(str(folder), classes, counts, line, delta_version, groups, labels)
+    needed = sum(map(cache.bytes, SIDES))
     try:
-        counts = {}
-        for side in SIDES:
-            counts[side] = int((sides["split"] == side).sum())
-            groups = max(4, -(-counts[side] * transform.side(line) ** 2 * 3 // ROW_GROUP_BYTES))
-            # The random order within each row group mixes the labels; petastorm shards by row group.
-            (pixels.where(F.col("split") == side).repartition(groups, F.rand(cfg.training.seed))
-             .sortWithinPartitions(F.rand(cfg.training.seed + 1)).drop("split")
-             .write.option("compression", "none").parquet(f"{folder}/{side}"))
-    finally:
-        pixels.unpersist()
-    kept = {"folder": str(folder), "classes": classes, "counts": counts, "transform": line, "delta_version": delta_version, "key": key}
-    partial = manifest.with_suffix(".part")
-    partial.write_text(json.dumps(kept, indent=2))
-    os.replace(partial, manifest)
-    return Cache(str(folder), classes, counts, line, delta_version)
+        _room(folder, needed)
+        with workspace.small_batches(spark):
+            _write(spark, cfg, where, cache, _dealt(sides, groups, cfg.training.seed))
+        kept = {"folder": str(folder), "classes": classes, "counts": counts, "transform": line, "delta_version": delta_version, "key": key,
+                "groups": groups, "labels": labels, "bytes": needed, "pillow": PIL.__version__, "made_at": time.time()}
+        partial = manifest.with_suffix(".part")
+        partial.write_text(json.dumps(kept, indent=2))
+        os.replace(partial, manifest)
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)  # as it is no cache without its manifest, it would only take up room
+        if "No space left on device" in str(error) and not isinstance(error, Full):
+            raise _full(folder, needed) from error
+        raise
+    return cache
+
+
+def row_groups(count, side, ranks):
+    """How many row groups a side is dealt to: as many for each rank, at least two, none of them empty (fewer images than ranks: one for each image)."""
+    wanted = max(2, -(-count * side ** 2 * 3 // ROW_GROUP_BYTES // ranks)) * ranks
+    return min(wanted, count // ranks * ranks) or count
+
+
+def _key(line, classes, sides, groups):
+    """The cache's name: SHA-256 over its content and over the code that makes pixels of bytes."""
+    rows = "\n".join(sorted(f"{row.sha256} {row.split} {row.label}" for row in sides.itertuples()))
+    code = Path(transform.__file__).read_text() if os.path.exists(transform.__file__) else ""
+    return hashlib.sha256(f"{line}\n{classes}\n{groups}\nPillow {PIL.__version__}\n{code}\n{rows}".encode()).hexdigest()[:16]
+
+
+def _dealt(sides, groups, seed):
+    """sides with columns group (numbered over all sides) and place within it: dealt out like cards, so that each row group of a side holds as many
+    images of each class as the next, give or take one, and in random order."""
+    random, first, parts = np.random.default_rng(seed), 0, []
+    for side in SIDES:
+        part = sides[sides["split"] == side].sort_values("sha256").sample(frac=1, random_state=seed).sort_values("target", kind="stable")
+        part = part.assign(group=first + np.arange(len(part)) % max(1, groups[side]), place=random.permutation(len(part)))
+        first += groups[side]
+        parts.append(part)
+    return pd.concat(parts)[["path", "split", "target", "group", "place"]]
+
+
+def _write(spark, cfg, where, cache, dealt):
+    total = sum(cache.groups.values())
+    # repartition() sends a value where its hash says: for each partition one number that arrives there.
+    numbers = spark.range(32 * total + 64).select("id", F.expr(f"pmod(hash(id), {total})").alias("partition")).groupBy("partition").agg(F.min("id"))
+    numbers = {row[0]: row[1] for row in numbers.collect()}
+    chosen = spark.createDataFrame(dealt.assign(group=dealt["group"].map(numbers)), "path string, split string, target int, group bigint, place bigint")
+    images = tables.at(spark, where, "images", cache.delta_version).select("path", "sha256", "content")
+    seen = transformer(cache.transform, where.landing)("path", "sha256", "content").alias("pixels")
+    (images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", "group", "place", seen)
+     .repartition(total, "group").sortWithinPartitions("place").drop("group", "place")
+     .write.mode("overwrite").option("compression", "none").partitionBy("split").parquet(_for_spark(cache.folder)))
+    for side in SIDES:
+        Path(cache.folder, f"split={side}").mkdir(exist_ok=True)  # a side without an image
+
+
+def _for_spark(folder):
+    """The address that Spark writes a folder at: on Databricks petastorm reads /dbfs/..., which to Spark is dbfs:/..."""
+    return "dbfs:/" + folder.removeprefix("/dbfs/") if folder.startswith("/dbfs/") else folder
+
+
+def _room(folder, needed):
+    if not workspace.ON_DATABRICKS and shutil.disk_usage(folder).free < 1.2 * needed:  # a volume tells no free space
+        raise _full(folder, needed)
+
+
+def _full(folder, needed):
+    return Full(f"the cache needs {needed / 1e6:.0f} MB at {Path(folder).parent.parent}, where {shutil.disk_usage(Path(folder).parent).free / 1e6:.0f} MB are free: "
+                "make room, lower cache.budget_gb, or set cache.folder to another disk")
 
 
 def opened(folder):
     """The Cache in a folder that build() made. Raises FileNotFoundError where it has been swept."""
     kept = json.loads((Path(folder).parent / "manifest.json").read_text())
-    return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], kept["delta_version"])
+    return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], kept["delta_version"], kept["groups"], kept["labels"])
+
+
+def sweep(where, keep, settings, now=None):
+    """Removes caches unused for settings.keep_days, then the longest unused ones until all fit settings.budget_gb; half caches after a day.
+
+    keep: the Cache in use, which stays; settings: of the section cache. Returns the names of what went.
+    """
+    now, gone, found = now or time.time(), [], []
+    used = Path(keep.folder).parent
+    for folder in Path(where.cache).iterdir():
+        manifest = folder / "manifest.json"
+        whole = json.loads(manifest.read_text())["folder"] if manifest.exists() else None
+        for part in folder.iterdir():
+            if part.is_dir() and str(part) != whole and now - part.stat().st_mtime > HALF_DAYS * 86400:
+                gone.append(_removed(part))
+        if whole:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            found.append((manifest.stat().st_mtime, size, folder))
+        elif folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    total = sum(size for _, size, _ in found)
+    for last, size, folder in sorted(found):
+        if folder != used and (now - last > settings.keep_days * 86400 or total > settings.budget_gb * 1e9):
+            gone.append(_removed(folder))
+            total -= size
+    return gone
+
+
+def _removed(folder):
+    shutil.rmtree(folder)
+    return folder.name
 
 
 def transformer(line, root):
@@ -87,6 +185,7 @@ def transformer(line, root):
 
     @F.pandas_udf("binary")
     def to_pixels(path: pd.Series, sha256: pd.Series, content: pd.Series) -> pd.Series:
+        memory.keep()
         return pd.Series([transform.pixels(landing.content(root, *row), line) for row in zip(path, sha256, content)], dtype=object)
 
     return to_pixels

@@ -100,9 +100,21 @@ class Training:
     batch_size: Count
     ranks: Natural
     augment: bool
+    noise: Annotated[float, Range(0.0, 64.0)]
+    patience: Natural
+    retries: Natural
+    memory_mb: Count
+    mixed_precision: bool
     threshold: Share
     swap: Share
     seed: int
+
+
+@dataclass(frozen=True)
+class Cache:
+    folder: str
+    keep_days: Positive
+    budget_gb: Positive
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,7 @@ class Config:
     ingest: Ingest
     split: Split
     training: Training
+    cache: Cache
     tuning: Tuning
     evaluation: Evaluation
     deploy: Deploy

@@ -17,7 +17,7 @@ def small_cnn(side, classes, width=16, dropout=0.2):
         x = layers.ReLU()(x)
     x = layers.Concatenate()([layers.GlobalMaxPooling2D()(x), layers.GlobalAveragePooling2D()(x)])
     x = layers.Dropout(dropout)(x)
-    return keras.Model(image, layers.Dense(classes, activation="softmax", name="probabilities")(x))
+    return keras.Model(image, layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32")(x))
 
 
 MODELS = {"small_cnn": small_cnn}

@@ -1,5 +1,6 @@
 """The final model on Horovod ranks over Spark, with gradients that are averaged in truth."""
 
+import hashlib
 import pickle
 import shutil
 import uuid
@@ -27,42 +28,72 @@ class RankFailed(RuntimeError):
     """A Horovod rank failed; the message holds its traceback."""
 
 
+class RankLost(RankFailed):
+    """A Horovod rank ended without a traceback of its own: its process or its machine was taken away. Its checkpoint is still there."""
+
+
 class Diverged(RuntimeError):
     """The ranks ended with different weights: their gradients were not averaged."""
 
 
 def run(spark, cfg, where, cache, setting, on_epoch_log=None):
-    """Trains a setting on cfg.training.ranks Horovod ranks, one Spark slot each. Returns Trained. Raises RankFailed, Diverged.
+    """Trains a setting on cfg.training.ranks Horovod ranks, one Spark slot each. Returns Trained. Raises RankFailed, RankLost, Diverged.
+
+    The same training that was killed before, driver and all, goes on after its last whole epoch.
 
     on_epoch_log: {"uri", "run_id"}: where rank 0 logs each epoch's figures.
     """
     import time
 
-    import horovod.spark
-
     count = cfg.training.ranks or spark.sparkContext.defaultParallelism
     if count > spark.sparkContext.defaultParallelism:
         raise ValueError(f"training.ranks is {count}, but Spark has {spark.sparkContext.defaultParallelism} slots; the ranks would wait for ever")
-    scratch = Path(where.root) / "ranks" / uuid.uuid4().hex[:8]  # seen by all ranks: it holds the cache, too
-    scratch.mkdir(parents=True)
-    job = {"cache": cache, "setting": setting, "scratch": str(scratch), "log": on_epoch_log, "ranks": count}
+    run_folder = Path(where.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
+    run_folder.mkdir(parents=True, exist_ok=True)
+    job = {"cache": cache, "setting": setting, "folder": str(run_folder), "log": on_epoch_log, "ranks": count, "memory_mb": cfg.training.memory_mb}
     began = time.time()
-    try:
-        with open(scratch / "stdout", "w") as out, open(scratch / "stderr", "w") as err:
-            results = horovod.spark.run(entry(), args=(workspace.library(), pickle.dumps(job)), num_proc=count, use_gloo=True,
-                                        verbose=0, start_timeout=120, stdout=out, stderr=err)
-    except Exception as error:
-        reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
-        detail = "\n".join(reports) or (scratch / "stderr").read_text()[-3000:]
-        raise RankFailed(f"{error}\n{detail}") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    results = [pickle.loads(result) for result in results]
+    for left in range(cfg.training.retries, -1, -1):
+        try:
+            results = _launch(job)
+            break
+        except RankLost as error:
+            if not left:
+                raise
+            print(f"{str(error).splitlines()[0]}: the ranks start again from the last whole epoch ({left} more {'tries' if left > 1 else 'try'})")
+    shutil.rmtree(run_folder, ignore_errors=True)
     digests = [digest for digest, _, _ in results]
     if len(set(digests)) > 1:
         raise Diverged(f"the ranks' weights differ: {[digest[:12] for digest in digests]}")
     result, first_step = results[0][1], results[0][2]
     return Trained(result, digests, first_step - began, time.time() - first_step)
+
+
+def key(cache, setting, ranks):
+    """The name of a training: what decides its weights. A training that was cut short is found by it, and goes on."""
+    return hashlib.sha256(f"{Path(cache.folder).parent.name} {setting} {ranks} {workspace.commit()}".encode()).hexdigest()[:16]
+
+
+def _launch(job):
+    """Starts the ranks and waits. Returns what work() returned on each. Raises RankFailed, RankLost."""
+    import horovod.spark
+
+    scratch = Path(job["folder"], uuid.uuid4().hex[:8])
+    scratch.mkdir()
+    job = {**job, "scratch": str(scratch)}
+    try:
+        with open(scratch / "stdout", "w") as out, open(scratch / "stderr", "w") as err:
+            results = horovod.spark.run(entry(), args=(workspace.library(), pickle.dumps(job)), num_proc=job["ranks"], use_gloo=True,
+                                        verbose=0, start_timeout=120, stdout=out, stderr=err)
+    except Exception as error:
+        reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
+        # The others say only that a neighbour went away.
+        own = [report for report in reports if not any(word in report for word in ("HorovodInternalError", "Horovod has been shut down"))]
+        if own:
+            raise RankFailed("\n".join([str(error), *own])) from None
+        raise RankLost(f"a rank went away without a word (killed, or out of memory): {error}\n{(scratch / 'stderr').read_text()[-3000:]}") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return [pickle.loads(result) for result in results]
 
 
 def entry():
@@ -95,7 +126,7 @@ def work(job):
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # ms; the default of 5 doubles the time of an allreduce this small
     name = f"rank-{os.environ.get('HOROVOD_RANK', 'unknown')}.error"
     try:
-        from lakevision import feed, train
+        from lakevision import backbone, feed, train
 
         train.limit_threads(1)
         import horovod.tensorflow as hvd
@@ -104,9 +135,11 @@ def work(job):
         if hvd.size() != job["ranks"]:
             raise RuntimeError(f"{job['ranks']} ranks were asked for, Horovod started {hvd.size()}")
         own_a_gpu(hvd.local_rank())
-        sides = [feed.load(job["cache"], side) for side in ("train", "validation")]
+        sides = [feed.opened(job["cache"], side, job["memory_mb"]) for side in ("train", "validation")]
+        features = [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if backbone.frozen(job["setting"]) else None
         began = time.time()
-        result = train.fit(*sides, job["setting"], hvd=hvd, on_epoch=_logger(job["log"]) if job["log"] else None)
+        result = train.fit(*sides, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
+                           kept_at=str(Path(job["folder"], "checkpoint")))
         return result.digest, result if hvd.rank() == 0 else None, began
     except Exception:
         # The driver sees "non-zero status" only; this file is what it shows.

@@ -5,13 +5,14 @@ variables go through one allreduce, as one tensor, which is also faster than one
 """
 
 import hashlib
+import itertools
 import os
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from device import transform
-from lakevision import feed, region
+from lakevision import checkpoint, feed, memory, region
 from lakevision.region import Region
 
 
@@ -19,7 +20,7 @@ from lakevision.region import Region
 class Setting:
     """What one training run is made with. batch_size: of each rank; learning_rate: of one rank's batch; swap: share of images whose region (a
     region.Region) is taken from another, see intervention.augment; weights and what follows it: of a backbone, see backbone.fit. weights: none,
-    imagenet or a path."""
+    imagenet or a path; noise: standard deviation in grey values; patience: epochs without a lower validation loss after which to stop, 0 is never."""
 
     model: str
     side: int
@@ -37,11 +38,15 @@ class Setting:
     fine_tune_epochs: int = 0
     fine_tune_rate: float = 0.1
     fine_tune_layers: int = 30
+    noise: float = 0.0
+    patience: int = 0
+    mixed_precision: bool = False
 
 
 @dataclass
 class Result:
-    """weights: list of arrays in the order of model.weights; history: one dict an epoch (loss, accuracy, val_loss, val_accuracy)."""
+    """weights: list of arrays in the order of model.weights, of the best epoch where the setting has patience, else of the last; history: one dict an
+    epoch (loss, accuracy, val_loss, val_accuracy)."""
 
     weights: list
     history: list = field(default_factory=list)
@@ -61,82 +66,160 @@ def limit_threads(threads):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
+    memory.keep()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
-def fit(train, validation, setting, hvd=None, on_epoch=None, network=None, features_of=None):
-    """Trains a network. train, validation: feed.Arrays, whole, on every rank; hvd: an initialised horovod.tensorflow, or None for one process.
+def fit(train, validation, setting, hvd=None, on_epoch=None, network=None, features_of=None, kept_at=None):
+    """Trains a network. train, validation: feed.Arrays, whole, on every rank, or feed.Stream; hvd: an initialised horovod.tensorflow, or None.
 
     on_epoch(epoch, figures) is called after each epoch, on rank 0; network: a Keras model to train instead of building the setting's, on whatever
-    arrays it takes; features_of: see backbone.fit. Returns Result. Raises NotFinite.
+    arrays it takes; features_of: see backbone.fit; kept_at: path of the checkpoint, written by rank 0 after each epoch and gone on from where it is
+    there. Returns Result. Raises NotFinite.
     """
     import tensorflow as tf
 
-    from lakevision import backbone, intervention
-    from lakevision import model as networks
+    from lakevision import backbone
 
     if network is None and backbone.frozen(setting):
+        phases = itertools.count()
+
         def loop(*arguments):
-            return fit(*arguments[:3], hvd, on_epoch=arguments[4], network=arguments[3])
+            return fit(*arguments[:3], hvd, on_epoch=arguments[4], network=arguments[3], kept_at=kept_at and f"{kept_at}.{next(phases)}")
 
         return backbone.fit(train, validation, setting, loop, on_epoch, features_of)
     rank, ranks = (hvd.rank(), hvd.size()) if hvd else (0, 1)
-    network = network or networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
-    steps = -(-len(train) // (setting.batch_size * ranks))
+    network = network or _built(setting)
+    steps = feed.steps_of(len(train), setting.batch_size, ranks)
     optimizer = tf.keras.optimizers.Adam(_schedule(setting, steps, ranks))
     optimizer.build(network.trainable_variables)
+    state = checkpoint.restore(kept_at, network, optimizer) if kept_at else None
+    state = state or {"history": [], "best": None, "best_loss": np.inf, "stale": 0}
     if hvd:
         shared = [variable.value for variable in network.variables + optimizer.variables if "seed" not in variable.path]
         hvd.broadcast_variables(shared, 0)
-    # Ranks must not drop and flip alike.
-    tf.random.set_seed(setting.seed * 1000 + rank)
-    random = tf.random.Generator.from_seed(setting.seed * 1000 + rank)
-    weights = tf.constant(class_weights(train.targets, setting.classes))
+    random = tf.random.Generator.from_seed(setting.seed)
+    step = _step(network, optimizer, setting, train.targets, random, hvd if ranks > 1 else None)
+    forward = tf.function(lambda pixels: network(pixels, training=False), reduce_retracing=True)
+    near = _near(train, setting)
+    for epoch in range(len(state["history"]), setting.epochs):
+        if setting.patience and state["stale"] >= setting.patience:
+            break
+        _reseed(network, random, setting.seed, rank, epoch)
+        figures = np.zeros(2)
+        for batch in _batches(train, setting, near, epoch, rank, ranks):
+            figures += [float(value) for value in step(*batch)]
+        figures /= steps
+        if ranks > 1:
+            figures = hvd.allreduce(tf.constant(figures), op=hvd.Average, name="figures").numpy()
+            _average_statistics(network, hvd)
+        if not np.isfinite(figures[0]):
+            raise NotFinite(f"the loss is {figures[0]} in epoch {epoch + 1} at learning rate {setting.learning_rate:.2g}: lower it")
+        val_loss, val_accuracy = judge(forward, validation, hvd if ranks > 1 else None)
+        state["history"].append({"loss": float(figures[0]), "accuracy": float(figures[1]), "val_loss": val_loss, "val_accuracy": val_accuracy})
+        better = val_loss < state["best_loss"]
+        state["stale"] = 0 if better else state["stale"] + 1
+        if better:
+            state["best_loss"] = val_loss
+            state["best"] = network.get_weights() if setting.patience else None
+        if rank == 0:
+            if on_epoch:
+                on_epoch(epoch, state["history"][-1])
+            if kept_at:
+                checkpoint.save(kept_at, network, optimizer, state)
+    if state["best"]:
+        network.set_weights(state["best"])
+    return Result(network.get_weights(), state["history"])
+
+
+def _built(setting):
+    """The setting's network, computing in bfloat16 where it asks for mixed precision; its weights are float32 either way."""
+    import keras
+
+    from lakevision import model as networks
+
+    usual = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_bfloat16" if setting.mixed_precision else usual)
+        return networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
+    finally:
+        keras.config.set_dtype_policy(usual)
+
+
+def _step(network, optimizer, setting, targets, random, hvd):
+    """The tf.function (pixels, targets) -> (loss, accuracy) of one batch, after which the network is one step further."""
+    import tensorflow as tf
+
+    weights = tf.constant(class_weights(targets, setting.classes))
     trained = [variable.value for variable in network.trainable_variables]
 
     @tf.function(reduce_retracing=True)
     def step(pixels, targets):
         images = tf.cast(pixels, tf.float32)
         if setting.augment:
-            images = augment(images, random)
+            images = augment(images, random, setting.noise)
         with tf.GradientTape() as tape:
             probabilities = network(images, training=True)
             losses = tf.keras.losses.sparse_categorical_crossentropy(targets, probabilities)
             loss = tf.reduce_mean(losses * tf.gather(weights, targets))
         gradients = tape.gradient(loss, trained)
-        if hvd and ranks > 1:
+        if hvd:
             gradients = _average(gradients, hvd)
         optimizer.apply(gradients, network.trainable_variables)
         right = tf.reduce_mean(tf.cast(tf.argmax(probabilities, 1, tf.int32) == targets, tf.float32))
         return loss, right
 
-    shuffled = np.random.default_rng((setting.seed, rank, 7))
-    near = intervention.donors(train.pixels, setting.region) if setting.swap else None
+    return step
 
-    def batch(index):
-        if not setting.swap:
-            return train.pixels[index], train.targets[index]
-        return intervention.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
 
-    forward = tf.function(lambda pixels: network(pixels, training=False), reduce_retracing=True)
-    result = Result([])
-    for epoch in range(setting.epochs):
-        figures = np.zeros(2)
-        for index in feed.batches(len(train), setting.batch_size, setting.seed, epoch, rank, ranks):
-            figures += [float(value) for value in step(*batch(index))]
-        figures /= steps
-        if hvd and ranks > 1:
-            figures = hvd.allreduce(tf.constant(figures), op=hvd.Average, name="figures").numpy()
-            _average_statistics(network, hvd)
-        if not np.isfinite(figures[0]):
-            raise NotFinite(f"the loss is {figures[0]} in epoch {epoch + 1} at learning rate {setting.learning_rate:.2g}: lower it")
-        val_loss, val_accuracy = score(predict(forward, validation.pixels), validation.targets)
-        result.history.append({"loss": float(figures[0]), "accuracy": float(figures[1]), "val_loss": val_loss, "val_accuracy": val_accuracy})
-        if on_epoch and rank == 0:
-            on_epoch(epoch, result.history[-1])
-    result.weights = network.get_weights()
-    return result
+def _reseed(network, random, seed, rank, epoch):
+    """Chance of augmentation and dropout anew for each epoch: ranks must not flip and drop alike, and a training that goes on draws what it would have."""
+    random.reset_from_seed((seed * 1009 + rank) * 10007 + epoch)
+    for variable in network.variables:
+        if "seed" in variable.path:
+            variable.assign([seed * 1009 + rank & 0xFFFFFFFF, epoch << 16 & 0xFFFFFFFF])
+
+
+def _near(train, setting):
+    """For training.swap: the donors of intervention.augment, else None."""
+    from lakevision import intervention
+
+    if not setting.swap:
+        return None
+    if not isinstance(train, feed.Arrays):
+        raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, or set swap to 0")
+    return intervention.donors(train.pixels, setting.region)
+
+
+def _batches(train, setting, near, epoch, rank, ranks):
+    from lakevision import intervention
+
+    if near is None:
+        yield from train.epoch(setting.batch_size, setting.seed, epoch, rank, ranks)
+        return
+    shuffled = np.random.default_rng((setting.seed, rank, epoch, 7))
+    for index in feed.batches(len(train), setting.batch_size, setting.seed, epoch, rank, ranks):
+        yield intervention.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
+
+
+def judge(forward, validation, hvd=None):
+    """(mean cross-entropy in nats, accuracy) over all of feed.Arrays or a feed.Stream, exact however many ranks share the work."""
+    rank, ranks = (hvd.rank(), hvd.size()) if hvd else (0, 1)
+    if isinstance(validation, feed.Arrays):
+        parts = [feed.Arrays(validation.pixels[rank::ranks], validation.targets[rank::ranks], [])]
+    else:
+        parts = feed.exact(validation.cache, validation.side, rank, ranks)
+    sums = np.zeros(3)
+    for part in parts:
+        if len(part):
+            loss, accuracy = score(predict(forward, part.pixels), part.targets)
+            sums += np.array([loss, accuracy, 1]) * len(part)
+    if hvd:
+        import tensorflow as tf
+
+        sums = hvd.allreduce(tf.constant(sums), op=hvd.Sum, name="validation").numpy()
+    return (float(sums[0] / sums[2]), float(sums[1] / sums[2])) if sums[2] else (float("nan"), float("nan"))
 
 
 def _schedule(setting, steps, ranks):
@@ -166,8 +249,9 @@ def _average_statistics(network, hvd):
             variable.assign(hvd.allreduce(variable.value, op=hvd.Average, name=variable.path))
 
 
-def augment(images, random):
-    """Flips, moves by up to a tenth, scales by up to 15 %, turns by up to 6 degrees, relights and recolours each image by itself. images: float32 (n, side, side, 3) in 0..255."""
+def augment(images, random, noise=0.0):
+    """Flips, moves by up to a tenth, scales by up to 15 %, turns by up to 6 degrees, relights and recolours each image by itself, and adds noise of
+    that standard deviation. images: float32 (n, side, side, 3) in 0..255."""
     import tensorflow as tf
 
     count, side = tf.shape(images)[0], tf.cast(tf.shape(images)[1], tf.float32)
@@ -184,7 +268,10 @@ def augment(images, random):
     images = tf.raw_ops.ImageProjectiveTransformV3(images=images, transforms=matrix, output_shape=tf.shape(images)[1:3],
                                                    interpolation="BILINEAR", fill_mode="REFLECT", fill_value=0.0)
     gain = random.uniform([count, 1, 1, 1], 0.75, 1.25) * random.uniform([count, 1, 1, 3], 0.9, 1.1)
-    return tf.clip_by_value(images * gain + random.uniform([count, 1, 1, 1], -16.0, 16.0), 0.0, 255.0)
+    images = images * gain + random.uniform([count, 1, 1, 1], -16.0, 16.0)
+    if noise:
+        images += random.normal(tf.shape(images), stddev=noise)
+    return tf.clip_by_value(images, 0.0, 255.0)
 
 
 def class_weights(targets, classes):
@@ -227,7 +314,8 @@ def first_setting(cfg, cache):
                    batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
                    dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
                    swap=cfg.training.swap, region=where, weights=backbone.located(cfg.training.model, cfg.training.weights),
-                   fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate, fine_tune_layers=cfg.training.fine_tune_layers)
+                   fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate, fine_tune_layers=cfg.training.fine_tune_layers,
+                   noise=cfg.training.noise, patience=cfg.training.patience, mixed_precision=cfg.training.mixed_precision)
 
 
 def longer(setting, epochs):

@@ -80,6 +80,7 @@ def places(cfg):
     root = Path(cfg.storage.root)
     root = root if root.is_absolute() else REPOSITORY / root
     folders = {name: str(root / name) for name in ("landing", "checkpoints", "cache", "models", "edge", "figures")}
+    folders["cache"] = cfg.cache.folder or folders["cache"]
     for folder in folders.values():
         os.makedirs(folder, exist_ok=True)
     schema = f"`{cfg.storage.schema}`"

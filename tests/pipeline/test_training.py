@@ -1,6 +1,14 @@
 """Cache and Horovod ranks, on real engines and few images."""
 
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -54,15 +62,103 @@ def test_a_cache_is_found_again_by_its_content_and_never_stale(spark, cached):
 
 
 def test_half_a_cache_is_made_anew(spark, cached):
-    from pathlib import Path
-
     cfg, where, sides, built = cached
     subset = sides.iloc[::2]
     first = cache.build(spark, cfg, where, subset, built.delta_version)
     (Path(first.folder).parent / "manifest.json").unlink()
     again = cache.build(spark, cfg, where, subset, built.delta_version)
-    assert again.folder != first.folder and not Path(first.folder).exists()
-    assert len(feed.load(again, "train")) == again.counts["train"]
+    assert again.folder != first.folder and len(feed.load(again, "train")) == again.counts["train"]
+    assert cache.sweep(where, again, cfg.cache) == [] and Path(first.folder).exists()  # somebody may be writing it
+    assert cache.sweep(where, again, cfg.cache, time.time() + 2 * 86400) == [Path(first.folder).name] and Path(again.folder).exists()
+
+
+def test_row_groups_are_alike_and_ranks_share_them_without_a_rest(cached, arrays):
+    _, _, sides, built = cached
+    for side in split.SIDES:
+        groups = list(feed.exact(built, side))
+        assert len(groups) == built.groups[side] and len(groups) % 2 == 0
+        counts = np.array([np.bincount(group.targets, minlength=2) for group in groups])
+        assert np.ptp(counts, axis=0).max() <= 1 and np.ptp(counts.sum(1)) <= 1 and counts.sum(0).tolist() == built.labels[side]
+        shards = [[key for group in feed.exact(built, side, rank, 2) for key in group.keys] for rank in range(2)]
+        assert sorted(sum(shards, [])) == sorted(arrays[side].keys)
+
+
+@pytest.mark.parametrize("count, side, ranks, groups", [
+    pytest.param(1000, 96, 2, 4, id="small: two for each rank"), pytest.param(100_000, 224, 2, 1796, id="large: 8 MB each"),
+    pytest.param(3, 96, 2, 2, id="few"), pytest.param(2, 96, 4, 2, id="fewer than ranks"), pytest.param(0, 96, 2, 0, id="none")])
+def test_number_of_row_groups(count, side, ranks, groups):
+    assert cache.row_groups(count, side, ranks) == groups
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_stream_gives_equal_steps_all_images_and_the_same_order_again(cached, arrays, size):
+    stream = feed.Stream(cached[3], "train")
+    target = {pixels.tobytes(): target for pixels, target in zip(arrays["train"].pixels, arrays["train"].targets)}
+
+    def epoch(number):
+        return [[(pixels.tobytes(), targets.tolist()) for pixels, targets in stream.epoch(5, 1, number, rank, size)] for rank in range(size)]
+
+    first = epoch(0)
+    assert {len(shard) for shard in first} == {feed.steps_of(len(stream), 5, size)} and first == epoch(0) != epoch(1)
+    seen = set()
+    for pixels, targets in sum(first, []):
+        images = [pixels[start:start + 32 * 32 * 3] for start in range(0, len(pixels), 32 * 32 * 3)]
+        assert len(images) == len(targets) == 5 and [target[image] for image in images] == targets
+        seen.update(images)
+    assert seen == set(target)
+
+
+def test_a_streams_rank_without_an_image_says_so(cached):
+    with pytest.raises(Exception, match="fewer ranks|shard"):
+        list(feed.Stream(cached[3], "validation").epoch(4, 1, 0, rank=63, ranks=64))
+
+
+def test_what_fits_is_held_in_memory_and_the_choice_is_said(cached):
+    said = []
+    assert isinstance(feed.opened(cached[3], "train", 1, said.append), feed.Arrays)
+    assert isinstance(feed.opened(cached[3], "train", 0, said.append), feed.Stream)
+    assert "in memory" in said[0] and "streamed" in said[1]
+
+
+def test_what_a_thread_raises_is_raised_where_its_batches_are_read():
+    def broken():
+        yield 1
+        raise KeyError("row group")
+
+    batches = feed.ahead(broken())
+    assert next(batches) == 1
+    with pytest.raises(KeyError, match="row group"):
+        next(batches)
+
+
+def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
+    cfg, _, _, built = cached
+    where, now = SimpleNamespace(cache=str(tmp_path)), time.time()
+    for days, name in ((40, "old"), (20, "large"), (10, "young"), (50, "used")):
+        (tmp_path / name / "x").mkdir(parents=True)
+        (tmp_path / name / "x" / "pixels").write_bytes(bytes(3_000_000 if name == "large" else 1_000_000))
+        (tmp_path / name / "manifest.json").write_text(json.dumps({"folder": str(tmp_path / name / "x")}))
+        os.utime(tmp_path / name / "manifest.json", (now - days * 86400,) * 2)
+    used = replace(built, folder=str(tmp_path / "used" / "x"))
+    settings = replace(cfg.cache, keep_days=30.0, budget_gb=0.0035)
+    assert cache.sweep(where, used, settings, now) == ["old", "large"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["used", "young"]
+
+
+@pytest.mark.parametrize("options", [pytest.param("size=64k", id="no room"), pytest.param("size=64m,nr_inodes=9", id="full while it is written")])
+def test_a_full_disk_under_the_cache(spark, cached, tmp_path, options):
+    from lakevision import workspace
+
+    cfg, _, sides, built = cached
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes root")
+    try:
+        small = replace(cfg, cache=replace(cfg.cache, folder=str(tmp_path)))
+        with pytest.raises(cache.Full, match=r"cache\.folder"):
+            cache.build(spark, small, workspace.places(small), sides.iloc[1:], built.delta_version)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_feed_is_repeatable(cached, arrays):
@@ -89,6 +185,47 @@ def test_training_repeats_itself(arrays, setting):
 def test_a_loss_that_is_no_number_stops_with_the_learning_rate(arrays, setting):
     with pytest.raises(train.NotFinite, match="learning rate"):
         train.fit(arrays["train"], arrays["validation"], replace(setting, learning_rate=float("inf")))
+
+
+def test_a_training_that_was_cut_short_ends_with_the_same_weights(arrays, setting, tmp_path):
+    setting = replace(setting, epochs=4, augment=True, dropout=0.3)
+    whole = train.fit(arrays["train"], arrays["validation"], setting)
+
+    def stop(epoch, figures):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(arrays["train"], arrays["validation"], setting, on_epoch=stop, kept_at=str(tmp_path / "kept"))
+    later = []
+    again = train.fit(arrays["train"], arrays["validation"], setting, on_epoch=lambda epoch, _: later.append(epoch), kept_at=str(tmp_path / "kept"))
+    assert later == [2, 3] and again.digest == whole.digest and again.history == whole.history
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_patience_stops_and_keeps_the_best_epoch(arrays, setting):
+    wild = replace(setting, epochs=12, learning_rate=0.3, patience=2)
+    result = train.fit(arrays["train"], arrays["validation"], wild)
+    losses = [epoch["val_loss"] for epoch in result.history]
+    best = int(np.argmin(losses))
+    assert len(losses) == min(12, best + 3)
+    network = train.with_weights(wild, result.weights)
+    found = train.judge(lambda pixels: network(pixels, training=False), arrays["validation"])
+    assert found[0] == pytest.approx(losses[best], rel=1e-4)
+
+
+def test_a_stream_trains_and_is_judged_as_memory_is(cached, arrays, setting):
+    network = train.with_weights(setting, train.fit(feed.Stream(cached[3], "train"), arrays["validation"], setting).weights)
+    forward = lambda pixels: network(pixels, training=False)  # noqa: E731
+    assert train.judge(forward, feed.Stream(cached[3], "validation")) == pytest.approx(train.judge(forward, arrays["validation"]), rel=1e-5)
+
+
+def test_mixed_precision_keeps_weights_and_probabilities_in_float32(arrays, setting):
+    import keras
+
+    result = train.fit(arrays["train"], arrays["validation"], replace(setting, epochs=1, mixed_precision=True))
+    assert all(weight.dtype == np.float32 for weight in result.weights if weight.dtype.kind == "f") and np.isfinite(result.history[0]["loss"])
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_class_weights_make_classes_count_alike():
@@ -141,6 +278,33 @@ def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
 
     results = horovod.spark.run(probe, args=(workspace.library(),), num_proc=2, use_gloo=True, verbose=0)
     assert results == [[[[1.5] * 3] * 2, [5.0] * 4]] * 2
+
+
+def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, setting, capsys):
+    cfg, where, _, built = cached
+    setting = replace(setting, epochs=40)
+    folder = Path(where.root, "ranks", ranks.key(built, setting, 2))
+    killed = []
+
+    def kill():
+        while not killed:
+            time.sleep(0.05)
+            if (folder / "checkpoint").exists():
+                for process in Path("/proc").glob("[0-9]*"):
+                    try:
+                        if b"HOROVOD_RANK=1" in (process / "environ").read_bytes().split(b"\0") and not killed:
+                            os.kill(int(process.name), signal.SIGKILL)
+                            killed.append(process.name)
+                    except OSError:
+                        continue  # ended meanwhile
+
+    watcher = threading.Thread(target=kill, daemon=True)
+    watcher.start()
+    trained = ranks.run(spark, cfg, where, built, setting)
+    watcher.join(10)
+    assert killed and "start again from the last whole epoch" in capsys.readouterr().out
+    assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
+    assert ranks.run(spark, cfg, where, built, setting).digests == trained.digests
 
 
 def test_a_failing_rank_shows_its_own_traceback(spark, cached, setting):
