@@ -111,7 +111,8 @@ def _wave(spark, cfg, job, wave, earlier):
     for doc, number in zip(docs, wave):
         if kept.get(number, {"status": "running"})["status"] == "running":
             values = {name: _value(cfg, name, doc["misc"]["vals"][name][0]) for name in SEARCHED}
-            about = "\n".join(message for message in said if message.startswith(f"trial task {number} "))
+            about = "\n".join(line for message in said if message.startswith(f"trial task {number} ") for line in message.splitlines()
+                              if not line.lstrip().startswith(("at ", "...")))  # the JVM's own frames tell nothing
             kept[number] = trial.lost(job, kept.get(number, {"number": number, "kind": job.kind, **values}), about)
     return {number: kept[number] for number in wave}
 
