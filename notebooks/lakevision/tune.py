@@ -55,7 +55,8 @@ def run(spark, cfg, where, cache, setting, experiment_id, parent, fit=None):
         _search(spark, cfg, job, kind.slots, records)
         done = [records[number] for number in sorted(records)]
         search_records.archive(folder, client, parent, done)
-    return Search(replace(setting, **{name: _best(done)[name] for name in SEARCHED}), done, kind)
+    best = _best(done)
+    return Search(replace(setting, **{name: best[name] for name in SEARCHED}), done, kind)
 
 
 def _kind(spark, cfg, header, job, load, left):
