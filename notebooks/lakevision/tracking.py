@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 import warnings
 from pathlib import Path
 
@@ -71,6 +70,8 @@ def child(uri, experiment_id, parent, name, params):
 
 def log_epoch(client, run_id, epoch, figures):
     """Logs an epoch's figures (a dict of floats) into a run, in one call: each is a write to a database, or a request."""
+    import time
+
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
