@@ -59,10 +59,20 @@ def _installed(name):
 def child(uri, experiment_id, parent, name, params):
     """Opens a run under a parent from a process that has no active run, such as a Spark worker. Returns (client, run id)."""
     from mlflow import MlflowClient
+    from mlflow.entities import Param
 
     os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     client = MlflowClient(uri)
     run = client.create_run(experiment_id, tags={"mlflow.parentRunId": parent}, run_name=name)
-    for key, value in params.items():
-        client.log_param(run.info.run_id, key, value)
+    client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
     return client, run.info.run_id
+
+
+def log_epoch(client, run_id, epoch, figures):
+    """Logs an epoch's figures (a dict of floats) into a run, in one call: each is a write to a database, or a request."""
+    import time
+
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(key, value, now, epoch) for key, value in figures.items()])

@@ -1,6 +1,7 @@
 """One trial of the search, in a Spark worker or in the driver: it fits one setting, is a nested MLflow run, and keeps what came out at once."""
 
 import ctypes
+import functools
 import gc
 import math
 import threading
@@ -77,13 +78,9 @@ def _fit(job, setting, number, client, run_id):
     memory.keep()
     arrays = job.arrays or tuple(feed.load(job.cache, side) for side in ("train", "validation"))
 
-    def log(epoch, figures):
-        for key, value in figures.items():
-            client.log_metric(run_id, key, value, step=epoch)
-
     # The clock starts here: a worker's start-up, which the driver has not, would make the limit mean two things.
     with deadline(job.timeout_s):
-        last = job.fit(*arrays, setting, on_epoch=log).history[-1]
+        last = job.fit(*arrays, setting, on_epoch=functools.partial(tracking.log_epoch, client, run_id)).history[-1]
     if not math.isfinite(last["val_loss"]):
         raise train.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")
     return last

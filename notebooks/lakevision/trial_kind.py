@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lakevision import memory
+
 # hyperopt.spark 0.2.7 looks for new trials once a second, a second after fmin has begun (1.0), fmin for finished ones once a second (0.5 on average),
 # and then it joins the dispatcher, which sleeps up to a second (0.5).
 POLLS_S = 2.0
@@ -71,6 +73,7 @@ def _kind(name, slots, why, figures):
 
 def trial_seconds(train, validation, setting, fit):
     """Seconds that a trial would take in this process, as it is set up, from a few steps on a part of its images. train, validation: feed.Arrays."""
+    memory.keep()
     steps = -(-len(train) // setting.batch_size)
     share = min(1.0, STEPS / steps)
     some = _part(train, setting.batch_size * STEPS), _part(validation, max(1, round(len(validation) * share)))
@@ -98,10 +101,9 @@ def _part(arrays, count):
 def on_spark(spark, slots, job):
     """(seconds until workers are ready to train, seconds of a trial then), with every slot busy, as in a wave. job: trial.Job."""
     def measure(_):
-        from lakevision import feed, memory, train, trial_kind
+        from lakevision import feed, train, trial_kind
 
         train.limit_threads(1)
-        memory.keep()
         arrays = [feed.load(job.cache, side) for side in ("train", "validation")]
         began = time.monotonic()
         seconds = trial_kind.trial_seconds(*arrays, job.setting, job.fit)

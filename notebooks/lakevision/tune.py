@@ -55,7 +55,8 @@ def run(spark, cfg, where, cache, setting, experiment_id, parent, fit=None):
         _search(spark, cfg, job, kind.slots, records)
         done = [records[number] for number in sorted(records)]
         search_records.archive(folder, client, parent, done)
-    return Search(replace(setting, **{name: _best(done)[name] for name in SEARCHED}), done, kind)
+    best = _best(done)
+    return Search(replace(setting, **{name: best[name] for name in SEARCHED}), done, kind)
 
 
 def _kind(spark, cfg, header, job, load, left):
@@ -111,7 +112,8 @@ def _wave(spark, cfg, job, wave, earlier):
     for doc, number in zip(docs, wave):
         if kept.get(number, {"status": "running"})["status"] == "running":
             values = {name: _value(cfg, name, doc["misc"]["vals"][name][0]) for name in SEARCHED}
-            about = "\n".join(message for message in said if message.startswith(f"trial task {number} "))
+            about = "\n".join(line for message in said if message.startswith(f"trial task {number} ") for line in message.splitlines()
+                              if not line.lstrip().startswith(("at ", "...")))  # the JVM's own frames tell nothing
             kept[number] = trial.lost(job, kept.get(number, {"number": number, "kind": job.kind, **values}), about)
     return {number: kept[number] for number in wave}
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
-COUNTS, SHORT_S, LONG_S = (4, 8, 16), 1.0, 14.0
+COUNTS, SHORT_S, LONG_S = (4, 8, 16), 1.0, 10.0
 
 
 def prepare(scratch):

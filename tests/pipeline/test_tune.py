@@ -208,8 +208,9 @@ def test_auto_measures_chooses_and_says_why(search, prepared, capsys):
     import mlflow
 
     found, parent = search(trials_on="auto", trials=2, width=(4,))
-    assert found.kind.name == "driver" and found.kind.figures["driver_s"] <= found.kind.figures["spark_at_least_s"]
-    assert f"trials on driver: {found.kind.why}" in capsys.readouterr().out
+    figures = found.kind.figures  # which of the two is quicker hangs on the machine, and on what else runs on it
+    assert found.kind.name == ("spark" if figures.get("spark_s", float("inf")) < figures["driver_s"] else "driver")
+    assert f"trials on {found.kind.name}: {found.kind.why}" in capsys.readouterr().out
     logged = mlflow.artifacts.load_dict(f"runs:/{parent}/trial_kind.json")
     assert logged["driver_trial_s"] == found.kind.figures["driver_trial_s"] > 0 and logged["why"] == found.kind.why
 
