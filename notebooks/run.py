@@ -99,7 +99,8 @@ def main(words=None):
 
 def repeated(run_id, cfg):
     """Repeats a training. Returns the exit status."""
-    from lakevision import repeat, tables  # TensorFlow takes seconds to import
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow's import, which takes seconds
+    from lakevision import repeat, tables
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

@@ -2,8 +2,8 @@
 
     bash notebooks/run.sh --repeat RUN_ID
 
-The record is what tracking.record and its siblings log: config, Delta version, placements, best setting, ranks, commit, package versions, weights. The
-repeat logs a run of its own, tagged with the one that it repeats. It registers and promotes nothing, and changes no table.
+The record is what tracking.record and its siblings log: config, Delta version, placements, best setting, ranks, commit, package versions, weights.
+The repeat logs a run of its own, tagged with the one that it repeats. It registers and promotes nothing, and changes no table.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from lakevision import backbone, cache, config, evaluate, ranks, tables, trackin
 from lakevision.region import Region
 
 GONE = ("FileNotFound", "does not exist", "Cannot time travel", "VERSION_NOT_FOUND", "DELTA_FILE_NOT_FOUND", "recreateVersion", "MISSING_PART_FILES")
+ARTIFACTS = ("config.json", "versions.json", "split.csv", "setting.json", "training.json", "keras/model.keras")
 
 
 class NotRepeatable(RuntimeError):
@@ -28,7 +29,8 @@ class NotRepeatable(RuntimeError):
 @dataclass
 class Record:
     """What a run was made from. sides: DataFrame of path, sha256, label, episode, split; training: dict of training.json; notes: settings that
-    only one of the record and this code knows, in words; model: path of the Keras file, fetched; accuracy: on the test side, None where not recorded."""
+    only one of the record and this code knows, in words; model: path of the Keras file, fetched; accuracy: on the test side, None where it was not
+    recorded."""
 
     run_id: str
     cfg: config.Config
@@ -46,7 +48,7 @@ class Record:
 
 @dataclass
 class Comparison:
-    """accuracies on the same test images; weights_apart: largest difference of a weight; probabilities_apart: mean absolute difference over test images
+    """accuracies on the same test images; weights_apart: largest difference of a weight; probabilities_apart: mean absolute difference over images
     and classes; losses: (recorded, repeated) validation loss of each epoch."""
 
     equal: bool
@@ -64,14 +66,19 @@ class Comparison:
 
     def lines(self):
         """The comparison as lines of text."""
-        rows = [f"epoch {number:>3}  loss {loss_then:.6f}  repeated {loss_now:.6f}" for number, (loss_then, loss_now) in enumerate(self.losses, start=1)]
-        weights = "equal to the bit" if self.equal else f"not equal: {self.weights_apart:.3g} apart at most; probabilities {self.probabilities_apart:.3g} on average"
-        return [*rows, f"test accuracy {self.accuracy_then:.4f}, repeated {self.accuracy_now:.4f}", f"weights {weights}",
-                f"{'agrees' if self.agrees else 'DOES NOT AGREE'} (equal weights, or accuracy and probabilities within {self.tolerance:g}: evaluation.repeat_tolerance)"]
+        rows = [f"epoch {number:>3}  validation loss {then:.6f}, repeated {now:.6f}" for number, (then, now) in enumerate(self.losses, start=1)]
+        apart = f"not equal: {self.weights_apart:.3g} apart at most; probabilities {self.probabilities_apart:.3g} on average"
+        said = "agrees" if self.agrees else "DOES NOT AGREE"
+        return [*rows, f"test accuracy {self.accuracy_then:.4f}, repeated {self.accuracy_now:.4f}",
+                f"weights {'equal to the bit' if self.equal else apart}",
+                f"{said} (equal weights, or accuracy and probabilities within {self.tolerance:g}: evaluation.repeat_tolerance)"]
 
 
 def read(run_id, now, folder):
-    """The Record of a run. now: the Config of today, which says where MLflow and the lakehouse are; folder: to fetch artifacts into. Raises NotRepeatable."""
+    """The Record of a run. now: the Config of today, which says where MLflow and the lakehouse are; folder: to fetch artifacts into.
+
+    Raises NotRepeatable, config.ConfigError.
+    """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -81,7 +88,7 @@ def read(run_id, now, folder):
     except MlflowException as error:
         raise NotRepeatable(f"run {run_id} is not in this lakehouse's MLflow ({error}): name the one it was trained in, by the same --images, or "
                             "--set storage.root=<folder>") from error
-    kept = {name: _fetch(uri, run_id, name, folder) for name in ("config.json", "versions.json", "split.csv", "setting.json", "training.json", "keras/model.keras")}
+    kept = {name: _fetch(uri, run_id, name, folder) for name in ARTIFACTS}
     cfg, notes = config.of_record(_json(kept["config.json"]), now)
     setting, more = _setting(_json(kept["setting.json"]))
     training = _json(kept["training.json"])
@@ -104,8 +111,8 @@ def _fetch(uri, run_id, name, folder):
     try:
         return mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri, dst_path=str(folder))
     except (MlflowException, OSError) as error:
-        raise NotRepeatable(f"run {run_id} has no {name} ({error}): it is no finished training of 03_train, or one of before runs were recorded whole; "
-                            "give the run that 03_train calls `final`") from error
+        raise NotRepeatable(f"run {run_id} has no {name} ({error}): it is no finished training of 03_train, or one of before runs were recorded "
+                            "whole; give the run that 03_train calls `final`") from error
 
 
 def _json(path):
@@ -155,8 +162,8 @@ def demand_images(spark, where, record):
         raise NotRepeatable(f"version {record.delta_version} of images can't be read any more: VACUUM has removed its files, which are kept for "
                             "ingest.retention_days. The training can't be repeated; its model is still in its run") from error
     if found != len(record.sides):
-        raise NotRepeatable(f"version {record.delta_version} of images holds {found} of the {len(record.sides)} photographs that the run was trained on: "
-                            "this is another lakehouse, or the table was made anew; name the right one by --images or --set storage.root=<folder>")
+        raise NotRepeatable(f"version {record.delta_version} of images holds {found} of the {len(record.sides)} photographs that the run was trained "
+                            "on: this is another lakehouse, or the table was made anew; name the right one by --images or --set storage.root")
 
 
 def run(spark, record):
@@ -178,7 +185,8 @@ def run(spark, record):
         network = train.with_weights(record.setting, trained.result.weights)
         tracking.record_network(network)
         found = compare(record, trained, network, evaluate.load(pixels)["test"])
-        mlflow.log_metrics({"test.accuracy": found.accuracy_now, "weights_apart": found.weights_apart, "probabilities_apart": found.probabilities_apart})
+        mlflow.log_metrics({"test.accuracy": found.accuracy_now, "weights_apart": found.weights_apart,
+                            "probabilities_apart": found.probabilities_apart})
         mlflow.log_dict({**dataclasses.asdict(found), "agrees": found.agrees}, "comparison.json")
         mlflow.set_tag("agrees", found.agrees)
     return found, own.info.run_id

@@ -70,7 +70,7 @@ def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark
     pillow = tracking.versions()["pillow"]
     assert f"differs: pillow: 9.0.0 then, {pillow} now" in result.stdout and "weights equal to the bit" in result.stdout
     for number, figures in enumerate(done.result.history, start=1):
-        assert f"epoch {number:>3}  loss {figures['val_loss']:.6f}  repeated {figures['val_loss']:.6f}" in result.stdout
+        assert f"epoch {number:>3}  validation loss {figures['val_loss']:.6f}, repeated {figures['val_loss']:.6f}" in result.stdout
 
     own = mlflow.search_runs(search_all_experiments=True, filter_string=f"tags.repeats = '{run_id}'").iloc[0]
     assert own["tags.agrees"] == "True" and own["metrics.probabilities_apart"] == 0 and own["status"] == "FINISHED"
