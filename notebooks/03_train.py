@@ -78,7 +78,7 @@ print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 start = train.first_setting(cfg, pixels)
 with mlflow.start_run(experiment_id=experiment, run_name="final") as run:
-    tracking.record(cfg, version, labels_version=labels_version)
+    tracking.record(cfg, version, sides, labels_version=labels_version, split_scheme=scheme)
     found = tune.run(spark, cfg, where, pixels, start, experiment, run.info.run_id)
     best = train.longer(found.best, cfg.training.epochs)
     mlflow.log_params({f"best.{name}": getattr(best, name) for name in tune.SEARCHED})
@@ -98,6 +98,7 @@ workspace.display(picture)
 with mlflow.start_run(run_id=run.info.run_id):
     trained = ranks.run(spark, cfg, where, pixels, best, {"uri": where.mlflow_uri, "run_id": run.info.run_id})
     mlflow.log_dict(trained.figures(), "ranks.json")
+    tracking.record_training(best, trained)
 print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s")
 
 # COMMAND ----------

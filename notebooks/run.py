@@ -4,9 +4,11 @@
     bash notebooks/run.sh --images FOLDER                       # on your own
     bash notebooks/run.sh --from 03_train --set training.epochs=3
     bash notebooks/run.sh --only 02_ingest
+    bash notebooks/run.sh --repeat RUN_ID                       # train that MLflow run again from its record, and compare
 
 Executed notebooks, their HTML, index.html and summary.json are kept under .local/runs/<time>/, and .local/runs/latest.
-Exit status: 0; 1 where a cell fails (or, with --require-promotion, where nothing was promoted); 2 for a wrong command line; 130 after Ctrl-C.
+Exit status: 0; 1 where a cell fails (or, with --require-promotion, where nothing was promoted; with --repeat, where it can't be repeated or does
+not agree); 2 for a wrong command line; 130 after Ctrl-C.
 """
 
 import argparse
@@ -47,7 +49,14 @@ def arguments(words=None):
     parser.add_argument("--job", default="retrain", help="the job of databricks.yml (default: retrain)")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs on these photographs made; touches nothing outside .local")
     parser.add_argument("--require-promotion", action="store_true", help="exit with 1 where no model became champion")
-    return parser.parse_args(words)
+    parser.add_argument("--repeat", metavar="RUN_ID", help="train again from what MLflow holds of a run of 03_train, compare, and register nothing; "
+                                                           "--images, --target and --set storage.* say which lakehouse it is in")
+    given = parser.parse_args(words)
+    if given.repeat and (given.first or given.only or given.fresh or given.require_promotion):
+        parser.error("--repeat goes with --images, --target and --set only")
+    if given.repeat and any(not setting.startswith(("storage.", "spark.")) for setting in given.set):
+        parser.error("--repeat takes all settings from the record: only storage.* and spark.* can be --set")
+    return given
 
 
 def main(words=None):
@@ -60,6 +69,8 @@ def main(words=None):
     except (bundle.BundleError, config.ConfigError, local_run.SourceError, FileNotFoundError, NotInside) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
+    if given.repeat:
+        return repeated(given.repeat, cfg)
     folder = LOCAL / "runs" / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f")[:-3]
     folder.mkdir(parents=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -84,6 +95,25 @@ def main(words=None):
         print("--require-promotion: no model became champion", file=sys.stderr)
         return 1
     return 0
+
+
+def repeated(run_id, cfg):
+    """Repeats a training. Returns the exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow's import, which takes seconds
+    from lakevision import repeat, tables
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return repeat.main(run_id, cfg)
+    except (repeat.NotRepeatable, tables.OtherSchema, config.ConfigError) as error:
+        print(f"run.py: --repeat {run_id}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the repeat's own run in MLflow is marked as failed", file=sys.stderr)
+        return 130
+    finally:
+        end_children()
 
 
 def plan(given):

@@ -3,7 +3,7 @@
     --set training.model=mobilenet_v2 --set training.weights=imagenet
 
 First the backbone is frozen: its features are computed once for each photograph and kept, and the head alone is trained on them, milliseconds an
-epoch. Then, where training.fine_tune_epochs says so, its last layers are trained, too. With weights none nothing is frozen: it is trained from scratch.
+epoch. Then, where training.fine_tune_epochs says so, its last layers are trained, too. With weights none all is trained from scratch.
 """
 
 import contextlib
@@ -108,8 +108,8 @@ def _network(known, side, weights):
         except Exception as error:  # Keras raises a bare Exception where the download fails, OSError or ValueError where the file is half a file
             raise BadWeights(
                 f"training.weights: imagenet: Keras could not get the weights of {known.network} for {side} px: {error}. This needs the network "
-                f"once on each machine. Without it: fetch the file of that address elsewhere and put it into {_models()} under its own name, or name it "
-                "as training.weights=<path>; if a file of that name lies there already, it is half a file: delete it. Or train from scratch: "
+                f"once on each machine. Without it: fetch the file of that address elsewhere and put it into {_models()} under its own name, or name "
+                "it as training.weights=<path>; if a file of that name lies there already, it is half a file: delete it. Or train from scratch: "
                 "training.weights=none, or training.model=small_cnn") from error
     network = make(weights=None, **shape)
     if weights != "none" and not weights.endswith(".keras"):
@@ -122,7 +122,7 @@ def _network(known, side, weights):
 
 
 def _from_model(made, network, path):
-    """Copies weights of a whole saved model: one that an earlier run has made (keras/model.keras), or a keras.applications network without its top."""
+    """Copies weights of a whole saved model: one of an earlier run (keras/model.keras), or a keras.applications network without its top."""
     try:
         loaded = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -204,7 +204,8 @@ def _compute(cache, setting, side, folder, stem):
     arrays = feed.load(cache, side)
     found = replace(arrays, pixels=features(setting, arrays.pixels))
     folder.mkdir(exist_ok=True)
-    for part, array in (("keys", np.array(found.keys)), ("targets", found.targets), ("features", found.pixels)):  # features last: they say that all is there
+    # Features last: where they are, all is there.
+    for part, array in (("keys", np.array(found.keys)), ("targets", found.targets), ("features", found.pixels)):
         partial = folder / f"{stem}.{uuid.uuid4().hex[:8]}.part"
         with open(partial, "wb") as file:
             np.save(file, array)
@@ -229,8 +230,8 @@ def joined(backbone, top):
 def fit_head(train, validation, setting, train_network, on_epoch=None):
     """Trains the head of a Setting on features, all that a trial with a frozen backbone needs: (head, Result with the head's weights).
 
-    train, validation: feed.Arrays of features, as of kept(); train_network(train, validation, setting, network, on_epoch) -> Result: the training loop,
-    which is given a network instead of building one. Nothing is augmented: the features are those of the photographs as they are.
+    train, validation: feed.Arrays of features, as of kept(); train_network(train, validation, setting, network, on_epoch) -> Result: the training
+    loop, which is given a network instead of building one. Nothing is augmented: the features are those of the photographs as they are.
     """
     top = head(train.pixels.shape[1], setting.classes, setting.dropout, setting.seed)
     return top, train_network(train, validation, replace(setting, augment=False, swap=0.0), top, on_epoch)
@@ -239,9 +240,9 @@ def fit_head(train, validation, setting, train_network, on_epoch=None):
 def fit(train, validation, setting, train_network, on_epoch=None, features_of=None):
     """Trains a Setting whose backbone begins frozen: the head on features, then the last layers of the backbone with it.
 
-    train, validation: feed.Arrays of pixels; features_of: the same two sides of kept(), computed here if None; train_network: as in fit_head. Returns a
-    Result whose weights are those of the joined network and whose history holds both phases. Fine-tuning augments, the head's phase does not, but with
-    setting.swap: there the photographs change, and the frozen phase runs on pixels through the whole network.
+    train, validation: feed.Arrays of pixels; features_of: the same two sides of kept(), computed here if None; train_network: as in fit_head.
+    Returns a Result whose weights are those of the joined network and whose history holds both phases. Fine-tuning augments, the head's phase does
+    not. With setting.swap the photographs change each time, so there the frozen phase runs on pixels, through the whole network.
     """
     base = build(setting.model, setting.side, setting.weights)
     if setting.swap:

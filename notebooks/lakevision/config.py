@@ -144,6 +144,7 @@ class Evaluation:
     explained: Natural
     miss_cost: Positive
     false_alarm_cost: Positive
+    repeat_tolerance: Share
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,23 @@ def load(target="local", overrides="", folder=FOLDER):
                 _known(key, known, f"setting of {section}", source)
                 merged.setdefault(section, {})[key] = (value, source)
     return Config(**{section: _section(section, cls, merged.get(section, {})) for section, cls in get_type_hints(Config).items()})
+
+
+def of_record(values, now):
+    """The Config that was recorded as {section: {setting: value}}, at the place of the Config `now`: its spark section, root and servers.
+
+    Returns (Config, list in words of the settings that only one of the record and this code knows). Raises ConfigError for a value out of range.
+    """
+    placed = {"storage": {key: getattr(now.storage, key) for key in ("root", "mlflow_uri", "registry_uri")}, "spark": dataclasses.asdict(now.spark)}
+    notes, sections = [], {}
+    for section, cls in get_type_hints(Config).items():
+        given, known = values.get(section, {}), [field.name for field in dataclasses.fields(cls)]
+        notes += [f"{section}.{key} = {given[key]!r} was recorded; this code has no such setting" for key in given if key not in known]
+        notes += [f"{section}.{key} was not recorded; it is {getattr(getattr(now, section), key)!r} now" for key in known if key not in given]
+        taken = {**dataclasses.asdict(getattr(now, section)), **{key: given[key] for key in given if key in known}, **placed.get(section, {})}
+        sections[section] = _section(section, cls, {key: (value, "the record") for key, value in taken.items()})
+    notes += [f"section {section} was recorded; this code has none" for section in values if section not in sections]
+    return Config(**sections), notes
 
 
 def parse_overrides(overrides):

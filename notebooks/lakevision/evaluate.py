@@ -1,14 +1,12 @@
 """What a model is worth: figures on episodes it has not seen, beside baselines and controls that cannot see the object, and a verdict."""
 
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from lakevision import baselines, context, feed, intervals, intervention, metrics, occlusion, region, train, verdict
+from lakevision import baselines, context, feed, intervals, intervention, metrics, occlusion, region, tracking, train, verdict
 from lakevision.split import SIDES
 
 LOOKED_AT = 48  # validation images that a region is learnt from: 64 forward passes each
@@ -156,6 +154,4 @@ def log(evaluation, network, page=""):
     mlflow.log_dict(figures, "evaluation.json")
     if page:
         mlflow.log_text(page, "report.html")
-    with tempfile.TemporaryDirectory() as folder:
-        network.save(os.path.join(folder, "model.keras"))
-        mlflow.log_artifact(os.path.join(folder, "model.keras"), "keras")
+    tracking.record_network(network)

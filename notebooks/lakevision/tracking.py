@@ -2,7 +2,10 @@
 
 import logging
 import os
+import platform
+import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 from lakevision import workspace
@@ -29,21 +32,46 @@ def start(cfg, where):
     return mlflow.create_experiment(name, artifact_location=Path(where.root, "mlartifacts").as_uri() if local else None)
 
 
-def record(cfg, delta_version, **tags):
-    """Logs into the active run what the run can be repeated from: config, Delta version, commit, package versions."""
+def record(cfg, delta_version, sides, **tags):
+    """Logs into the active run what it can be repeated from before it has trained: config, Delta version, placements, commit, package versions.
+
+    sides: DataFrame of split.used. Params are cut at 6000 characters, so the whole config is an artifact, too. repeat.read() reads it all back.
+    """
     import mlflow
 
     mlflow.log_params({**cfg.flat(), "delta_version": delta_version})
     mlflow.set_tags({"commit": workspace.commit(), "delta_version": delta_version, **tags})
+    mlflow.log_dict(asdict(cfg), "config.json")
     mlflow.log_dict(versions(), "versions.json")
+    mlflow.log_text(sides[["path", "sha256", "label", "episode", "split"]].to_csv(index=False), "split.csv")
+
+
+def record_training(setting, trained):
+    """Logs into the active run what the final model was made with and how it went. setting: train.Setting; trained: ranks.Trained."""
+    import mlflow
+
+    from lakevision import backbone
+
+    mlflow.log_dict(asdict(setting), "setting.json")
+    mlflow.log_dict({"digest": trained.result.digest, "ranks": len(trained.digests), "history": trained.result.history,
+                     "weights": backbone.source(setting) if backbone.frozen(setting) else ""}, "training.json")
+
+
+def record_network(network):
+    """Logs a Keras model into the active run as keras/model.keras."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(os.path.join(folder, "model.keras"))
+        mlflow.log_artifact(os.path.join(folder, "model.keras"), "keras")
 
 
 def versions():
-    """{package: version} of what decides a model's numbers."""
+    """{package or python: version} of what decides a model's numbers."""
     from importlib.metadata import version
 
     names = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "petastorm", "hyperopt", "pyspark", "delta-spark", "pyarrow", "numpy", "pillow", "mlflow")
-    return {name: version(name) for name in names if _installed(name)}
+    return {"python": platform.python_version(), **{name: version(name) for name in names if _installed(name)}}
 
 
 def _installed(name):
