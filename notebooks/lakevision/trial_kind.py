@@ -15,6 +15,7 @@ from lakevision import memory
 # and then it joins the dispatcher, which sleeps up to a second (0.5).
 POLLS_S = 2.0
 STEPS, EPOCHS, ENOUGH_S = 8, 6, 1.5  # what is timed: so many steps an epoch, up to so many epochs, or so many seconds after the first
+_starts = {}  # Spark application: seconds that its workers took to start
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,17 @@ def _kind(name, slots, why, figures):
     return Kind(name, slots if name == "spark" else 1, why, {key: round(value, 3) for key, value in figures.items()})
 
 
-def trial_seconds(train, validation, setting, fit):
-    """Seconds that a trial would take in this process, as it is set up, from a few steps on a part of its images. train, validation: feed.Arrays."""
+def trial_seconds(train, validation, setting, fit, warm=False):
+    """Seconds that a trial would take in this process, as it is set up, from a few steps on a part of its images. train, validation: feed.Arrays;
+    warm: as one after the first does, for which TensorFlow has started."""
+    import tensorflow  # noqa: F401  its import is part of a worker's start-up, and none of a trial in the driver
+
     memory.keep()
     steps = -(-len(train) // setting.batch_size)
     share = min(1.0, STEPS / steps)
     some = _part(train, setting.batch_size * STEPS), _part(validation, max(1, round(len(validation) * share)))
+    if warm:
+        fit(*some, replace(setting, epochs=1))
     ends = [time.monotonic()]
 
     def on_epoch(epoch, figures):
@@ -99,17 +105,26 @@ def _part(arrays, count):
 
 
 def on_spark(spark, slots, job):
-    """(seconds until workers are ready to train, seconds of a trial then), with every slot busy, as in a wave. job: trial.Job."""
+    """(seconds until workers are ready to train, seconds of a trial then), with every slot busy, as in a wave. job: trial.Job.
+
+    Each trial of SparkTrials starts in a new process, this job may get one that has TensorFlow: the start-up is kept from the session's first time.
+    """
     def measure(_):
+        import sys
+
+        fresh = "tensorflow" not in sys.modules
         from lakevision import feed, train, trial_kind
 
         train.limit_threads(1)
         arrays = [feed.load(job.cache, side) for side in ("train", "validation")]
         began = time.monotonic()
         seconds = trial_kind.trial_seconds(*arrays, job.setting, job.fit)
-        yield time.monotonic() - began, seconds
+        yield fresh, time.monotonic() - began, seconds
 
     began = time.monotonic()
     measured = spark.sparkContext.parallelize(range(slots), slots).mapPartitions(measure).collect()
-    took = time.monotonic() - began
-    return max(0.0, took - max(spent for spent, _ in measured)), float(np.mean([seconds for _, seconds in measured]))
+    start = max(0.0, time.monotonic() - began - max(spent for _, spent, _ in measured))
+    session = spark.sparkContext.applicationId
+    if all(fresh for fresh, _, _ in measured):
+        _starts[session] = start
+    return _starts.get(session, start), float(np.mean([seconds for _, _, seconds in measured]))

@@ -65,7 +65,7 @@ def _kind(spark, cfg, header, job, load, left):
         return trial_kind.Kind(header["kind"], header["slots"], f"as this search began: {header['why']}", {})
     slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism, cfg.tuning.trials)
     try:
-        return trial_kind.choose(cfg, left, slots, lambda: trial_kind.trial_seconds(*load(), job.setting, job.fit),
+        return trial_kind.choose(cfg, left, slots, lambda: trial_kind.trial_seconds(*load(), job.setting, job.fit, warm=True),
                                  lambda: trial_kind.on_spark(spark, slots, job))
     except Exception as error:  # the trials will most likely fail likewise, each with its traceback; the driver gets there soonest
         return trial_kind.Kind("driver", 1, f"a few steps to measure failed with {type(error).__name__}: {str(error).splitlines()[0][:200]}", {})

@@ -73,16 +73,16 @@ def main():
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         spark, cfg, where, built, setting, experiment = prepare(scratch)
         arrays = tuple(feed.load(built, side) for side in ("train", "validation"))
-        one, eleven = (trial_kind.trial_seconds(*arrays, replace(setting, epochs=epochs), train.fit) for epochs in (1, 11))
+        build, hundred = (trial_kind.trial_seconds(*arrays, replace(setting, epochs=epochs), train.fit, warm=True) for epochs in (0, 100))
         for length, target in (("short", SHORT_S), ("long", LONG_S)):
-            epochs = max(1, round((target - one) / (eleven - one) * 10) + 1)
+            epochs = max(1, round((target - build) / (hundred - build) * 100))
             tuned, start = replace(cfg, tuning=replace(cfg.tuning, epochs=epochs)), replace(setting, epochs=epochs)
             job = trial.Job(built, start, "spark", "", experiment, "", where.mlflow_uri, 0.0, train.fit)
             slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism)
             chosen, measuring = {}, {}
             for count in COUNTS:
                 at = time.monotonic()
-                chosen[count] = trial_kind.choose(tuned, count, slots, lambda: trial_kind.trial_seconds(*arrays, start, train.fit),
+                chosen[count] = trial_kind.choose(tuned, count, slots, lambda: trial_kind.trial_seconds(*arrays, start, train.fit, warm=True),
                                                   lambda: trial_kind.on_spark(spark, slots, job))
                 measuring[count] = time.monotonic() - at
                 print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}", flush=True)

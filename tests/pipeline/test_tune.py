@@ -121,6 +121,7 @@ def test_workers_are_measured_where_they_run(spark, prepared):
     job = trial.Job(built, replace(setting, width=4, epochs=50), "spark", "", experiment, "", where.mlflow_uri, 0.0, train.fit)
     start, seconds = trial_kind.on_spark(spark, 2, job)
     assert start > 0.5 and 0.05 < seconds < 60  # TensorFlow alone takes longer to import; 50 epochs of 5 steps
+    assert trial_kind.on_spark(spark, 2, job)[0] == start  # the same workers again, with TensorFlow: no start-up of a new one
 
 
 def test_trials_on_spark_are_nested_runs_and_one_without_a_loss_names_its_learning_rate(search, prepared, capsys):
