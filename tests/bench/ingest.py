@@ -3,12 +3,12 @@
     python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real photograph's bytes
 
 vs_row_udfs   photographs/s over those of two row UDFs that decode twice and a write to Delta, the common way, for the same metadata and statistics
-of_plain      photographs/s over those of two plain processes: the same describing code with Pillow, the same columns to Parquet with pyarrow, no Spark,
-              no Delta, no duplicates, no labels: the limit
+of_plain      photographs/s over those of two plain processes: the same describing code with Pillow, the same columns to Parquet with pyarrow,
+              no Spark, no Delta, no duplicates, no labels: the limit
 growth        time per photograph of a table of 8,000 over one of 500, each filled by one run: flat is 1
 
-Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-256, in a session warmed by two runs; three turns, the middle ratio counts.
-Start-up of a cold session is told apart. The last line is JSON.
+Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-256, in a session warmed by two runs; three turns, the middle ratio
+counts. Start-up of a cold session is told apart. The last line is JSON.
 """
 
 import json
@@ -86,7 +86,8 @@ def row_udfs(spark, folder, out):
                "height": image.height, "mode": image.mode, "format": image.format, "orientation": metadata._whole(tags.get("Orientation"), 1, 8),
                "make": tags.get("Make"), "model": tags.get("Model"), "exposure_s": metadata.number(tags.get("ExposureTime")),
                "aperture": metadata.number(tags.get("FNumber")), "iso": metadata._whole(tags.get("ISOSpeedRatings"), 1, 10**9),
-               "focal_mm": metadata.number(tags.get("FocalLength")), "latitude": latitude, "longitude": longitude, "altitude_m": altitude, "exif": tags}
+               "focal_mm": metadata.number(tags.get("FocalLength")), "latitude": latitude, "longitude": longitude, "altitude_m": altitude,
+               "exif": tags}
         return tuple(row[name] for name in told)
 
     @F.udf(f"struct<statistics: {types['statistics']}, phash: bigint>")
@@ -101,7 +102,8 @@ def row_udfs(spark, folder, out):
 
     began = time.monotonic()
     files = spark.read.format("binaryFile").load(folder)
-    described = files.withColumns({"sha256": F.sha2("content", 256), "metadata": metadata("path", "content", "modificationTime"), "pixels": pixels("content")})
+    described = files.withColumns({"sha256": F.sha2("content", 256), "metadata": metadata("path", "content", "modificationTime"),
+                                   "pixels": pixels("content")})
     described.write.format("delta").mode("overwrite").save(out)
     return COUNT / (time.monotonic() - began)
 
@@ -144,7 +146,8 @@ def plain(pool, folder, out):
 
 def main(folder=None):
     photographs = originals(folder)
-    print(f"{len(photographs)} photographs of {sum(len(data) for _, data in photographs) / len(photographs) / 1000:.0f} kB, repeated to {COUNT}", flush=True)
+    size = statistics.mean(len(data) for _, data in photographs) / 1000
+    print(f"{len(photographs)} photographs of {size:.0f} kB, repeated to {COUNT}", flush=True)
     from lakevision import workspace
 
     local = ROOT / ".local"
@@ -176,7 +179,8 @@ def main(folder=None):
     ratio = lambda other: round(statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other])), 3)  # noqa: E731
     rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "cold_session_240_s": round(cold, 1),
            **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}, "growth_ms": [round(value, 2) for value in each]}
-    print(json.dumps({"bench": "ingest", "ratios": {"vs_row_udfs": ratio("row_udfs"), "of_plain": ratio("plain"), "growth": round(each[-1] / each[0], 3)}, "rig": rig}))
+    ratios = {"vs_row_udfs": ratio("row_udfs"), "of_plain": ratio("plain"), "growth": round(each[-1] / each[0], 3)}
+    print(json.dumps({"bench": "ingest", "ratios": ratios, "rig": rig}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 chosen_of_other   seconds of the kind that the rule chose over those of the other, the worst of 4, 8 and 16 trials, short and long
 with_measuring    the same with the seconds that the rule took to measure on the chosen side
 
-Real searches of 16 trials through tune.run on the default network at 96 pixels, one of each kind and length; the clock is read after 4, 8 and 16 trials.
+Real searches of 16 trials through tune.run on the default network at 96 pixels, one of each kind and length; the clock is read after 4, 8 and 16
+trials.
 All trials have one width, so that both kinds do the same work. Short and long trials differ in epochs, set to take SHORT_S and LONG_S in the driver:
 the long ones lie near where the two kinds meet on 2 cores, the hard case for the rule. The last line is JSON.
 """
@@ -85,7 +86,8 @@ def main():
                 chosen[count] = trial_kind.choose(tuned, count, slots, lambda: trial_kind.trial_seconds(*arrays, start, train.fit, warm=True),
                                                   lambda: trial_kind.on_spark(spark, slots, job))
                 measuring[count] = time.monotonic() - at
-                print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}", flush=True)
+                print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}",
+                      flush=True)
             taken = {kind: clocked(spark, tuned, where, built, setting, experiment, kind) for kind in ("driver", "spark")}
             for count in COUNTS:
                 mine, other = chosen[count].name, {"driver": "spark", "spark": "driver"}[chosen[count].name]
@@ -95,7 +97,8 @@ def main():
                                              "predicted": chosen[count].figures, "measuring_s": round(measuring[count], 1)}
                 print(count, length, told[f"{length}_{count}"], flush=True)
         spark.stop()
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "seconds": round(time.monotonic() - began), **told}
+    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "seconds": round(time.monotonic() - began),
+           **told}
     print(json.dumps({"bench": "tune", "ratios": {name: round(max(values), 3) for name, values in ratios.items()}, "rig": rig}))
 
 

@@ -215,4 +215,4 @@ def test_swaps_without_a_region_are_refused():
 
     cfg = config.load("local", ["training.swap=0.3", "capture.source=folder"])
     with pytest.raises(region.BadRegion, match="training.swap needs to know where the object is"):
-        train.first_setting(cfg, Cache("", ("a", "b"), {}, "decode|rgb|resize(32)", 1))
+        train.first_setting(cfg, Cache("", ("a", "b"), {}, "decode|rgb|resize(32)", 1, {}, {}))

@@ -212,7 +212,7 @@ def test_features_are_computed_once_and_found_again(weights, tmp_path, monkeypat
     arrays = photographs()
     reads = []
     monkeypatch.setattr(feed, "load", lambda cached, side: reads.append(side) or arrays)
-    built = cache.Cache(str(tmp_path), ("a", "b", "c"), {"train": 24}, f"decode|upright|rgb|resize({SIDE})", 1)
+    built = cache.Cache(str(tmp_path), ("a", "b", "c"), {"train": 24}, f"decode|upright|rgb|resize({SIDE})", 1, {}, {})
     setting = replace(SETTING, weights=weights["weights.h5"])
     first = backbone.kept(built, setting, "train")
     assert backbone.kept(built, replace(setting, dropout=0.5), "train") is first  # of this process
