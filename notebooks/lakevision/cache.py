@@ -88,7 +88,7 @@ def build(spark, cfg, where, sides, delta_version):
 
 
 def row_groups(count, side, ranks):
-    """How many row groups a side is dealt to: as many for each rank, at least two, none of them empty (fewer images than ranks: one for each image)."""
+    """How many row groups a side is dealt to: as many for each rank, at least two, none empty (fewer images than ranks: one for each image)."""
     wanted = max(2, -(-count * side ** 2 * 3 // ROW_GROUP_BYTES // ranks)) * ranks
     return min(wanted, count // ranks * ranks) or count
 
@@ -117,7 +117,8 @@ def _write(spark, cfg, where, cache, dealt):
     # repartition() sends a value where its hash says: for each partition one number that arrives there.
     numbers = spark.range(32 * total + 64).select("id", F.expr(f"pmod(hash(id), {total})").alias("partition")).groupBy("partition").agg(F.min("id"))
     numbers = {row[0]: row[1] for row in numbers.collect()}
-    chosen = spark.createDataFrame(dealt.assign(group=dealt["group"].map(numbers)), "path string, split string, target int, group bigint, place bigint")
+    chosen = spark.createDataFrame(dealt.assign(group=dealt["group"].map(numbers)),
+                                   "path string, split string, target int, group bigint, place bigint")
     images = tables.at(spark, where, "images", cache.delta_version).select("path", "sha256", "content")
     seen = transformer(cache.transform, where.landing)("path", "sha256", "content").alias("pixels")
     (images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", "group", "place", seen)
@@ -138,7 +139,8 @@ def _room(folder, needed):
 
 
 def _full(folder, needed):
-    return Full(f"the cache needs {needed / 1e6:.0f} MB at {Path(folder).parent.parent}, where {shutil.disk_usage(Path(folder).parent).free / 1e6:.0f} MB are free: "
+    free = shutil.disk_usage(Path(folder).parent).free
+    return Full(f"the cache needs {needed / 1e6:.0f} MB at {Path(folder).parent.parent}, where {free / 1e6:.0f} MB are free: "
                 "make room, lower cache.budget_gb, or set cache.folder to another disk")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def save(path, network, optimizer, state):
-    """Keeps a Keras model's weights, its optimizer's and state (a dict of JSON values and lists of arrays under "best") in one file, all or nothing."""
+    """Keeps a Keras model's weights, its optimizer's and state (a dict of JSON values, and arrays under "best") in one file, all or nothing."""
     state, best = {name: value for name, value in state.items() if name != "best"}, state.get("best") or []
     arrays = {f"{kind}_{index:04d}": np.asarray(value) for kind, values in
               (("network", network.get_weights()), ("optimizer", [variable.numpy() for variable in optimizer.variables]), ("best", best))

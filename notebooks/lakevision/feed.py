@@ -101,7 +101,8 @@ def load(cache, side):
         targets.append(group.targets)
         keys.extend(group.keys)
     if len(keys) != cache.counts[side]:
-        raise ValueError(f"cache {cache.folder}/split={side} holds {len(keys)} images, its manifest says {cache.counts[side]}: delete the folder, then run again")
+        raise ValueError(f"cache {cache.folder}/split={side} holds {len(keys)} images, its manifest says {cache.counts[side]}: "
+                         "delete the folder, then run again")
     order = np.argsort(keys)  # Spark's part files are in no fixed order
     return Arrays(np.concatenate(pixels)[order], np.concatenate(targets)[order], [keys[index] for index in order])
 
@@ -119,7 +120,8 @@ def _groups(cache, side, rank=0, ranks=1):
     # One worker and no shuffling of row groups: the order is the same each time, and for small images it is also the fastest.
     with make_batch_reader(cache.url(side), num_epochs=1, workers_count=1, shuffle_row_groups=False, results_queue_size=2, **shard) as reader:
         for group in reader:
-            yield Arrays(np.frombuffer(b"".join(group.pixels), np.uint8).reshape(-1, size, size, 3), np.asarray(group.target, np.int32), list(group.sha256))
+            pixels = np.frombuffer(b"".join(group.pixels), np.uint8).reshape(-1, size, size, 3)
+            yield Arrays(pixels, np.asarray(group.target, np.int32), list(group.sha256))
 
 
 def _petastorm():

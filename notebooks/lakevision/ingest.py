@@ -149,7 +149,8 @@ def _load(spark, where):
                                                         F.col("near_duplicate_of").isNull().alias("leads"))
     scores = {issue: F.col(f"quality.{issue}_score") for issue in quality.GLOBAL} | {"side": F.sqrt(F.col("width").cast("double") * F.col("height"))}
     points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
-    devices = images.groupBy("device").agg(F.count("*").alias("count"), *(F.percentile_approx(column, points).alias(name) for name, column in scores.items()))
+    devices = images.groupBy("device").agg(F.count("*").alias("count"),
+                                           *(F.percentile_approx(column, points).alias(name) for name, column in scores.items()))
     bad = spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at")
     with ThreadPoolExecutor(3) as pool:
         bad, rows, first = (pool.submit(job) for job in (bad.collect, devices.collect, first.toPandas))

@@ -136,7 +136,8 @@ def work(job):
             raise RuntimeError(f"{job['ranks']} ranks were asked for, Horovod started {hvd.size()}")
         own_a_gpu(hvd.local_rank())
         sides = [feed.opened(job["cache"], side, job["memory_mb"]) for side in ("train", "validation")]
-        features = [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if backbone.frozen(job["setting"]) else None
+        frozen = backbone.frozen(job["setting"])
+        features = [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if frozen else None
         began = time.time()
         result = train.fit(*sides, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
                            kept_at=str(Path(job["folder"], "checkpoint")))

@@ -174,7 +174,7 @@ def _step(network, optimizer, setting, targets, random, hvd):
 
 
 def _reseed(network, random, seed, rank, epoch):
-    """Chance of augmentation and dropout anew for each epoch: ranks must not flip and drop alike, and a training that goes on draws what it would have."""
+    """Chance of augmentation and dropout anew for each epoch: ranks must not flip and drop alike, and one that goes on draws what it would have."""
     random.reset_from_seed((seed * 1009 + rank) * 10007 + epoch)
     for variable in network.variables:
         if "seed" in variable.path:
@@ -188,7 +188,8 @@ def _near(train, setting):
     if not setting.swap:
         return None
     if not isinstance(train, feed.Arrays):
-        raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, or set swap to 0")
+        raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, "
+                         "or set swap to 0")
     return intervention.donors(train.pixels, setting.region)
 
 
@@ -314,8 +315,8 @@ def first_setting(cfg, cache):
                    batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
                    dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
                    swap=cfg.training.swap, region=where, weights=backbone.located(cfg.training.model, cfg.training.weights),
-                   fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate, fine_tune_layers=cfg.training.fine_tune_layers,
-                   noise=cfg.training.noise, patience=cfg.training.patience, mixed_precision=cfg.training.mixed_precision)
+                   fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate,
+                   fine_tune_layers=cfg.training.fine_tune_layers, noise=cfg.training.noise, patience=cfg.training.patience, mixed_precision=cfg.training.mixed_precision)
 
 
 def longer(setting, epochs):

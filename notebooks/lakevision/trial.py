@@ -96,7 +96,7 @@ def _fit(job, setting, number, client, run_id):
 
 
 def lost(job, record, detail):
-    """The record of a trial whose process ended without a word, kept and told to MLflow. record: its own, or one without run_id if it got no further."""
+    """The record of a trial whose process ended without a word, kept and told to MLflow. record: its own, or one without run_id."""
     from mlflow import MlflowClient
 
     reason = "the trial's process died (killed, or out of memory)"

@@ -171,7 +171,7 @@ def _told(record):
 
 @contextmanager
 def _said_by_spark():
-    """A list that fills with what Hyperopt logs of a lost trial: all that is known of a worker that died. It is shown once, in the trial's own report."""
+    """A list that fills with what Hyperopt logs of a lost trial: all that is known of a worker that died. Shown once, in the trial's own report."""
     logger, said = logging.getLogger("hyperopt-spark"), []
     handler = logging.Handler(logging.ERROR)
     handler.emit = lambda record: said.append(record.getMessage())
