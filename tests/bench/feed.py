@@ -80,8 +80,8 @@ def transform_spec(folder):
     from PIL import Image
 
     def decode(frame):
-        frame["image"] = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((SIDE, SIDE))) for content in frame["content"]]
-        return frame[["image", "target"]]
+        images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((SIDE, SIDE))) for content in frame["content"]]
+        return frame.assign(image=images)[["image", "target"]].copy()
 
     fields = [("image", np.uint8, (SIDE, SIDE, 3), False), ("target", np.int32, (), False)]
     spec = TransformSpec(decode, edit_fields=fields, selected_fields=["image", "target"])

@@ -87,8 +87,8 @@ def common(folder, counts, setting, cfg):
     side, random = setting.side, tf.random.Generator.from_seed(1)
 
     def decode(frame):
-        frame["image"] = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side))) for content in frame["content"]]
-        return frame[["image", "target"]]
+        images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side))) for content in frame["content"]]
+        return frame.assign(image=images)[["image", "target"]].copy()
 
     fields = [("image", np.uint8, (side, side, 3), False), ("target", np.int32, (), False)]
     spec = TransformSpec(decode, edit_fields=fields, selected_fields=["image", "target"])
