@@ -96,15 +96,23 @@ def common(folder, counts, setting, cfg):
     def fit(values, epochs):
         network = model.build(setting.model, side, setting.classes, int(values["width"]), values["dropout"], setting.seed)
         network.compile(tf.keras.optimizers.Adam(values["learning_rate"]), "sparse_categorical_crossentropy")
-        readers = [make_batch_reader(f"file://{folder}/{part}", num_epochs=repeat, transform_spec=spec, workers_count=2)
-                   for part, repeat in (("train", None), ("validation", epochs))]
-        with readers[0] as learnt, readers[1] as held:
-            rows, judged = (make_petastorm_dataset(reader).map(lambda row: (tf.cast(row.image, tf.float32), row.target)).unbatch()
-                            for reader in (learnt, held))
-            rows = rows.shuffle(256).batch(setting.batch_size).map(lambda images, targets: (train.augment(images, random), targets))
-            history = network.fit(rows.prefetch(2), epochs=epochs, steps_per_epoch=-(-counts["train"] // setting.batch_size), verbose=0,
-                                  validation_data=judged.batch(128), validation_steps=-(-counts["validation"] // 128))
-        return history.history["val_loss"][-1]
+        last = []
+
+        def read(part, epochs):
+            return make_batch_reader(f"file://{folder}/{part}", num_epochs=epochs, transform_spec=spec, workers_count=2)
+
+        def rows(reader):
+            return make_petastorm_dataset(reader).map(lambda row: (tf.cast(row.image, tf.float32), row.target)).unbatch()
+
+        def judge(*_):
+            with read("validation", 1) as reader:
+                last.append(network.evaluate(rows(reader).batch(128), verbose=0))
+
+        with read("train", None) as reader:
+            batches = rows(reader).shuffle(256).batch(setting.batch_size).map(lambda images, targets: (train.augment(images, random), targets))
+            network.fit(batches.prefetch(2), epochs=epochs, steps_per_epoch=-(-counts["train"] // setting.batch_size), verbose=0,
+                        callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=judge)])
+        return last[-1]
 
     began = time.monotonic()
     low, high = np.log(cfg.tuning.learning_rate)
