@@ -81,7 +81,7 @@ def build(spark, cfg, where, sides, delta_version):
         os.replace(partial, manifest)
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)  # as it is no cache without its manifest, it would only take up room
-        if "No space left on device" in str(error) and not isinstance(error, Full):
+        if not isinstance(error, Full) and ("No space left on device" in str(error) or _exhausted(manifest.parent)):
             raise _full(folder, needed) from error
         raise
     return cache
@@ -131,6 +131,11 @@ def _write(spark, cfg, where, cache, dealt):
 def _for_spark(folder):
     """The address that Spark writes a folder at: on Databricks petastorm reads /dbfs/..., which to Spark is dbfs:/..."""
     return "dbfs:/" + folder.removeprefix("/dbfs/") if folder.startswith("/dbfs/") else folder
+
+
+def _exhausted(folder):
+    """Whether a disk takes no further file; asked after what was written there has been removed, so files are counted, not bytes."""
+    return os.statvfs(folder).f_files > 0 and os.statvfs(folder).f_favail < 16
 
 
 def _room(folder, needed):

@@ -72,18 +72,29 @@ def _ask(network, test, pairs, where):
     return train.predict(network, region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], where)).argmax(1)
 
 
-def donors(pixels, where):
-    """For each training image the NEAREST others of like surroundings, whatever they show: int (n, k). pixels: uint8 (n, side, side, 3)."""
+def donors(pixels, targets, where):
+    """For each training image others of like surroundings, as many of each class: int (n, k), about NEAREST. pixels: uint8 (n, side, side, 3);
+    targets: int (n,).
+
+    Of each class, since what gives the label away in the surroundings (a sticker) makes those of one class alike: the nearest alone would never
+    bring another label.
+    """
     cells = region.surroundings(pixels, where)[1]
     squares = (cells ** 2).sum(1)
-    count = min(NEAREST, len(pixels) - 1)
-    found = np.empty((len(pixels), count), int)
-    for start in range(0, len(pixels), 512):  # 512 rows of distances at a time bound the memory
-        part = slice(start, min(start + 512, len(pixels)))
-        distance = squares[part, None] + squares[None] - 2 * cells[part] @ cells.T
-        distance[np.arange(part.stop - start), np.arange(start, part.stop)] = np.inf
-        found[part] = np.argpartition(distance, count - 1, axis=1)[:, :count]
-    return found
+    classes = np.unique(targets)
+    found = []
+    for label in classes:
+        members = np.flatnonzero(targets == label)
+        count = max(1, NEAREST // len(classes))
+        near = np.empty((len(pixels), count), int)
+        for start in range(0, len(pixels), 512):  # 512 rows of distances at a time bound the memory
+            part = np.arange(start, min(start + 512, len(pixels)))
+            distance = squares[part, None] + squares[members] - 2 * cells[part] @ cells[members].T
+            distance[part[:, None] == members] = np.inf  # itself only where the class has no other
+            nearest = np.argsort(distance, axis=1)[:, :count]
+            near[part] = members[np.resize(nearest.T, (count, len(part))).T]
+        found.append(near)
+    return np.concatenate(found, axis=1)
 
 
 def augment(pixels, targets, index, near, share, where, rng):

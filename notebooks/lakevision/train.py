@@ -190,7 +190,7 @@ def _near(train, setting):
     if not isinstance(train, feed.Arrays):
         raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, "
                          "or set swap to 0")
-    return intervention.donors(train.pixels, setting.region)
+    return intervention.donors(train.pixels, train.targets, setting.region)
 
 
 def _batches(train, setting, near, epoch, rank, ranks):

@@ -165,7 +165,7 @@ def test_no_package_reaches_out_of_the_simulated_region():
 
 def test_swap_augmentation_changes_region_and_label_together_and_seams_carry_no_label():
     train_side, _ = scenes(200)
-    near = intervention.donors(train_side.pixels, LOWER)
+    near = intervention.donors(train_side.pixels, train_side.targets, LOWER)
     assert near.shape == (200, intervention.NEAREST) and not (near == np.arange(200)[:, None]).any()
     index = np.arange(200)
     pixels, labels = intervention.augment(train_side.pixels, train_side.targets, index, near, 0.5, LOWER, np.random.default_rng(0))
@@ -182,7 +182,7 @@ def test_swap_augmentation_changes_region_and_label_together_and_seams_carry_no_
 def test_donors_are_those_of_like_surroundings():
     train_side, _ = scenes(60)
     train_side.pixels[::2, :10] = 200  # two sceneries
-    near = intervention.donors(train_side.pixels, LOWER)
+    near = intervention.donors(train_side.pixels, train_side.targets, LOWER)
     assert (near % 2 == np.arange(60)[:, None] % 2).all()
 
 
@@ -201,13 +201,14 @@ def test_the_control_sees_the_sticker_and_nothing_where_there_is_none():
 
 def test_training_with_swaps_repeats_itself_and_takes_away_a_shortcut():
     sides = {side: scenes(count, seed, sticker=True) for side, count, seed in (("train", 200, 1), ("validation", 30, 2), ("test", 80, 3))}
-    followed = {}
-    for swap in (0.0, 0.9):
-        own = replace(setting(swap=swap, region=LOWER if swap else None), epochs=15)
-        result = train.fit(sides["train"][0], sides["validation"][0], own)
-        followed[swap] = intervention.run(train.with_weights(own, result.weights), *sides["test"], LOWER, SETTINGS).followed.value
+    followed = {0.0: [], 0.9: []}
+    for seed in (3, 4, 5):  # which of two cues a network takes up is chance
+        for swap in followed:
+            own = replace(setting(swap=swap, region=LOWER if swap else None), epochs=15, seed=seed)
+            result = train.fit(sides["train"][0], sides["validation"][0], own)
+            followed[swap].append(intervention.run(train.with_weights(own, result.weights), *sides["test"], LOWER, SETTINGS).followed.value)
     assert train.fit(sides["train"][0], sides["validation"][0], own).digest == result.digest
-    assert followed[0.9] > 0.85 > 0.75 > followed[0.0]
+    assert np.mean(followed[0.9]) > 0.85 > 0.4 > np.mean(followed[0.0])
 
 
 def test_swaps_without_a_region_are_refused():

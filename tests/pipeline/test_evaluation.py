@@ -33,7 +33,7 @@ def judged(porch, shortcut, count=240, side=48, epochs=40):
 
 
 @pytest.mark.parametrize("shortcut, said", [
-    pytest.param("sticker", ("same network with the object hidden", "looks at something else"), id="sticker"),
+    pytest.param("sticker", ("looks at something else",), id="sticker"),
     pytest.param("time", ("the day",), id="time", marks=SOAK),
     pytest.param("brightness", ("the brightness",), id="brightness", marks=SOAK),
     pytest.param("position", ("camera position, sideways",), id="camera position", marks=SOAK),

@@ -165,7 +165,7 @@ def test_without_content_everything_downstream_reads_the_landing_zone(lakehouse)
     sides = sides.assign(episode=sides["path"], split=["train"] * 6 + ["validation"] * 3 + ["test"] * 3)[["path", "sha256", "label", "episode", "split"]]
     built = cache.build(spark, cfg, where, sides, version)
     assert built.counts == {"train": 6, "validation": 3, "test": 3}
-    assert spark.read.parquet(built.folder + "/test").count() == 3
+    assert spark.read.parquet(built.folder + "/split=test").count() == 3
     tables.keep_split(spark, where, sides.assign(reason="as the test likes"), "a scheme", version)
     shown = samples.held_out(spark, where, "a scheme", version, 5)
     assert list(shown["image"]) == [Path(where.landing, path).read_bytes() for path in shown["path"]] and len(shown) == 3
