@@ -8,6 +8,7 @@ Nothing of it lives in the driver: another session, or a rank, opens the folder.
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -24,6 +25,7 @@ from lakevision import landing, memory, tables, workspace
 from lakevision.split import SIDES
 
 ROW_GROUP_BYTES = 8 * 2**20  # of pixels: large enough to read fast, small enough to mix
+NAME, HALF_NAME = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{8}")  # of a cache: its key; of what build() writes in it
 HALF_DAYS = 1.0  # a folder without a manifest may be one that somebody is writing
 
 
@@ -146,7 +148,7 @@ def _room(folder, needed):
 def _full(folder, needed):
     free = shutil.disk_usage(Path(folder).parent).free
     return Full(f"the cache needs {needed / 1e6:.0f} MB at {Path(folder).parent.parent}, where {free / 1e6:.0f} MB are free: "
-                "make room, lower cache.budget_gb, or set cache.folder to another disk")
+                "make room, or set cache.folder to another disk")
 
 
 def opened(folder):
@@ -162,17 +164,16 @@ def sweep(where, keep, settings, now=None):
     """
     now, gone, found = now or time.time(), [], []
     used = Path(keep.folder).parent
-    for folder in Path(where.cache).iterdir():
+    # cache.folder may be a place that others use, too: nothing is touched that does not bear a name of build()'s.
+    for folder in (path for path in Path(where.cache).iterdir() if path.is_dir() and NAME.fullmatch(path.name)):
         manifest = folder / "manifest.json"
         whole = json.loads(manifest.read_text())["folder"] if manifest.exists() else None
         for part in folder.iterdir():
-            if part.is_dir() and str(part) != whole and now - part.stat().st_mtime > HALF_DAYS * 86400:
+            if part.is_dir() and HALF_NAME.fullmatch(part.name) and str(part) != whole and now - part.stat().st_mtime > HALF_DAYS * 86400:
                 gone.append(_removed(part))
         if whole:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             found.append((manifest.stat().st_mtime, size, folder))
-        elif folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
     total = sum(size for _, size, _ in found)
     for last, size, folder in sorted(found):
         if folder != used and (now - last > settings.keep_days * 86400 or total > settings.budget_gb * 1e9):

@@ -316,7 +316,8 @@ def first_setting(cfg, cache):
                    dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
                    swap=cfg.training.swap, region=where, weights=backbone.located(cfg.training.model, cfg.training.weights),
                    fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate,
-                   fine_tune_layers=cfg.training.fine_tune_layers, noise=cfg.training.noise, patience=cfg.training.patience, mixed_precision=cfg.training.mixed_precision)
+                   fine_tune_layers=cfg.training.fine_tune_layers, noise=cfg.training.noise, patience=cfg.training.patience,
+                   mixed_precision=cfg.training.mixed_precision)
 
 
 def longer(setting, epochs):

@@ -80,7 +80,8 @@ def places(cfg):
     root = Path(cfg.storage.root)
     root = root if root.is_absolute() else REPOSITORY / root
     folders = {name: str(root / name) for name in ("landing", "checkpoints", "cache", "models", "edge", "figures")}
-    folders["cache"] = cfg.cache.folder or folders["cache"]
+    if cfg.cache.folder:
+        folders["cache"] = str(REPOSITORY / cfg.cache.folder)  # an absolute one stays as it is
     for folder in folders.values():
         os.makedirs(folder, exist_ok=True)
     schema = f"`{cfg.storage.schema}`"
@@ -110,7 +111,9 @@ def spark(cfg):
             "spark.sql.session.timeZone": "UTC",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
-            "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseParallelGC -Dlog4j2.configurationFile={_quiet_log4j()}",
+            # The simple compiler starts soonest; its code cache of 48 MB runs full after an hour of notebooks, and then nothing is compiled any more.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseParallelGC "
+                                             f"-Dlog4j2.configurationFile={_quiet_log4j()}",
             # Defaults meant for a cluster make a laptop crawl; each of these was measured.
             "spark.sql.shuffle.partitions": "2",
             "spark.databricks.delta.snapshotPartitions": "2",
@@ -129,7 +132,7 @@ def spark(cfg):
 
 @contextmanager
 def small_batches(session):
-    """Sends workers 32 records at a time, not 10,000: each is a photograph here, and the next batch then finds the memory of the last one in the caches."""
+    """Sends workers 32 records at a time, not 10,000: each is a photograph here, and the next batch finds the memory of the last in the caches."""
     key = "spark.sql.execution.arrow.maxRecordsPerBatch"
     usual = session.conf.get(key)
     session.conf.set(key, "32")

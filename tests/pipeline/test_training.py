@@ -134,15 +134,20 @@ def test_what_a_thread_raises_is_raised_where_its_batches_are_read():
 def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
     cfg, _, _, built = cached
     where, now = SimpleNamespace(cache=str(tmp_path)), time.time()
-    for days, name in ((40, "old"), (20, "large"), (10, "young"), (50, "used")):
+    old, large, young, used_name = (letter * 16 for letter in "abcd")
+    for days, name in ((40, old), (20, large), (10, young), (50, used_name), (400, "photographs of somebody")):
         (tmp_path / name / "x").mkdir(parents=True)
-        (tmp_path / name / "x" / "pixels").write_bytes(bytes(3_000_000 if name == "large" else 1_000_000))
+        (tmp_path / name / "x" / "pixels").write_bytes(bytes(3_000_000 if name == large else 1_000_000))
         (tmp_path / name / "manifest.json").write_text(json.dumps({"folder": str(tmp_path / name / "x")}))
         os.utime(tmp_path / name / "manifest.json", (now - days * 86400,) * 2)
-    used = replace(built, folder=str(tmp_path / "used" / "x"))
+    used = replace(built, folder=str(tmp_path / used_name / "x"))
     settings = replace(cfg.cache, keep_days=30.0, budget_gb=0.0035)
-    assert cache.sweep(where, used, settings, now) == ["old", "large"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["used", "young"]
+    (tmp_path / "photographs of somebody" / "holiday").mkdir()
+    (tmp_path / "notes.txt").touch()
+    os.utime(tmp_path / "photographs of somebody" / "holiday", (0, 0))
+    assert cache.sweep(where, used, settings, now) == [old, large]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young, used_name, "notes.txt", "photographs of somebody"]
+    assert (tmp_path / "photographs of somebody" / "holiday").exists()
 
 
 @pytest.mark.parametrize("options", [pytest.param("size=64k", id="no room"), pytest.param("size=64m,nr_inodes=9", id="full while it is written")])
