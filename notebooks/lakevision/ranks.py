@@ -11,6 +11,10 @@ from lakevision import workspace
 from lakevision.train import Result
 
 
+# What a rank says whose neighbour went away in the middle of an operation: Horovod's own words, or those of the connection below it.
+NEIGHBOUR_GONE = ("HorovodInternalError", "Horovod has been shut down", "gloo/transport")
+
+
 @dataclass
 class Trained:
     """result: train.Result of rank 0; digests: of each rank's weights, all equal; seconds: start-up and training apart."""
@@ -86,8 +90,7 @@ def _launch(job):
                                         verbose=0, start_timeout=120, stdout=out, stderr=err)
     except Exception as error:
         reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
-        # The others say only that a neighbour went away.
-        own = [report for report in reports if not any(word in report for word in ("HorovodInternalError", "Horovod has been shut down"))]
+        own = [report for report in reports if not any(word in report for word in NEIGHBOUR_GONE)]
         if own:
             raise RankFailed("\n".join([str(error), *own])) from None
         raise RankLost(f"a rank went away without a word (killed, or out of memory): {error}\n{(scratch / 'stderr').read_text()[-3000:]}") from None
