@@ -77,12 +77,9 @@ def load(version):
     import mlflow
     from mlflow.pyfunc import scoring_server
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow.pyfunc.utils.data_validation  # noqa: F401 - it puts its own filter in front of those that stand already
-    warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of versions that differ from the pins in a way that scares and does not help
-    model = mlflow.pyfunc.load_model(version.folder)
+    with warnings.catch_warnings(record=True):  # MLflow advises type hints, past any filter; they would change what predict() accepts
+        model = mlflow.pyfunc.load_model(version.folder)
     asked = model.unwrap_python_model()
     if not hasattr(asked, "rows"):
         raise NotServable(f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again")
