@@ -5,6 +5,7 @@
     bash notebooks/run.sh --from 03_train --set training.epochs=3
     bash notebooks/run.sh --only 02_ingest
     bash notebooks/run.sh --repeat RUN_ID                       # train that MLflow run again from its record, and compare
+    bash notebooks/run.sh --serve                               # the champion as a REST service, until Ctrl-C
 
 Executed notebooks, their HTML, index.html and summary.json are kept under .local/runs/<time>/, and .local/runs/latest.
 Exit status: 0; 1 where a cell fails (or, with --require-promotion, where nothing was promoted; with --repeat, where it can't be repeated or does
@@ -51,7 +52,11 @@ def arguments(words=None):
     parser.add_argument("--require-promotion", action="store_true", help="exit with 1 where no model became champion")
     parser.add_argument("--repeat", metavar="RUN_ID", help="train again from what MLflow holds of a run of 03_train, compare, and register nothing; "
                                                            "--images, --target and --set storage.* say which lakehouse it is in")
+    parser.add_argument("--serve", nargs="?", const="champion", metavar="VERSION", help="serve a model version, by its number or alias (default: champion), "
+                                                                                       "as --set serve.* say; see lakevision/serve.py")
     given = parser.parse_args(words)
+    if given.serve and (given.repeat or given.first or given.only or given.fresh or given.require_promotion):
+        parser.error("--serve goes with --images, --target and --set only")
     if given.repeat and (given.first or given.only or given.fresh or given.require_promotion):
         parser.error("--repeat goes with --images, --target and --set only")
     if given.repeat and any(not setting.startswith(("storage.", "spark.")) for setting in given.set):
@@ -71,6 +76,10 @@ def main(words=None):
         return 2
     if given.repeat:
         return repeated(given.repeat, cfg)
+    if given.serve:
+        from lakevision import serve
+
+        return serve.run(cfg, given.serve, given.serve if given.serve.isdigit() else "")
     folder = LOCAL / "runs" / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f")[:-3]
     folder.mkdir(parents=True)
     for number in (signal.SIGTERM, signal.SIGHUP):

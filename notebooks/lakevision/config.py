@@ -168,6 +168,22 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Serve:
+    host: str
+    port: Annotated[int, Range(0, 65535)]
+    workers: Natural
+    threads: Natural
+    max_request_mb: Count
+    timeout_seconds: Positive
+    stop_seconds: Positive
+    reload_seconds: Annotated[float, Range(0.0)]
+    endpoint_name: str
+    workload_size: Literal["Small", "Medium", "Large"]
+    scale_to_zero: bool
+    endpoint_minutes: Positive
+
+
+@dataclass(frozen=True)
 class Config:
     storage: Storage
     spark: Spark
@@ -180,6 +196,7 @@ class Config:
     evaluation: Evaluation
     deploy: Deploy
     score: Score
+    serve: Serve
 
     def flat(self):
         """{"training.epochs": 30, ...}: what MLflow logs."""

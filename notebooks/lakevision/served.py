@@ -1,0 +1,192 @@
+"""One version of the registered model, loaded to be asked by many threads, and the change to another while they ask."""
+
+import json
+import logging
+import math
+import os
+import re
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakevision import registry, tracking, workspace
+
+log = logging.getLogger("lakevision.serve")
+QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own wait for minutes on a registry that is down
+
+
+class NotServable(RuntimeError):
+    """There is no such version, or the registry can't be reached; the message says which and what to do."""
+
+
+class BadInput(ValueError):
+    """A request's table holds no images; the message says what was expected and quotes nothing of it."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the registered model. alias: the one it was found by, "" where it was asked for by number; folder: its files, on this machine."""
+
+    name: str
+    number: str
+    alias: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """rows: function from a list of image bytes or base64 texts to what photo_model.PhotoModel.rows says; app: MLflow's scoring server around it;
+    info: dict of GET /version."""
+
+    number: str
+    rows: object
+    app: object
+    info: dict
+
+
+def find(cfg, scratch, alias="champion", number=""):
+    """Asks the registry for a version, by number or else alias, and fetches its files into a folder below scratch. Returns Version.
+
+    Raises NotServable.
+    """
+    from mlflow import MlflowClient, artifacts
+
+    for name, value in QUICK.items():
+        os.environ.setdefault(name, value)
+    where, name = workspace.places(cfg), registry.name(cfg)
+    try:
+        tracking.start(cfg, where)
+        if not number:
+            found = registry.version_of(cfg, alias)
+            if found is None:
+                raise NotServable(f"no version of model {name} is {alias}: run 04_deploy first, or say another one, --version N or --alias challenger")
+            number = str(found.version)
+        MlflowClient().get_model_version(name, number)
+        return Version(name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=tempfile.mkdtemp(dir=scratch)))
+    except NotServable:
+        raise
+    except Exception as error:  # MLflow raises its own, requests', SQLAlchemy's and the store's errors
+        first = str(error).splitlines()[0][:300] if str(error) else ""
+        raise NotServable(f"model {name}, {f'version {number}' if number else alias}, can't be had from {where.registry_uri}: "
+                          f"{type(error).__name__}: {first}") from error
+
+
+def load(version):
+    """Loads a Version and warms it up. Returns Loaded."""
+    import mlflow
+    from mlflow.pyfunc import scoring_server
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of versions that differ from the pins in a way that scares and does not help
+    with warnings.catch_warnings(record=True):  # MLflow advises type hints, past any filter; they would change what predict() accepts
+        model = mlflow.pyfunc.load_model(version.folder)
+    asked = model.unwrap_python_model()
+    if not hasattr(asked, "rows"):
+        raise NotServable(f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again")
+    rows = asked.rows
+    rows([_grey()])  # the first call of a TensorFlow function builds what the others use
+    card = json.loads(Path(version.folder, "artifacts", "card.json").read_text())
+    info = {"name": version.name, "version": version.number, "alias": version.alias, "run_id": model.metadata.run_id,
+            **{key: card[key] for key in ("transform", "classes", "threshold")}, "mlflow": mlflow.__version__}
+    return Loaded(version.number, rows, scoring_server.init(_Table(rows)), info)
+
+
+def _grey():
+    import io
+
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(out, "JPEG")
+    return out.getvalue()
+
+
+class _Table:
+    """What MLflow's scoring server asks of a model. It has no schema, on purpose: MLflow then hands the base64 texts over as they came, each is decoded
+    beside its image, and one that is none costs its own row instead of the request."""
+
+    def __init__(self, rows):
+        self.rows, self.metadata = rows, self
+
+    def get_input_schema(self):
+        return None
+
+    def get_params_schema(self):
+        return None
+
+    def predict(self, data):
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+
+        try:
+            return answers(self.rows(images(data)))
+        except BadInput as error:
+            raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
+        except Exception as error:
+            log_failure(error)
+            raise MlflowException(type(error).__name__, INTERNAL_ERROR) from None
+
+
+def images(data):
+    """The images, bytes or base64 texts, in what MLflow has parsed: a table or dict with `image`, or a plain list. Raises BadInput."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(data, (pd.DataFrame, dict)):
+        if list(data) != ["image"]:
+            raise BadInput(f"expected one column, image, got {len(list(data))} of them{' with other names' if 'image' not in data else ''}")
+        data = data["image"]
+    if isinstance(data, (str, bytes)):
+        raise BadInput("expected a list of images in base64, got one text")
+    if not isinstance(data, (list, np.ndarray, pd.Series)) or np.ndim(data) == 0:
+        raise BadInput(f"expected a list of images in base64, got {type(data).__name__}")
+    return [str(item) if isinstance(item, np.str_) else item for item in data]
+
+
+def answers(rows):
+    """Rows of PhotoModel.rows as dicts that JSON can hold: no NaN, and no bytes of an image in an error."""
+    made = []
+    for label, probability, scores, error in rows:
+        if error is None and not all(map(math.isfinite, scores)):
+            label, probability, scores, error = None, None, None, "the model gave no number for this image"
+        made.append({"label": label, "probability": probability, "scores": scores, "error": error and discreet(error)})
+    return made
+
+
+def discreet(error):
+    """An error's words without the bytes that transform.BadImage quotes: in a log of ingest they help, a stranger's request is not repeated."""
+    return re.sub(r"(: starts with | \()b(['\"]).*\2\)?", "", error, flags=re.DOTALL)
+
+
+def log_failure(error):
+    """Logs what failed and where, never the message: those of pandas, NumPy and MLflow repeat the data."""
+    place, trace = "", error.__traceback__
+    while trace:
+        place, trace = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}", trace.tb_next
+    log.error("a request failed: %s at %s", type(error).__name__, place)
+
+
+def follow(plan, change, stop):
+    """Looks at the alias every serve.reload_seconds until the event `stop`: loads the version that it names, if that is another one, and hands it to change().
+
+    plan: serve.Plan. A registry that is down, an alias that is gone and a version that can't be loaded change nothing, and are logged once.
+    """
+    import mlflow
+
+    where, alias, current, said = workspace.places(plan.cfg), plan.version.alias, plan.version.number, ""
+    mlflow.set_tracking_uri(where.mlflow_uri)
+    mlflow.set_registry_uri(where.registry_uri)
+    while not stop.wait(plan.cfg.serve.reload_seconds):
+        try:
+            found = registry.version_of(plan.cfg, alias)
+            if found is None:
+                raise NotServable(f"no version is {alias} any more")
+            if str(found.version) != current:
+                change(load(find(plan.cfg, plan.scratch, alias, str(found.version))))
+                log.warning("changed from version %s to %s, which is %s now", current, found.version, alias)
+                current = str(found.version)
+            said = ""
+        except Exception as error:  # whatever it is, the version that is loaded goes on serving
+            if type(error).__name__ != said:
+                log.warning("keeps version %s: %s: %s", current, type(error).__name__, str(error).splitlines()[0][:300] if str(error) else "")
+            said = type(error).__name__

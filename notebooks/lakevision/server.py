@@ -1,0 +1,87 @@
+"""uvicorn in a worker of the REST service: on the connections that it is given, with an end that loses no request."""
+
+import asyncio
+import contextlib
+import functools
+import signal
+import socket
+import threading
+
+import uvicorn
+
+from lakevision import served, service, workers
+from lakevision.batching import Batcher
+
+FAREWELL = 1.0  # seconds in which connections that stay open are told, by the answer to their next request, to close
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, but that connections come down a socket instead of being accepted, that SIGTERM ends it with status 0, and that clients whose connection
+    stays open get the answer to what they are sending. control: that socket; state: service.State."""
+
+    def __init__(self, settings, state, control):
+        super().__init__(settings)
+        self.state, self.control = state, control
+        self.taken, self.told, self.arriving = 0, None, set()
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        signal.signal(signal.SIGTERM, self.handle_exit)  # uvicorn's own raises the signal again at the end
+        yield
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets=[])  # listens nowhere
+        self.control.setblocking(False)
+        asyncio.get_running_loop().add_reader(self.control, self.take)
+
+    def take(self):
+        """Starts serving the connections that have come down."""
+        loop = asyncio.get_running_loop()
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.control, 64, 64)
+        except BlockingIOError:
+            return
+        if not data:
+            loop.remove_reader(self.control)  # the parent is gone; workers.work ends this process
+        self.taken += len(data)
+        for descriptor in descriptors:
+            made = loop.create_task(loop.connect_accepted_socket(self._protocol, socket.socket(fileno=descriptor)))
+            self.arriving.add(made)
+            made.add_done_callback(self.arriving.discard)
+
+    def _protocol(self):
+        return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    async def on_tick(self, counter):
+        report = workers.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
+        if report != self.told:
+            with contextlib.suppress(OSError):  # full: the next tick says it; broken: the parent is gone, which ends this process
+                self.control.send(report)
+                self.told = report
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets=None):
+        loop = asyncio.get_running_loop()
+        self.take()
+        loop.remove_reader(self.control)
+        while self.arriving:
+            await asyncio.sleep(0.01)
+        self.state.stopping.set()
+        ends = loop.time() + FAREWELL
+        while self.server_state.connections and loop.time() < ends:
+            await asyncio.sleep(0.02)
+        await super().shutdown()
+
+
+def run(plan, loaded, control):
+    """Serves until SIGTERM. plan: serve.Plan; loaded: served.Loaded; control: socket that connections come down, and reports go up, which also say ready."""
+    cfg = plan.cfg.serve
+    state = service.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.timeout_seconds)
+    settings = uvicorn.Config(service.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
+                              log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=30,
+                              timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)))
+    if cfg.reload_seconds and plan.version.alias:
+        following = (plan, functools.partial(setattr, state, "current"), state.stopping)
+        threading.Thread(target=served.follow, args=following, daemon=True).start()
+    Server(settings, state, control).run()
+    state.batcher.stop()

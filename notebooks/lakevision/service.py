@@ -1,0 +1,216 @@
+"""The REST service's answers: an ASGI app around MLflow's scoring server. It runs in each worker of lakevision/serve.py.
+
+POST /invocations   an image as it is (Content-Type image/* or application/octet-stream), or what MLflow takes: JSON with base64 in a column `image`, CSV
+GET  /health, /ping   200 where a model is loaded and this worker is not about to stop, else 503
+GET  /version         the model's name, version, alias, run, transform, classes and threshold
+
+Every answer is JSON. An error is {"error_code", "message"}, and repeats nothing of the request.
+"""
+
+import asyncio
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from lakevision import served
+from lakevision.batching import Batcher
+
+ROUTES = {"/invocations": "POST", "/health": "GET", "/ping": "GET", "/version": "GET"}
+TABLES = ("application/json", "text/csv")
+FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+DRAINED = 4  # times the limit: so much of a body that is too large is read and dropped, so that its sender comes to read why
+
+
+@dataclass
+class State:
+    """What a worker's requests share. current: served.Loaded, exchanged as a whole; each request takes it once."""
+
+    current: served.Loaded
+    batcher: Batcher
+    limit: int  # bytes
+    timeout: float  # seconds
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+class Refused(Exception):
+    """A request that gets no prediction: status and words for its sender."""
+
+    def __init__(self, status, message, **headers):
+        super().__init__(message)
+        self.status, self.headers = status, headers
+
+
+class Gone(Exception):
+    """The client has hung up."""
+
+
+def app(state, threads):
+    """The ASGI app. threads: how many of MLflow's requests are worked on at a time."""
+
+    async def asgi(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))  # asyncio.to_thread, which MLflow calls
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        elif scope["type"] == "http":
+            await request(state, scope, receive, send)
+
+    return asgi
+
+
+async def request(state, scope, receive, send):
+    headers = {}
+    try:
+        async with asyncio.timeout(state.timeout):
+            status, body = await answer(state, scope, receive)
+    except Refused as refused:
+        status, body, headers = refused.status, problem(refused.status, str(refused)), refused.headers
+    except TimeoutError:
+        status, body, headers = 504, problem(504, f"took longer than serve.timeout_seconds, {state.timeout:g} s"), {"connection": "close"}
+    except Gone:
+        return
+    except Exception as error:
+        served.log_failure(error)
+        status, body = 500, problem(500, "internal error: the service's log says where")
+    if state.stopping.is_set():
+        headers = {**headers, "connection": "close"}  # the client opens its next connection where somebody still listens
+    sent = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": sent + [(key.encode(), value.encode()) for key, value in headers.items()]})
+    if status == 413:
+        await drain(state, receive)
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer(state, scope, receive):
+    """(status, bytes of JSON). Raises Refused, Gone."""
+    path, current = scope["path"], state.current
+    allowed = ROUTES.get(path)
+    if allowed is None:
+        raise Refused(404, f"there is {', '.join(f'{method} {route}' for route, method in ROUTES.items())}")
+    if scope["method"] not in (allowed, "HEAD" if allowed == "GET" else allowed):
+        raise Refused(405, f"{path} takes {allowed}", allow=allowed)
+    if path == "/version":
+        return 200, json.dumps(current.info).encode()
+    if allowed == "GET":
+        return (503, problem(503, "stopping")) if state.stopping.is_set() else (200, json.dumps({"status": "ok", "version": current.number}).encode())
+    headers = dict(scope["headers"])
+    kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    raw = kind.startswith("image/") or kind == "application/octet-stream"
+    if not raw and kind not in TABLES:
+        raise Refused(415, f"Content-Type is image/jpeg, another image/*, application/octet-stream, or MLflow's {', '.join(TABLES)}")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refused(415, "a compressed body (Content-Encoding) is not taken: images are compressed already")
+    body = await read(state, headers, receive)
+    return await (one(state, current, body) if raw else table(current, scope, body, kind))
+
+
+async def read(state, headers, receive):
+    """The body, bytes. Raises Refused as soon as it is, or says that it will be, larger than the limit."""
+    announced = headers.get(b"content-length", b"")
+    too_large = Refused(413, f"the body is larger than serve.max_request_mb, {state.limit / 2**20:g} MB", connection="close")
+    if announced.isdigit() and int(announced) > state.limit:
+        raise too_large
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        more = message.get("more_body", False)
+        if size > state.limit:
+            raise too_large
+    if not size:
+        raise Refused(400, "the body is empty")
+    return b"".join(parts)
+
+
+async def drain(state, receive):
+    """Reads and drops the rest of a body: a sender whose connection is closed meanwhile sees a broken pipe, and no answer."""
+    dropped = 0
+    try:
+        async with asyncio.timeout(min(10, state.timeout)):
+            while dropped < DRAINED * state.limit:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+async def one(state, current, body):
+    """The answer to one image as it came."""
+    row = await state.batcher.ask(asyncio.get_running_loop(), current.rows, body)
+    made = served.answers([row])
+    if made[0]["error"]:
+        raise Refused(422, made[0]["error"])
+    return 200, json.dumps({"predictions": made}).encode()
+
+
+async def table(current, scope, body, kind):
+    """The answer of MLflow's scoring server, (status, bytes); its errors, which repeat the data, told anew."""
+    parts, status = [], 500
+
+    async def receive():
+        if parts:
+            await asyncio.Event().wait()  # MLflow's middleware asks whether the client has hung up: not until it has its answer
+        parts.append(b"")
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        nonlocal status
+        status = message.get("status", status)
+        parts.append(message.get("body", b""))
+
+    try:
+        await current.app(scope, receive, send)
+    except Exception as error:  # what its handler did not foresee, such as JSON of a thousand levels; Starlette has answered 500 and raises
+        reason = why(body, kind)
+        if not reason:
+            served.log_failure(error)
+            raise Refused(500, "internal error: the service's log says where") from None
+        raise Refused(400, reason) from None
+    content = b"".join(parts)
+    if status < 400:
+        return status, content
+    if status >= 500:
+        raise Refused(status, "internal error: the service's log says where")
+    said = _message(content)
+    _, known, ours = said.rpartition("\nError: ")
+    if said.startswith("Failed to predict data") and known:
+        raise Refused(status, ours)  # the words of served.BadInput
+    raise Refused(status, why(body, kind) or "MLflow can't read this request")
+
+
+def _message(content):
+    try:
+        return json.loads(content).get("message", "")
+    except ValueError:
+        return ""
+
+
+def why(body, kind):
+    """What is wrong with a body that MLflow refused, in words that quote nothing of it; "" where nothing is seen."""
+    if kind != "application/json":
+        return "expected CSV, in UTF-8, with one column, image, of base64 text"
+    try:
+        found = json.loads(body)
+    except json.JSONDecodeError as error:
+        return f"the body is not JSON: {error.msg} at character {error.pos}"
+    except UnicodeDecodeError:
+        return "the body is not JSON: it is not UTF-8"
+    except RecursionError:
+        return "the body is nested too deeply"
+    if not isinstance(found, dict) or sum(name in found for name in FORMATS) != 1:
+        return f"expected a JSON object with exactly one of {', '.join(FORMATS)}"
+    name = next(name for name in FORMATS if name in found)
+    return f"{name} holds no table that can be read: expected one column, image, of base64 text"
+
+
+def problem(status, message):
+    return json.dumps({"error_code": HTTPStatus(status).name, "message": message}).encode()
