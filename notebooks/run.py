@@ -6,6 +6,7 @@
     bash notebooks/run.sh --only 02_ingest
     bash notebooks/run.sh --repeat RUN_ID                       # train that MLflow run again from its record, and compare
     bash notebooks/run.sh --serve                               # the champion as a REST service, until Ctrl-C
+    bash notebooks/run.sh --promote why                         # why this version serves; also list, promote, rollback
 
 Executed notebooks, their HTML, index.html and summary.json are kept under .local/runs/<time>/, and .local/runs/latest.
 Exit status: 0; 1 where a cell fails (or, with --require-promotion, where nothing was promoted; with --repeat, where it can't be repeated or does
@@ -54,7 +55,11 @@ def arguments(words=None):
                                                            "--images, --target and --set storage.* say which lakehouse it is in")
     parser.add_argument("--serve", nargs="?", const="champion", metavar="VERSION", help="serve a model version, by its number or alias (default: champion), "
                                                                                        "as --set serve.* say; see lakevision/serve.py")
+    parser.add_argument("--promote", metavar="WORDS", help="'why', 'list', 'settle', \"promote 3 --because '...'\" or \"rollback --because '...'\"; see "
+                                                           "lakevision/promote.py")
     given = parser.parse_args(words)
+    if given.promote and (given.serve or given.repeat or given.first or given.only or given.fresh or given.require_promotion):
+        parser.error("--promote goes with --images, --target and --set only")
     if given.serve and (given.repeat or given.first or given.only or given.fresh or given.require_promotion):
         parser.error("--serve goes with --images, --target and --set only")
     if given.repeat and (given.first or given.only or given.fresh or given.require_promotion):
@@ -76,6 +81,10 @@ def main(words=None):
         return 2
     if given.repeat:
         return repeated(given.repeat, cfg)
+    if given.promote:
+        from lakevision import promote
+
+        return promote.main(shlex.split(given.promote), cfg)
     if given.serve:
         from lakevision import serve
 

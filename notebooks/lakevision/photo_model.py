@@ -31,7 +31,7 @@ class PhotoModel(mlflow.pyfunc.PythonModel):
             self.card = json.load(file)
         self.loaded = tf.saved_model.load(context.artifacts["saved_model"])  # kept: its functions die with it
 
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input: pd.DataFrame, params=None):
         return pd.DataFrame(self.rows(images_of(model_input)), columns=["label", "probability", "scores", "error"])
 
     def rows(self, images):

@@ -17,7 +17,8 @@ import sys
 from lakevision import config, ledger, tables, tracking, workspace
 
 
-def main(words=None):
+def main(words=None, cfg=None):
+    """Runs one command; returns the exit status. cfg: the Config, where the caller has it."""
     parser = argparse.ArgumentParser(prog="python -m lakevision.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["why", "list", "promote", "rollback", "settle"])
     parser.add_argument("version", nargs="?", default="")
@@ -31,7 +32,7 @@ def main(words=None):
     if given.action == "promote" and not given.version:
         parser.error("promote needs a version")
     try:
-        cfg = config.load(given.config, shlex.split(shlex.join(given.set)))
+        cfg = cfg or config.load(given.config, shlex.split(shlex.join(given.set)))
     except config.ConfigError as error:
         print(f"promote: {error}", file=sys.stderr)
         return 2

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +38,10 @@ def log(network, model_card, example):
         Path(folder, "card.json").write_text(json.dumps(model_card, indent=2))
         # Given, not inferred: MLflow's inference takes 13 s and pins what happens to be imported.
         pins = [f"{name}=={version(name)}" for name in REQUIREMENTS if name != "tensorflow-cpu" or _on_cpu()]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")  # they would change what predict() accepts
-            logged = mlflow.pyfunc.log_model(
-                name="model", python_model=str(Path(__file__).with_name("photo_model.py")), signature=signature, pip_requirements=pins,
-                artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
-                input_example=pd.DataFrame({"image": [example]}))
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(Path(__file__).with_name("photo_model.py")), signature=signature, pip_requirements=pins,
+            artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
+            input_example=pd.DataFrame({"image": [example]}))
     return logged.model_uri
 
 

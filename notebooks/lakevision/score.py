@@ -4,6 +4,7 @@ Exactly once: the stream follows the change feed of images, and what predictions
 that was killed, a lost checkpoint and a second run add nothing twice. Memory is bounded by the batches that Spark sends to a worker.
 """
 
+import logging
 import time
 from dataclasses import asdict, dataclass
 
@@ -53,6 +54,7 @@ def function(spark, model_uri):
     """The UDF of a registered version: a struct with a field `image` (bytes) -> RESULT."""
     import mlflow
 
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # warns of env_manager="local" each time; the pins are those of the session itself
     return mlflow.pyfunc.spark_udf(spark, model_uri, result_type=RESULT, env_manager="local")
 
 
@@ -99,7 +101,7 @@ def by_label(spark, where):
 def _append(spark, cfg, where, version, scorer, images):
     """Writes the predictions that a version has not made yet of a DataFrame with the columns of images. Returns (rows, of them with an error)."""
     keys = images.select("path", "sha256").distinct()
-    done = (spark.table(where.table("predictions")).where((F.col("version") == version.version) & (F.col("model") == version.name))
+    done = (spark.table(where.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
             .join(F.broadcast(keys), ["path", "sha256"]).select("path", "sha256"))
     # Small, so the photographs' bytes are not sent about for the join.
     todo = images.join(F.broadcast(done), ["path", "sha256"], "left_anti")
@@ -109,7 +111,7 @@ def _append(spark, cfg, where, version, scorer, images):
     said = scorer(F.struct(image.alias("image")))
     before = tables.version(spark, where, "predictions")
     with workspace.small_batches(spark):
-        (todo.withColumn("said", said).select("path", "sha256", "said.*", F.lit(version.name).alias("model"), F.lit(version.version).alias("version"),
+        (todo.withColumn("said", said).select("path", "sha256", "said.*", F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
                                               F.lit("spark").alias("scored_by"), F.current_timestamp().alias("scored_at"))
          .write.format("delta").mode("append").saveAsTable(where.table("predictions")))
     return _written(spark, where, before)
@@ -145,7 +147,7 @@ def _uri(cfg, version):
 
 
 def _scored(added, version, began):
-    return Scored(sum(rows for rows, _ in added), sum(errors for _, errors in added), version.version, time.monotonic() - began)
+    return Scored(sum(rows for rows, _ in added), sum(errors for _, errors in added), str(version.version), time.monotonic() - began)
 
 
 def latest(spark, where):

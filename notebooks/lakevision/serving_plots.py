@@ -19,12 +19,12 @@ def paths(agreed, checks, history, title, shown=6):
     _photographs(figure, grid, agreed, shown)
     _differences(figure.add_subplot(grid[1, :]), agreed)
     _table(figure.add_subplot(grid[2, :7]), [(row.check, row.found, row.wanted) for row in checks.itertuples()], ("check", "found", "wanted"),
-           (0.25, 0.42, 0.33), f"The gate: {int(checks['passed'].sum())} of {len(checks)} passed", [GOOD if row.passed else BAD for row in checks.itertuples()])
+           (0.3, 0.39, 0.31), f"The gate: {int(checks['passed'].sum())} of {len(checks)} passed", [GOOD if row.passed else BAD for row in checks.itertuples()])
     latest = list(history.tail(len(checks)).itertuples())[::-1]
     rows = [(f"{row.decided_at:%d %b %H:%M}", row.version, "forced" if row.promoted and row.forced else "champion" if row.promoted else "held back",
              f"{row.action}: {row.reason}") for row in latest]
     _table(figure.add_subplot(grid[2, 7:]), rows, ("UTC", "version", "became", "why"), (0.19, 0.11, 0.16, 0.54),
-           "The ledger, newest first", [GOOD if row.promoted and not row.forced else "#c98a1b" if row.promoted else BAD for row in latest])
+           "The ledger, newest first", [GOOD if row.promoted and not row.forced else "#c98a1b" if row.promoted else BAD for row in latest], 92)
     figure.suptitle(title)
     return figure
 
@@ -44,10 +44,12 @@ def _photographs(figure, grid, agreed, shown):
 
 
 def _differences(axis, agreed):
-    for colour, marker, path in zip(COLOURS, "os^Dx+", [path for path in agreed.scores if path != parity.REFERENCE]):
+    # Paths that agree to the bit lie on each other: the sizes let all of them be seen.
+    for colour, marker, size, path in zip(COLOURS, "oos^x+", (150, 80, 26, 30, 24, 24), [path for path in agreed.scores if path != parity.REFERENCE]):
         apart = agreed.apart(path)
         seen = np.isfinite(apart)
-        axis.scatter(np.flatnonzero(seen), np.maximum(apart[seen], 1e-9), s=18, marker=marker, color=colour, label=path, alpha=0.8, linewidth=1)
+        axis.scatter(np.flatnonzero(seen), np.maximum(apart[seen], 1e-9), s=size, marker=marker, label=path, linewidth=1,
+                     **({"facecolor": "none", "edgecolor": colour} if size > 50 else {"color": colour}))
         if not seen.all():
             axis.scatter(np.flatnonzero(~seen), np.ones((~seen).sum()), s=60, marker="*", color=BAD, label=f"{path}: one refuses, the other does not")
     hard = sum(name in parity.HARD for name in agreed.names)
@@ -56,15 +58,15 @@ def _differences(axis, agreed):
     axis.axhline(1e-5, color="#999999", linewidth=0.8, linestyle="--")
     axis.set(title="Largest difference from Keras' probabilities, by image and path (dashed: 1e-5)", xlabel="image, in the order of the comparison",
              ylabel="probability (log scale; 1e-9 and less at 1e-9)", yscale="log", ylim=(5e-10, 6), xlim=(-0.5, len(agreed.images) - 0.5))
-    axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.36))
+    axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.3))
 
 
-def _table(axis, rows, columns, widths, title, colours):
+def _table(axis, rows, columns, widths, title, colours, letters=128):
     axis.axis("off")
     axis.set_title(title, loc="left")
     if not rows:
         return
-    shown = [[textwrap.shorten(str(cell), int(105 * width), placeholder=" ...") for cell, width in zip(row, widths)] for row in rows]
+    shown = [[textwrap.shorten(str(cell), int(letters * width), placeholder=" ...") for cell, width in zip(row, widths)] for row in rows]
     table = axis.table(shown, colLabels=columns, colWidths=widths, loc="upper left", cellLoc="left", edges="horizontal")
     table.auto_set_font_size(False)
     table.set_fontsize(7.5)

@@ -4,7 +4,6 @@ import logging
 import os
 import platform
 import tempfile
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +17,6 @@ def start(cfg, where):
     """
     import mlflow
 
-    # After the import: MLflow puts a filter of its own in front. Its hints would change what predict() accepts.
-    warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(where.mlflow_uri)

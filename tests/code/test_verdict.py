@@ -1,13 +1,12 @@
-"""The verdict and the gate: what leads to which, and that nothing is promoted against them without somebody's word."""
+"""The verdict: what evidence leads to which, and why."""
 
 from dataclasses import replace
 
 import pytest
 
-from lakevision import config, deploy, verdict
+from lakevision import verdict
 from lakevision.confounding import Finding
 from lakevision.intervals import Figure
-from lakevision.parity import Parity
 from lakevision.region import Region
 
 KNOWN, LEARNT = Region((0, 0.5, 1, 1), "config"), Region((0, 0, 0.5, 0.5), "occlusion")
@@ -58,31 +57,3 @@ def test_every_baseline_that_sees_no_object_counts_and_learnt_surroundings_do_no
     assert verdict.best_baseline(replace(GOOD, context=figure(0.7))) == 0.7
     assert verdict.best_baseline(replace(GOOD, context=figure(0.7), region=LEARNT)) == 0.55
     assert verdict.best_baseline(replace(GOOD, nearest=None, context=None, metadata=figure(0.3))) == 0.5
-
-
-TRAINED = {"verdict": "evaluable", "accuracy": 0.98, "low": 0.95, "best_baseline": 0.55, "reasons": ["the model sees it"]}
-AGREE = Parity({}, 1e-7, 1.0)
-
-
-@pytest.mark.parametrize("trained, parity, promoted, said", [
-    pytest.param({}, AGREE, True, "0.980 against 0.550", id="good"),
-    pytest.param({"verdict": "weak"}, AGREE, True, "weak; accuracy", id="weak, but better than all baselines"),
-    pytest.param({"verdict": "not evaluable", "reasons": ["it follows the day"]}, AGREE, False, "not evaluable: it follows the day", id="not evaluable"),
-    pytest.param({"low": 0.54}, AGREE, False, "not above the best baseline (0.550)", id="no better than a baseline"),
-    pytest.param({}, Parity({}, 1e-3, 1.0), False, "paths differ", id="paths differ"),
-    pytest.param({}, Parity({}, 1e-7, 0.5), False, "int8 agrees on 50.0%", id="int8 differs"),
-])
-def test_gate(trained, parity, promoted, said):
-    decision = deploy.decide(config.load("local"), TRAINED | trained, parity)
-    assert (decision.promoted, decision.word) == (promoted, "") and said in decision.reason
-
-
-def test_somebodys_word_promotes_against_the_evaluation_and_is_kept_but_not_against_paths_that_differ():
-    cfg = config.load("local", ["deploy.promote_anyway='A. Person, for a demonstration'"])
-    trained = TRAINED | {"verdict": "not evaluable", "reasons": ["the label follows the day"]}
-    decision = deploy.decide(cfg, trained, AGREE)
-    assert decision.promoted and decision.word == "A. Person, for a demonstration"
-    assert "by word of A. Person" in decision.reason and "the label follows the day" in decision.reason
-    assert not deploy.decide(cfg, trained, Parity({}, 1e-3, 1.0)).promoted
-    unneeded = deploy.decide(cfg, TRAINED, AGREE)
-    assert unneeded.promoted and not unneeded.word
