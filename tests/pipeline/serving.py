@@ -28,7 +28,7 @@ LINE = "decode|upright|rgb|resize(32)"
 
 
 def registered(root):
-    """(Config of a sqlite registry below root with versions 1 (champion) and 2 of a tiny network, which differ in their weights; {number: pyfunc model})."""
+    """(Config of a sqlite registry below root with versions 1 (champion) and 2 of a tiny network, of other weights; {number: pyfunc model})."""
     import keras
     import mlflow
 
@@ -58,8 +58,8 @@ def good_images():
     turned = Image.Exif()
     turned[0x0112] = 6
     return {"jpeg": encoded(photo), "rotated": encoded(photo, exif=turned.tobytes()), "grey": encoded(photo.convert("L")),
-            "cmyk": encoded(photo.convert("CMYK")), "png with alpha": encoded(photo.convert("RGBA"), "PNG"), "tiny": encoded(photo.resize((1, 1)), "PNG"),
-            "large": encoded(photo.resize((1800, 1400)))}
+            "cmyk": encoded(photo.convert("CMYK")), "png with alpha": encoded(photo.convert("RGBA"), "PNG"),
+            "tiny": encoded(photo.resize((1, 1)), "PNG"), "large": encoded(photo.resize((1800, 1400)))}
 
 
 GOOD = good_images()
@@ -127,4 +127,5 @@ def expected(model, data):
 
 
 def same(found, wanted):
-    return found["label"] == wanted[0] and found["error"] is None and np.allclose([found["probability"], *found["scores"]], [wanted[1], *wanted[2]], atol=1e-6)
+    label, probability, scores = wanted
+    return found["label"] == label and found["error"] is None and np.allclose([found["probability"], *found["scores"]], [probability, *scores], atol=1e-6)
