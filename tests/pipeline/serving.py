@@ -128,4 +128,5 @@ def expected(model, data):
 
 def same(found, wanted):
     label, probability, scores = wanted
-    return found["label"] == label and found["error"] is None and np.allclose([found["probability"], *found["scores"]], [probability, *scores], atol=1e-6)
+    return (found["label"] == label and found["error"] is None
+            and np.allclose([found["probability"], *found["scores"]], [probability, *scores], atol=1e-6))
