@@ -2,12 +2,12 @@
 
     bash notebooks/run.sh --serve                               # the champion, at http://127.0.0.1:5001
     bash notebooks/run.sh --serve 3 --set serve.port=8080       # version 3
-    python -m lakevision.serve --config local --alias champion --port 5001 --workers 2      # with notebooks/ on PYTHONPATH
+    python -m lakevision.serve --config local --alias champion --port 5001 --workers 2     # with notebooks/ on PYTHONPATH
 
     curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:5001/invocations
 
-It is MLflow's scoring server (what `mlflow models serve --env-manager local` runs) on uvicorn, uvloop and httptools, with what lakevision/service.py adds.
-This process loads no model: it listens, and deals the connections to the workers (lakevision/workers.py). Exit status: 0 after a clean stop;
+It is MLflow's scoring server (what `mlflow models serve --env-manager local` runs) on uvicorn, uvloop and httptools, with what lakevision/service.py
+adds. This process loads no model: it listens, and deals the connections to the workers (lakevision/workers.py). Exit status: 0 after a clean stop;
 1 where the model or a worker can't be had; 2 for a wrong command line.
 """
 
@@ -38,8 +38,8 @@ class Plan:
 def sized(cfg, cores):
     """(workers, threads of each) by the settings, 0 by the cores.
 
-    A worker for each core: on 2 cores two of one thread answer 435 images/s for 4 clients, one of two threads 335, since one interpreter runs one thread
-    at a time.
+    A worker for each core: on 2 cores two of one thread answer 435 images/s for 4 clients, one of two threads 335, since an interpreter runs one
+    thread at a time.
     """
     count = cfg.serve.workers or cores
     return count, cfg.serve.threads or max(1, cores // count)

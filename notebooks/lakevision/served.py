@@ -36,8 +36,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Loaded:
-    """rows: function from a list of image bytes or base64 texts to what photo_model.PhotoModel.rows says; app: MLflow's scoring server around it;
-    info: dict of GET /version."""
+    """rows: function from a list of image bytes or base64 texts to what photo_model.PhotoModel.rows says; app: MLflow's scoring server around
+    it; info: dict of GET /version."""
 
     number: str
     rows: object
@@ -60,16 +60,20 @@ def find(cfg, scratch, alias="champion", number=""):
         if not number:
             found = registry.version_of(cfg, alias)
             if found is None:
-                raise NotServable(f"no version of model {name} is {alias}: run 04_deploy first, or say another one, --version N or --alias challenger")
+                raise NotServable(f"no version of model {name} is {alias}: run 04_deploy first, or say which, --version N or --alias challenger")
             number = str(found.version)
         MlflowClient().get_model_version(name, number)
         return Version(name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=tempfile.mkdtemp(dir=scratch)))
     except NotServable:
         raise
     except Exception as error:  # MLflow raises its own, requests', SQLAlchemy's and the store's errors
-        first = str(error).splitlines()[0][:300] if str(error) else ""
         raise NotServable(f"model {name}, {f'version {number}' if number else alias}, can't be had from {where.registry_uri}: "
-                          f"{type(error).__name__}: {first}") from error
+                          f"{first_line(error)}") from error
+
+
+def first_line(error):
+    """An exception's kind and the first line of its message: those of SQLAlchemy and TensorFlow go on for pages."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]
 
 
 def load(version):
@@ -84,14 +88,15 @@ def load(version):
     if not hasattr(asked, "rows"):
         raise NotServable(f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again")
     rows = asked.rows
-    rows([_grey()])  # the first call of a TensorFlow function builds what the others use
+    rows([grey()])  # the first call of a TensorFlow function builds what the others use
     card = json.loads(Path(version.folder, "artifacts", "card.json").read_text())
     info = {"name": version.name, "version": version.number, "alias": version.alias, "run_id": model.metadata.run_id,
             **{key: card[key] for key in ("transform", "classes", "threshold")}, "mlflow": mlflow.__version__}
     return Loaded(version.number, rows, scoring_server.init(_Table(rows)), info)
 
 
-def _grey():
+def grey():
+    """A small grey picture, JPEG: what a model is tried with."""
     import io
 
     from PIL import Image
@@ -102,8 +107,8 @@ def _grey():
 
 
 class _Table:
-    """What MLflow's scoring server asks of a model. It has no schema, on purpose: MLflow then hands the base64 texts over as they came, each is decoded
-    beside its image, and one that is none costs its own row instead of the request."""
+    """What MLflow's scoring server asks of a model. It has no schema, on purpose: MLflow then hands the base64 texts over as they came, each is
+    decoded with its image, and one that is none costs its own row instead of the request."""
 
     def __init__(self, rows):
         self.rows, self.metadata = rows, self
@@ -167,9 +172,10 @@ def log_failure(error):
 
 
 def follow(plan, change, stop):
-    """Looks at the alias every serve.reload_seconds until the event `stop`: loads the version that it names, if that is another one, and hands it to change().
+    """Looks at the alias every serve.reload_seconds until the event `stop`: loads the version that it names, if it is another, and tells change().
 
-    plan: serve.Plan. A registry that is down, an alias that is gone and a version that can't be loaded change nothing, and are logged once.
+    plan: serve.Plan; change: function of a Loaded. A registry that is down, an alias that is gone and a version that can't be loaded change nothing,
+    and are logged once.
     """
     import mlflow
 
@@ -188,5 +194,5 @@ def follow(plan, change, stop):
             said = ""
         except Exception as error:  # whatever it is, the version that is loaded goes on serving
             if type(error).__name__ != said:
-                log.warning("keeps version %s: %s: %s", current, type(error).__name__, str(error).splitlines()[0][:300] if str(error) else "")
+                log.warning("keeps version %s: %s", current, first_line(error))
             said = type(error).__name__

@@ -16,8 +16,8 @@ FAREWELL = 1.0  # seconds in which connections that stay open are told, by the a
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, but that connections come down a socket instead of being accepted, that SIGTERM ends it with status 0, and that clients whose connection
-    stays open get the answer to what they are sending. control: that socket; state: service.State."""
+    """uvicorn's, but that connections come down a socket instead of being accepted, that SIGTERM ends it with status 0, and that clients whose
+    connection stays open get the answer to what they are sending. control: that socket; state: service.State."""
 
     def __init__(self, settings, state, control):
         super().__init__(settings)
@@ -74,7 +74,7 @@ class Server(uvicorn.Server):
 
 
 def run(plan, loaded, control):
-    """Serves until SIGTERM. plan: serve.Plan; loaded: served.Loaded; control: socket that connections come down, and reports go up, which also say ready."""
+    """Serves until SIGTERM. plan: serve.Plan; loaded: served.Loaded; control: socket; connections come down, reports go up, the first says ready."""
     cfg = plan.cfg.serve
     state = service.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.timeout_seconds)
     settings = uvicorn.Config(service.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,

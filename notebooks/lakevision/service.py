@@ -1,7 +1,7 @@
 """The REST service's answers: an ASGI app around MLflow's scoring server. It runs in each worker of lakevision/serve.py.
 
-POST /invocations   an image as it is (Content-Type image/* or application/octet-stream), or what MLflow takes: JSON with base64 in a column `image`, CSV
-GET  /health, /ping   200 where a model is loaded and this worker is not about to stop, else 503
+POST /invocations     an image as it is (Content-Type image/* or application/octet-stream), or MLflow's JSON or CSV with base64 in a column `image`
+GET  /health, /ping   200, or 503 where this worker is about to stop
 GET  /version         the model's name, version, alias, run, transform, classes and threshold
 
 Every answer is JSON. An error is {"error_code", "message"}, and repeats nothing of the request.
@@ -78,8 +78,8 @@ async def request(state, scope, receive, send):
         status, body = 500, problem(500, "internal error: the service's log says where")
     if state.stopping.is_set():
         headers = {**headers, "connection": "close"}  # the client opens its next connection where somebody still listens
-    sent = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": sent + [(key.encode(), value.encode()) for key, value in headers.items()]})
+    sent = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+    await send({"type": "http.response.start", "status": status, "headers": [(key.encode(), value.encode()) for key, value in sent.items()]})
     if status == 413:
         await drain(state, receive)
     await send({"type": "http.response.body", "body": body})
@@ -96,7 +96,9 @@ async def answer(state, scope, receive):
     if path == "/version":
         return 200, json.dumps(current.info).encode()
     if allowed == "GET":
-        return (503, problem(503, "stopping")) if state.stopping.is_set() else (200, json.dumps({"status": "ok", "version": current.number}).encode())
+        if state.stopping.is_set():
+            raise Refused(503, "stopping")
+        return 200, json.dumps({"status": "ok", "version": current.number}).encode()
     headers = dict(scope["headers"])
     kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     raw = kind.startswith("image/") or kind == "application/octet-stream"

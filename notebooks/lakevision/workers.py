@@ -1,7 +1,7 @@
 """The REST service's worker processes: started, watched, given connections and ended by the one process that listens.
 
-The listening process accepts and hands each connection to the worker that has the fewest. Where workers accept from one socket by themselves, the kernel
-wakes the same one first: of four clients that came one after the other all four were one worker's, and the other core slept.
+The listening process accepts and hands each connection to the worker that has the fewest. Where workers accept from one socket by themselves, the
+kernel wakes the same one first: of four clients that came one after the other all four were one worker's, and the other core slept.
 """
 
 import logging
@@ -143,7 +143,7 @@ def work(plan, control):
     try:
         loaded = served.load(plan.version)
     except Exception as error:  # anything that a model's files can raise
-        log.error("version %s can't be loaded: %s: %s", plan.version.number, type(error).__name__, str(error).splitlines()[0][:300] if str(error) else "")
+        log.error("version %s can't be loaded: %s", plan.version.number, served.first_line(error))
         sys.exit(1)
     server.run(plan, loaded, control)
 

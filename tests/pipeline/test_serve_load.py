@@ -1,0 +1,258 @@
+"""The REST service under load: what is stopped, killed, exchanged or sent rubbish costs no request."""
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lakevision import client, registry
+
+sys.path.insert(0, str(Path(__file__).parent))
+import serving  # noqa: E402
+from serving import BAD, GOOD, SECRET, expected, same  # noqa: E402
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+SOAK = bool(os.environ.get("LAKEVISION_SOAK"))
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    return serving.registered(tmp_path_factory.mktemp("serve"))
+
+
+@dataclass
+class Load:
+    """What clients have seen. rows: predictions; lost: what went wrong, in words; told: connections that the service said it would close."""
+
+    rows: list = field(default_factory=list)
+    lost: list = field(default_factory=list)
+    told: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def exchange(connection, data):
+    """(status, JSON, whether the connection stays open) for one image. Raises OSError where the connection breaks before the answer is whole."""
+    connection.sendall(HEAD % len(data) + data)
+    with connection.makefile("rb") as stream:
+        status = stream.readline()
+        if not status:
+            raise ConnectionError("closed without an answer")
+        headers = {}
+        while (line := stream.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        body = stream.read(int(headers["content-length"]))
+        if len(body) != int(headers["content-length"]):
+            raise ConnectionError("half an answer")
+    return int(status.split()[1]), json.loads(body, parse_constant=pytest.fail), headers.get("connection") != "close"
+
+
+def ask_on(port, load, data):
+    """Asks again and again on one connection until load.stop, or until the service says that it closes it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        while not load.stop.is_set():
+            try:
+                status, found, stays = exchange(connection, data)
+            except OSError as error:
+                load.lost.append(repr(error))
+                return
+            load.rows.append((status, found))
+            if not stays:
+                load.told += 1
+                return
+
+
+def clients(count, target, *arguments):
+    threads = [threading.Thread(target=target, args=arguments) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT to the group"])
+def test_a_stop_under_load_loses_no_request_and_ends_with_0(registered, tmp_path, number):
+    data = GOOD["jpeg"]
+    with serving.serving(registered[0], tmp_path / "log") as service, socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
+        load = Load()
+        threads = clients(6, ask_on, service.port, load, GOOD["large"])
+        slow.sendall(HEAD % len(data) + data[:500])
+        time.sleep(1.5)
+        os.kill(service.process.pid, number) if number == signal.SIGTERM else os.killpg(service.process.pid, number)
+        for thread in threads:
+            thread.join(30)
+        time.sleep(1.5)  # longer than connections without a request are waited for
+        slow.sendall(data[500:])
+        assert b" 200 " in slow.recv(65536).split(b"\r\n")[0]
+        assert service.process.wait(30) == 0
+    assert load.lost == [] and load.told == 6 and len(load.rows) > 20
+    wanted = expected(registered[1]["1"], GOOD["large"])
+    assert all(status == 200 and same(found["predictions"][0], wanted) for status, found in load.rows)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", service.port))
+    assert "Traceback" not in service.log()
+
+
+def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(registered, tmp_path):
+    cfg, models = registered
+    registry.set_alias(cfg, "champion", "1")
+    wanted = {number: expected(model, GOOD["grey"]) for number, model in models.items()}
+    assert abs(wanted["1"][1] - wanted["2"][1]) > 1e-3
+    with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
+        load = Load()
+        threads = clients(4, ask_on, service.port, load, GOOD["grey"])
+        try:
+            for number in ("2", "1"):
+                registry.set_alias(cfg, "champion", number)
+                deadline, seen = time.monotonic() + 60, 0
+                while seen < 20:  # both workers are asked, in turns
+                    found = service.ask(None, None, "/version", "GET")[1]
+                    seen = seen + 1 if found["version"] == number and found["run_id"] == models[number].metadata.run_id else 0
+                    assert time.monotonic() < deadline, service.log()
+        finally:
+            load.stop.set()
+            for thread in threads:
+                thread.join(30)
+    assert load.lost == []
+    said = [next((number for number in wanted if same(found["predictions"][0], wanted[number])), "?") for _, found in load.rows]
+    assert {status for status, _ in load.rows} == {200} and set(said) == {"1", "2"} and said[0] == said[-1] == "1"
+
+
+def test_a_registry_that_goes_down_is_logged_once_and_stops_nothing(registered, tmp_path):
+    cfg, models = registered
+    database, aside = Path(cfg.storage.root, "mlflow.db"), Path(cfg.storage.root, "aside.db")
+    registry.set_alias(cfg, "champion", "1")
+    with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.workers=1") as service:
+        whole = database.read_bytes()
+        try:
+            database.rename(aside)
+            database.write_bytes(b"no database at all" * 100)
+            deadline = time.monotonic() + 30
+            while "keeps version 1" not in service.log():
+                assert time.monotonic() < deadline and service.ask(GOOD["grey"])[0] == 200
+                time.sleep(0.1)
+            time.sleep(1.5)
+            assert service.log().count("keeps version 1") == 1 and service.ask(GOOD["grey"])[0] == 200
+        finally:
+            aside.replace(database)
+        assert database.read_bytes() == whole
+
+
+def test_without_reload_it_keeps_its_version_also_in_a_worker_that_replaces_a_killed_one(registered, tmp_path):
+    cfg, models = registered
+    registry.set_alias(cfg, "champion", "1")
+    with serving.serving(cfg, tmp_path / "log") as service:
+        registry.set_alias(cfg, "champion", "2")
+        victim = serving.workers(service)[0]
+        victim.kill()
+        deadline = time.monotonic() + 60
+        while victim.pid in {one.pid for one in serving.workers(service)} or len(serving.workers(service)) < 2:
+            assert time.monotonic() < deadline, service.log()
+            time.sleep(0.1)
+        wanted = expected(models["1"], GOOD["grey"])
+        until = time.monotonic() + 8  # long enough for the new one to come
+        while time.monotonic() < until:
+            status, found, _ = service.ask(GOOD["grey"])
+            assert status == 200 and same(found["predictions"][0], wanted) and service.ask(None, None, "/version", "GET")[1]["version"] == "1"
+        assert f"worker {victim.pid} ended with status -9" in service.log()
+    registry.set_alias(cfg, "champion", "1")
+
+
+def test_a_version_by_its_number_and_workers_that_end_with_their_parent(registered, tmp_path):
+    with serving.serving(registered[0], tmp_path / "log", arguments=("--version", "2")) as service:
+        found = service.ask(None, None, "/version", "GET")[1]
+        assert (found["version"], found["alias"]) == ("2", "")
+        assert same(service.ask(GOOD["grey"])[1]["predictions"][0], expected(registered[1]["2"], GOOD["grey"]))
+        left = serving.workers(service)
+        service.process.kill()
+        assert len(left) == 2 and not psutil.wait_procs(left, timeout=20)[1]
+
+
+@pytest.mark.parametrize("settings, arguments, words", [
+    ((), ("--alias", "challenger"), "no version of model lakevision is challenger.*--version N"),
+    ((), ("--version", "99"), "version 99, can't be had from sqlite"),
+    (("storage.mlflow_uri=http://127.0.0.1:9",), (), "can't be had from http://127.0.0.1:9: "),
+    (("serve.host=203.0.113.1",), (), "can't listen at 203.0.113.1:0"),
+], ids=["no such alias", "no such version", "registry down", "host of another"])
+def test_what_can_not_be_served_is_said_at_once(registered, tmp_path, settings, arguments, words):
+    import re
+    import subprocess
+
+    set_words = [word for setting in (f"storage.root={registered[0].storage.root}", "serve.port=0", *settings) for word in ("--set", setting)]
+    done = subprocess.run([sys.executable, "-m", "lakevision.serve", *set_words, *arguments], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": str(serving.REPOSITORY / "notebooks")})
+    assert done.returncode == 1 and re.search(words, done.stderr) and "Traceback" not in done.stderr
+
+
+def test_run_sh_serves_too_and_a_broken_version_ends_with_1(registered, command):
+    refused = command("--serve", "--only", "02_ingest")
+    assert refused.returncode == 2 and "--serve goes with" in refused.stderr
+    missing = command("--serve", "challenger", "--set", f"storage.root={registered[0].storage.root}", "--set", "serve.port=0")
+    assert missing.returncode == 1 and "no version of model" in missing.stderr
+    cards = {card: card.read_text() for card in Path(registered[0].storage.root, "mlartifacts").rglob("card.json")}
+    try:
+        for card in cards:
+            card.write_text("{")
+        failed = command("--serve", "1", "--set", f"storage.root={registered[0].storage.root}", "--set", "serve.port=0")
+    finally:
+        for card, whole in cards.items():
+            card.write_text(whole)
+    assert failed.returncode == 1 and "version 1 can't be loaded" in failed.stderr and "before it served" in failed.stderr
+
+
+def mixed(port, load, seed, ends):
+    """Good and bad requests until `ends`, on connections that are kept, opened anew, or broken off by the client."""
+    rng = random.Random(seed)
+    porch = client.Client(f"http://127.0.0.1:{port}")
+    while time.monotonic() < ends:
+        kind = rng.choice(["good", "good", "good", "list", "bad", "json", "large", "hang up"])
+        name = rng.choice(list(GOOD))
+        try:
+            if kind == "good":
+                load.rows.append((name, porch.predict(GOOD[name])))
+            elif kind == "list":
+                names = rng.choices(list(GOOD), k=rng.randint(1, 8))
+                load.rows += list(zip(names, porch.predict([GOOD[name] for name in names])))
+            elif kind == "hang up":
+                with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                    connection.sendall(HEAD % 90_000 + SECRET.encode() * rng.randint(1, 1000))
+            else:
+                body = {"bad": rng.choice(list(BAD.values())), "json": json.dumps({"inputs": [SECRET], SECRET: 1})[: rng.randint(5, 60)].encode(),
+                        "large": os.urandom(2_200_000)}[kind]
+                porch._ask("POST", "/invocations", body, "application/json" if kind == "json" else "image/jpeg")
+                load.lost.append(f"{kind} was accepted")
+        except client.ServiceError as error:
+            wanted = {"bad": 422, "json": 400, "large": 413}.get(kind)
+            if error.status != wanted and not (kind == "json" and error.status in (200, 400)):
+                load.lost.append(f"{kind}: {error}")
+        load.told += 1
+    porch.close()
+
+
+def test_mixed_good_and_bad_load_loses_nothing_leaks_nothing_and_logs_no_payload(registered, tmp_path):
+    registry.set_alias(registered[0], "champion", "1")
+    wanted = {name: expected(registered[1]["1"], data) for name, data in GOOD.items()}
+    with serving.serving(registered[0], tmp_path / "log") as service:
+        found = []
+        for seconds in (10, 60) if SOAK else (3, 5):  # the first is to warm up
+            load = Load()
+            ends = time.monotonic() + seconds
+            threads = [threading.Thread(target=mixed, args=(service.port, load, seed, ends)) for seed in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(seconds + 60)
+            assert load.lost == [] and load.told > 50
+            assert all(same(row, wanted[name]) for name, row in load.rows)
+            found.append([one.memory_info().rss for one in serving.workers(service)])
+        assert all(later < before * 1.1 + 30e6 for before, later in zip(*found)), found
+        assert service.process.poll() is None and all(one.is_running() for one in serving.workers(service))
+    assert service.process.returncode == 0 and SECRET[:6] not in service.log() and "Traceback" not in service.log()
