@@ -14,14 +14,14 @@ def content():
 
 def test_the_job_runs_the_notebooks_in_order():
     tasks = bundle.tasks(bundle.resolve(bundle.read(), "local"))
-    assert [task.name for task in tasks] == ["01_capture", "02_ingest", "03_train", "04_deploy"]
+    assert [task.name for task in tasks] == ["01_capture", "02_ingest", "03_train", "04_deploy", "05_score"]
     assert all(task.parameters["config"] == "local" for task in tasks)
 
 
 def test_order_follows_depends_on_not_the_file(content):
     job = content["resources"]["jobs"]["retrain"]
     job["tasks"].reverse()
-    assert [task.name for task in bundle.tasks(bundle.resolve(content, "dev"))] == ["01_capture", "02_ingest", "03_train", "04_deploy"]
+    assert [task.name for task in bundle.tasks(bundle.resolve(content, "dev"))] == ["01_capture", "02_ingest", "03_train", "04_deploy", "05_score"]
 
 
 def test_parameters_are_filled_in(content):

@@ -14,7 +14,7 @@ import pytest
 
 from lakevision.workspace import REPOSITORY
 
-NOTEBOOKS = ["01_capture", "02_ingest", "03_train", "04_deploy"]
+NOTEBOOKS = ["01_capture", "02_ingest", "03_train", "04_deploy", "05_score"]
 
 
 def test_the_chain_ends_with_its_figures(chain):
@@ -27,6 +27,7 @@ def test_the_chain_ends_with_its_figures(chain):
     assert {"nearest_baseline", "context_only", "swap_followed", "confounders", "unchecked", "leakage", "split_scheme", "region"} <= set(train)
     assert train["region"].endswith("(simulated)") and not train["confounders"] and train["leakage"]["random_split"] > train["leakage"]["episodes"]
     assert deploy["parity"] < 1e-5 and deploy["alias"] == ("champion" if deploy["promoted"] else "challenger") and deploy["reason"]
+    assert deploy["checks"] == 11 and summary["score"]["images"] == (64 if deploy["promoted"] else 0)
 
 
 def test_every_notebook_is_kept_and_ends_in_a_picture(chain):
@@ -80,16 +81,40 @@ def test_keras_and_litert_agree_on_the_devices_own_code(chain):
     root, summary, _ = chain
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     keras = tf.keras.models.load_model(mlflow.artifacts.download_artifacts(run_id=summary["train"]["run_id"], artifact_path="keras/model.keras"))
-    loaded = {variant: model.load(root / "edge", variant) for variant in ("float32", "int8")}
-    sizes = model.read_manifest(root / "edge")["variants"]
-    assert sizes["int8"]["bytes"] < 0.5 * sizes["float32"]["bytes"]
-    side = transform.side(loaded["float32"].transform)
+    folder = model.folder(root / "edge", "challenger")
+    manifest = model.read_manifest(folder)
+    sizes = manifest["variants"]
+    loaded = {variant: model.load(folder, variant) for variant in sizes}
+    assert manifest["version"] == summary["deploy"]["version"] and manifest["lineage"]["run_id"] == summary["train"]["run_id"]
+    assert sizes["int8"]["bytes"] < 0.4 * sizes["float32"]["bytes"] and sizes["float16"]["bytes"] < 0.6 * sizes["float32"]["bytes"]
+    side = transform.side(manifest["transform"])
     for photograph in sorted((root / "landing").rglob("*.jpg"))[:12]:
         data = photograph.read_bytes()
-        pixels = np.frombuffer(transform.pixels(data, loaded["float32"].transform), np.uint8).reshape(1, side, side, 3)
+        pixels = np.frombuffer(transform.pixels(data, manifest["transform"]), np.uint8).reshape(1, side, side, 3)
         expected = np.asarray(keras(pixels.astype(np.float32), training=False))[0]
         assert model.probabilities(loaded["float32"], data) == pytest.approx(expected, abs=1e-5)
+        assert model.probabilities(loaded["float16"], data) == pytest.approx(expected, abs=0.01)
         assert model.probabilities(loaded["int8"], data) == pytest.approx(expected, abs=0.2)
+    assert len(manifest["golden"]) >= 4
+    for golden in manifest["golden"]:
+        data = Path(folder, golden["file"]).read_bytes()
+        for variant, scores in golden["scores"].items():
+            assert model.probabilities(loaded[variant], data) == pytest.approx(scores, abs=1e-6)
+
+
+def test_the_edge_files_lie_beside_the_model_in_mlflow_too(chain):
+    import mlflow
+
+    from device import model
+
+    root, summary, _ = chain
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    source = mlflow.MlflowClient().get_model_version_download_uri(summary["deploy"]["model"], summary["deploy"]["version"])
+    fetched = Path(mlflow.artifacts.download_artifacts(f"{source}/edge"))
+    published = Path(model.folder(root / "edge", "challenger"))
+    names = {path.relative_to(published) for path in published.rglob("*") if path.is_file()}
+    assert len(names) > 8 and names == {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()}
+    assert all((published / name).read_bytes() == (fetched / name).read_bytes() for name in names)
 
 
 @pytest.mark.parametrize("spoil, message", [
@@ -98,6 +123,7 @@ def test_keras_and_litert_agree_on_the_devices_own_code(chain):
     pytest.param(lambda folder: (folder / "int8.tflite").unlink(), "int8.tflite", id="missing file"),
     pytest.param(lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json", id="half a manifest"),
     pytest.param(lambda folder: (folder / "manifest.json").write_text('{"schema_version": 9}'), "schema_version", id="a later schema"),
+    pytest.param(lambda folder: (folder / "manifest.json").write_text('{"schema_version": 2}'), "classes, golden", id="keys missing"),
 ])
 def test_the_device_refuses_a_model_it_can_not_trust(chain, tmp_path, spoil, message):
     import shutil
@@ -105,7 +131,7 @@ def test_the_device_refuses_a_model_it_can_not_trust(chain, tmp_path, spoil, mes
     from device import model
 
     folder = tmp_path / "edge"
-    shutil.copytree(chain[0] / "edge", folder)
+    shutil.copytree(model.folder(chain[0] / "edge", "challenger"), folder)
     assert model.load(folder, "int8")
     spoil(folder)
     with pytest.raises(model.BadModel, match=message):

@@ -9,9 +9,8 @@ import os
 import numpy as np
 import pytest
 
-from lakevision import cache, champion, confounding, config, deploy, evaluate, registry, split, tables, tracking, train, workspace
+from lakevision import cache, champion, config, confounding, evaluate, gate, ledger, registry, split, tables, tracking, train, workspace
 from lakevision.feed import Arrays
-from lakevision.parity import Parity
 from lakevision.workspace import REPOSITORY
 
 SOAK = pytest.mark.skipif(os.environ.get("LAKEVISION_SOAK") != "1", reason="LAKEVISION_SOAK=1 trains them all")
@@ -47,15 +46,14 @@ def test_a_network_that_was_given_a_shortcut_is_not_evaluable_and_not_promoted(p
         # Of 48 test images the model gets 45 to 48, the control as many: which has more is chance, and so whether that is a reason (test_verdict
         # holds its words). That the control sees the sticker is none.
         assert evaluation.context_only >= 0.9
-    assert not deploy.decide(CONFIG, evaluation.figures(), Parity({}, 0.0, 1.0)).promoted
+    assert gate.objection(evaluation.figures()).startswith("not evaluable: ")
 
 
 def test_random_labels_hold_chance_and_promote_nothing(porch):
     evaluation = judged(porch, "labels", epochs=15)
     assert evaluation.low <= 0.5 <= evaluation.high and evaluation.verdict == "weak"
     assert "holds chance" in evaluation.reasons[0]
-    decision = deploy.decide(CONFIG, evaluation.figures(), Parity({}, 0.0, 1.0))
-    assert not decision.promoted and "not above the best baseline" in decision.reason
+    assert "not above the best baseline" in gate.objection(evaluation.figures())
 
 
 @SOAK
@@ -95,9 +93,12 @@ def test_somebodys_word_stays_with_the_version_and_the_champion_is_compared_on_t
     if registry.version_of(cfg, "champion") is None:
         assert champion.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"]) == {}
     against = {**trained, "verdict": "not evaluable", "reasons": ["for this test"]}
-    assert deploy.promote(cfg, version, deploy.decide(cfg, against, Parity({}, 0.0, 1.0))) == "champion"
+    checks = [gate.Check("evaluation", gate.objection(against), "evaluable", False, evaluation=True)]
+    serving = ledger.serving(cfg)
+    assert ledger.gated(spark, cfg, where, version, gate.decide(cfg, against, checks), serving) == "champion"
     tags = MlflowClient().get_model_version(registry.name(cfg), version).tags
-    assert tags["promoted_anyway"] == "A. Person: a demonstration" and "for this test" in tags["reason"] and tags["promoted"] == "true"
+    assert "A. Person: a demonstration" in tags["promoted_anyway"] and "for this test" in tags["reason"] and tags["promoted"] == "true"
+    assert "promoted against the gate" in ledger.why(spark, cfg, where) and "for this test" in ledger.why(spark, cfg, where)
 
     # The champion is this very model: from files or from the cache, it must say the same of each image.
     same = champion.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"])
