@@ -1,0 +1,161 @@
+"""The ledger: every decision a row, the alias follows, rollback, two at once, a registry that is down."""
+
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import serving  # noqa: E402
+
+from lakevision import config, edge, gate, ledger, promote, registry, tables, workspace  # noqa: E402
+
+YES = gate.Decision(True, "all checks passed", "", [gate.Check("evaluation", "good", "good", True)])
+NO = gate.Decision(False, "no better than a baseline")
+FORCED = gate.Decision(True, "promoted against the evaluation", "A. Person: a demonstration")
+
+
+@pytest.fixture
+def two(lakehouse, tmp_path):
+    """(spark, cfg, where) of a registry with versions 1 and 2, none of them champion, and empty tables."""
+    from mlflow import MlflowClient
+
+    spark, make = lakehouse
+    serving.registered(tmp_path)
+    cfg, where = make()
+    MlflowClient().delete_registered_model_alias(registry.name(cfg), "champion")
+    tables.create(spark, where)
+    return spark, cfg, where
+
+
+def rows(spark, where):
+    return spark.table(where.table("promotions")).orderBy("number").collect()
+
+
+def test_the_gate_writes_down_what_it_decides_and_the_alias_follows(two):
+    from mlflow import MlflowClient
+
+    spark, cfg, where = two
+    assert "no version of lakevision serves" in ledger.why(spark, cfg, where)
+    assert ledger.gated(spark, cfg, where, "1", NO, "") == "challenger" and ledger.serving(cfg) == ""
+    assert "version 1 was held back: no better than a baseline" in ledger.why(spark, cfg, where)
+    assert ledger.gated(spark, cfg, where, "2", YES, "") == "champion" and ledger.serving(cfg) == "2"
+    first, second = rows(spark, where)
+    assert (first["number"], first["version"], first["promoted"], second["number"], second["version"], second["promoted"]) == (1, "1", False, 2, "2", True)
+    assert second["who"].startswith("04_deploy, ") and second["run_id"] and '"found": "good"' in second["checks"] and not second["forced"]
+    tags = MlflowClient().get_model_version(registry.name(cfg), "2").tags
+    assert (tags["promoted"], tags["reason"], tags["decision"]) == ("true", "all checks passed", "2") and "promoted_anyway" not in tags
+    assert "version 2 of lakevision serves since" in ledger.why(spark, cfg, where) and "against the gate" not in ledger.why(spark, cfg, where)
+
+
+def test_a_forced_promotion_says_so_for_ever(two):
+    spark, cfg, where = two
+    ledger.gated(spark, cfg, where, "1", FORCED, "")
+    ledger.gated(spark, cfg, where, "2", YES, "1")
+    assert ledger.rollback(spark, cfg, where, "", "B. Person", "it misses parcels") == "1"
+    said = ledger.why(spark, cfg, where)
+    assert "version 1 of lakevision serves" in said and "by rollback of B. Person" in said and "it misses parcels" in said
+    assert "promoted against the gate" in said and rows(spark, where)[-1]["forced"] and rows(spark, where)[-1]["previous"] == "2"
+    # By hand a version that passed its gate is not forced, one that never did is.
+    ledger.promote(spark, cfg, where, "2", "B. Person", "again")
+    assert not rows(spark, where)[-1]["forced"]
+
+
+def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
+    spark, cfg, where = two
+    with pytest.raises(ledger.NotPossible, match="nothing before it"):
+        ledger.rollback(spark, cfg, where, "", "A", "why")
+    ledger.gated(spark, cfg, where, "1", YES, "")
+    with pytest.raises(ledger.NotPossible, match=r"version 2 has never been champion \(1\)"):
+        ledger.rollback(spark, cfg, where, "2", "A", "why")
+    with pytest.raises(ledger.NotPossible, match="no version 9"):
+        ledger.promote(spark, cfg, where, "9", "A", "why")
+    assert ledger.serving(cfg) == "1" and len(rows(spark, where)) == 1
+
+
+def test_devices_are_pointed_at_the_champion_too(two):
+    spark, cfg, where = two
+    for version in "12":
+        built = Path(where.root, f"built-{version}")
+        built.mkdir()
+        edge.seal(built, {"version": version})
+        edge.publish(built, where.edge, version)
+        with pytest.raises(FileExistsError, match="has been published before"):
+            edge.publish(built, where.edge, version)
+    ledger.gated(spark, cfg, where, "2", YES, "")
+    assert '"versions/2"' in Path(where.edge, "champion.json").read_text()
+    ledger.promote(spark, cfg, where, "1", "A", "why")
+    assert '"versions/1"' in Path(where.edge, "champion.json").read_text()
+
+
+def test_a_gate_that_compared_with_another_champion_is_stale(two):
+    spark, cfg, where = two
+    ledger.gated(spark, cfg, where, "1", YES, "")
+    with pytest.raises(ledger.Stale, match="version 1 serves, and version 2 was compared with none"):
+        ledger.gated(spark, cfg, where, "2", YES, "")
+    assert ledger.serving(cfg) == "1" and len(rows(spark, where)) == 1
+
+
+def test_two_promotions_at_once_are_two_rows_and_the_newest_serves(two):
+    spark, cfg, where = two
+    failed = []
+
+    def decide(version):
+        try:
+            ledger.promote(spark, cfg, where, version, f"worker {version}", "at once")
+        except Exception as error:  # shown below: an exception in a thread is lost
+            failed.append(error)
+
+    for _ in range(2):
+        threads = [threading.Thread(target=decide, args=(version,)) for version in "12"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failed, failed
+    found = rows(spark, where)
+    assert [row["number"] for row in found] == [1, 2, 3, 4] and sorted(row["version"] for row in found) == ["1", "1", "2", "2"]
+    assert ledger.serving(cfg) == found[-1]["version"]
+
+
+def test_an_alias_moved_by_hand_is_noticed_and_settled(two):
+    spark, cfg, where = two
+    ledger.gated(spark, cfg, where, "1", YES, "")
+    registry.set_alias(cfg, "champion", "2")
+    assert "version 2 of lakevision is champion, but the newest promotion names 1" in ledger.why(spark, cfg, where)
+    assert ledger.settle(spark, cfg, where) == "1" and ledger.serving(cfg) == "1"
+
+
+def test_a_registry_that_is_down_is_said_and_nothing_is_decided(two, monkeypatch):
+    import mlflow
+
+    spark, cfg, where = two
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    working = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        mlflow.set_registry_uri("http://127.0.0.1:9")
+        with pytest.raises(ledger.RegistryDown, match="nothing was decided on version 1"):
+            ledger.gated(spark, cfg, where, "1", YES, "")
+    finally:
+        mlflow.set_tracking_uri(working)
+        mlflow.set_registry_uri(working)
+    assert not rows(spark, where)
+
+
+def test_on_the_command_line(two, capsys):
+    spark, cfg, where = two
+    ledger.gated(spark, cfg, where, "1", YES, "")
+    assert promote.main(["promote", "2", "--who", "A. Person", "--because", "a try"], cfg) == 0
+    assert "version 2 of lakevision serves" in capsys.readouterr().out
+    assert promote.main(["rollback", "--who", "A. Person", "--because", "enough"], cfg) == 0
+    assert "version 1 of lakevision serves" in capsys.readouterr().out
+    assert promote.main(["list"], cfg) == 0
+    assert capsys.readouterr().out.count("A. Person") == 2
+    assert promote.main(["rollback", "7", "--because", "no"], cfg) == 1
+    assert "version 7 has never been champion" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        promote.main(["promote", "2"], cfg)
+    assert "needs --because" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""Scoring in Spark: what the model says in process, once for each image and version, whatever is killed, lost or run again."""
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import serving  # noqa: E402
+
+from device import simulated  # noqa: E402
+from lakevision import ingest, registry, score, tables  # noqa: E402
+from lakevision.workspace import REPOSITORY  # noqa: E402
+
+
+def land(where, first, count):
+    for scene in simulated.plan(first + count, size=(64, 64))[first:]:
+        path = Path(where.landing, simulated.key(scene))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(simulated.jpeg(scene))
+
+
+@pytest.fixture
+def scored(lakehouse, tmp_path):
+    """(settings) -> (spark, cfg, where, {number: pyfunc}) of 24 ingested photographs and a registry with versions 1 (champion) and 2."""
+    spark, make = lakehouse
+
+    def prepare(*settings):
+        models = serving.registered(tmp_path)[1]
+        cfg, where = make(*settings)
+        land(where, 0, 24)
+        ingest.run(spark, cfg, where)
+        return spark, cfg, where, models
+
+    return prepare
+
+
+def predictions(spark, where):
+    return spark.table(where.table("predictions")).toPandas()
+
+
+def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
+    spark, cfg, where, models = scored()
+    champion = registry.version_of(cfg, "champion")
+    first = score.all_new(spark, cfg, where, champion)
+    assert (first.images, first.errors, first.version) == (24, 0, "1") and "scored 24 photographs" in first.in_words()
+    found = predictions(spark, where).set_index("path")
+    images = spark.table(where.table("images")).select("path", "sha256", "content").toPandas().set_index("path")
+    assert found.index.is_unique and set(found.index) == set(images.index) and (found["sha256"] == images["sha256"].loc[found.index]).all()
+    said = models["1"].predict(images.loc[found.index][["content"]].rename(columns={"content": "image"}))
+    assert list(found["label"]) == list(said["label"])
+    for one, other in zip(found["scores"], said["scores"]):
+        assert list(one) == pytest.approx(other, abs=1e-6)
+    assert (found["model"] == "lakevision").all() and (found["version"] == "1").all() and found["scored_at"].notna().all()
+    assert score.all_new(spark, cfg, where, champion).images == 0
+
+    land(where, 24, 6)
+    ingest.run(spark, cfg, where)
+    assert score.all_new(spark, cfg, where, champion).images == 6
+    shutil.rmtree(Path(where.checkpoints, "score"))  # a lost checkpoint: the stream begins anew
+    assert score.all_new(spark, cfg, where, champion).images == 0 and len(predictions(spark, where)) == 30
+
+    # Another champion scores what is new from then on; the old ones on demand.
+    registry.set_alias(cfg, "champion", "2")
+    later = registry.version_of(cfg, "champion")
+    assert score.all_new(spark, cfg, where, later).images == 0
+    camera = spark.table(where.table("images")).first()["device"]
+    some = score.batch(spark, cfg, where, later, f"device = '{camera}'")
+    assert 0 < some.images and score.batch(spark, cfg, where, later).images == 30 - some.images
+    assert predictions(spark, where).groupby(["path", "version"]).size().max() == 1 and len(predictions(spark, where)) == 60
+    newest = score.latest(spark, where).toPandas()
+    assert len(newest) == 30 and (newest["version"] == "2").all()
+    assert score.by_label(spark, where)["photographs"].sum() == 30
+
+
+def test_without_the_bytes_in_the_table_a_file_that_changed_is_one_row_with_a_reason(scored):
+    spark, cfg, where, _ = scored("ingest.keep_content=false")
+    victim = sorted(Path(where.landing).rglob("*.jpg"))[3]
+    victim.write_bytes(victim.read_bytes() + b" ")
+    done = score.all_new(spark, cfg, where, registry.version_of(cfg, "champion"))
+    assert (done.images, done.errors) == (24, 1)
+    found = predictions(spark, where).set_index("path")
+    wrong = found[found["error"].notna()]
+    assert list(wrong.index) == [victim.relative_to(where.landing).as_posix()] and "no image" in wrong["error"].iloc[0] and wrong["label"].isna().all()
+
+
+def test_where_no_version_serves_nothing_is_scored_and_that_is_said(scored):
+    spark, cfg, where, _ = scored()
+    nothing = score.all_new(spark, cfg, where, None)
+    assert nothing.images == 0 and nothing.in_words() == "no version serves: nothing was scored" and predictions(spark, where).empty
+
+
+SCORER = """
+import pickle, sys
+from lakevision import registry, score, tables, tracking, workspace
+cfg, where = pickle.load(open(sys.argv[1], "rb"))
+tracking.start(cfg, where)
+spark = workspace.spark(cfg)
+tables.create(spark, where)
+score.all_new(spark, cfg, where, registry.version_of(cfg, "champion"))
+"""
+
+
+def test_a_kill_between_a_batchs_rows_and_its_checkpoint_adds_nothing_twice(scored, tmp_path):
+    spark, cfg, where, _ = scored()
+    (tmp_path / "job").write_bytes(pickle.dumps((cfg, where)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
+    log = Path(where.warehouse, "predictions", "_delta_log")
+    before = len(list(log.glob("*.json")))
+    process = subprocess.Popen([sys.executable, "-c", SCORER, str(tmp_path / "job")], env=environment, start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(log.glob("*.json"))) == before:
+        assert process.poll() is None, "the scorer ended before its rows were there"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not list(Path(where.checkpoints, "score", "commits").glob("0")), "killed too late to show anything"
+    again = score.all_new(spark, cfg, where, registry.version_of(cfg, "champion"))
+    found = spark.read.format("delta").load(f"{where.warehouse}/predictions").toPandas()
+    assert again.images == 0 and len(found) == 24 and found["path"].is_unique
