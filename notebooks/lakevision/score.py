@@ -9,11 +9,11 @@ import time
 from dataclasses import asdict, dataclass
 
 import pandas as pd
-from pyspark.sql import Window
+from pyspark.sql import Observation, Window
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import labels, landing, registry, tables, workspace
+from lakevision import labels, landing, registry, workspace
 
 RESULT = "label string, probability double, scores array<double>, error string"
 
@@ -109,22 +109,20 @@ def _append(spark, cfg, where, version, scorer, images):
     if not cfg.ingest.keep_content:
         image = F.coalesce(image, _fetched(where.landing)("path", "sha256"))
     said = scorer(F.struct(image.alias("image")))
-    before = tables.version(spark, where, "predictions")
+    counted = Observation()
     with workspace.small_batches(spark):
-        (todo.withColumn("said", said).select("path", "sha256", "said.*", F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
+        (todo.withColumn("said", said).select("path", "sha256", *_honest("said"), F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
                                               F.lit("spark").alias("scored_by"), F.current_timestamp().alias("scored_at"))
+         .observe(counted, F.count(F.lit(1)).alias("rows"), F.count("error").alias("errors"))
          .write.format("delta").mode("append").saveAsTable(where.table("predictions")))
-    return _written(spark, where, before)
+    return counted.get["rows"], counted.get["errors"]
 
 
-def _written(spark, where, before):
-    now = tables.version(spark, where, "predictions")
-    if now == before:
-        return 0, 0
-    fresh = (spark.read.format("delta").option("readChangeFeed", "true").option("startingVersion", before + 1).option("endingVersion", now)
-             .table(where.table("predictions")))
-    row = fresh.agg(F.count("*").alias("rows"), F.count("error").alias("errors")).first()
-    return row["rows"], row["errors"]
+def _honest(said):
+    """The columns of RESULT from the UDF's struct: where one row of a batch has text in a column, MLflow writes 'None' into those that have null."""
+    scored = F.col(f"{said}.scores").isNotNull()
+    return [F.when(scored, F.col(f"{said}.label")).alias("label"), F.when(scored, F.col(f"{said}.probability")).alias("probability"),
+            F.col(f"{said}.scores").alias("scores"), F.when(~scored, F.col(f"{said}.error")).alias("error")]
 
 
 def _fetched(root):
