@@ -38,7 +38,7 @@ class Plan:
 def sized(cfg, cores):
     """(workers, threads of each) by the settings, 0 by the cores.
 
-    A worker for each core: on 2 cores two of one thread answer 435 images/s for 4 clients, one of two threads 335, since an interpreter runs one
+    A worker for each core: on 2 cores two of one thread answer 435 images/s for 4 clients, one of two threads 332, since an interpreter runs one
     thread at a time.
     """
     count = cfg.serve.workers or cores

@@ -200,7 +200,8 @@ def main(folder=None):
                 one = load(ports["ours"], sent["ours", 1], 1)
                 ratios["p50_vs_in_process"].append(statistics.median(one[0]) / statistics.median(here[0]))
                 cpu = time.process_time()
-                four = {name: load(port, sent[name, 1], 4) for name, port in ports.items()}
+                order = list(ports) if turn % 2 else list(reversed(ports))
+                four = {name: load(ports[name], sent[name, 1], 4) for name in order}
                 share = (time.process_time() - cpu) / sum(seconds for _, seconds in four.values()) / os.cpu_count()
                 rates = {name: len(latencies) / seconds for name, (latencies, seconds) in four.items()}
                 ratios["vs_stock_4_clients"].append(rates["ours"] / rates["stock"])

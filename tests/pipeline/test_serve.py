@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lakevision import client, registry
+from lakevision import client, registry, served
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
@@ -110,7 +110,7 @@ def test_a_body_above_the_limit_is_refused_before_it_is_read(service):
 
 
 def test_a_client_that_sends_all_of_a_large_body_still_reads_why_not(service):
-    status, found, headers = service.ask(os.urandom(3 << 20))
+    status, found, headers = service.ask(os.urandom(7 << 20))
     assert status == 413 and "serve.max_request_mb, 2 MB" in found["message"] and headers["Connection"] == "close"
     assert service.ask(GOOD["jpeg"] + bytes((2 << 20) - len(GOOD["jpeg"])))[0] == 200  # the limit itself
 
@@ -132,6 +132,15 @@ def test_an_endless_chunked_body_is_cut(service):
                 connection.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
                 sent += 65536
     assert sent < 40 << 20
+
+
+def test_a_failure_is_logged_by_its_place_not_by_its_words(caplog):
+    try:
+        json.loads("[")
+    except ValueError as error:
+        error.args = (SECRET,)
+        served.log_failure(error)
+    assert "a request failed: JSONDecodeError at decoder.py:" in caplog.text and SECRET not in caplog.text
 
 
 def test_routes(service, registered):

@@ -69,6 +69,7 @@ def ask_on(port, load, data):
             if not stays:
                 load.told += 1
                 return
+            time.sleep(0.03)  # so that some connections are idle when a stop comes: their next request must be answered, too
 
 
 def clients(count, target, *arguments):
