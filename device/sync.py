@@ -93,7 +93,7 @@ def _follow(settings, root, seen):
     if record.get("fallback"):
         print(f"model {record['version']} is on probation: no look until that is over", flush=True)
         return 0
-    here = {swap.checked(root, slot).get("digest") for slot in swap.SLOTS}
+    here = {card["digest"] for slot in swap.SLOTS if (card := swap.checked(root, slot))}
     settled = seen.get("digest") in here or seen.get("digest") in swap.denied(root)
     opened = source.open_source(settings)
     pointer = opened.look(seen.get("etag", "") if settled else "")
