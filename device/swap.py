@@ -41,7 +41,7 @@ def filling(root):
 
 
 def active(root):
-    """active.json, a dict: slot, digest, version, fallback ("" once probation is over), strikes. {} where no model was ever in use."""
+    """active.json, a dict: slot, digest, version, fallback ("" once probation is over), left (frames of it), strikes. {} where no model was ever in use."""
     record = records.read(Path(root) / "active.json")
     return record if record.get("slot") in SLOTS else {}
 
@@ -123,10 +123,10 @@ class Pilot:
         self.say("no model here yet" if not self.record else "no model here works; frames go home unscored until sync has fetched one", sys.stderr)
 
     def stop(self):
-        """A clean stop is no strike against a model on probation."""
-        if self.record.get("fallback") and self.record.get("strikes"):
-            self.record["strikes"] -= 1
-            records.write(self.root / "active.json", self.record, durable=True)
+        """A clean stop is no strike against a model on probation, and the frames it was watched for count."""
+        if self.on_probation and self.record.get("fallback"):
+            self.record.update(strikes=0, left=self.on_probation)
+            self._remember()
 
     def look(self):
         """Takes the model that sync.py has made ready, if there is one; says so. Cheap: a few small files are read."""
@@ -209,7 +209,7 @@ class Pilot:
 
     def _take(self, loaded):
         self.model, self.times = loaded, []
-        self.on_probation = self.settings.probation if self.record.get("fallback") else 0
+        self.on_probation = self.record.get("left", self.settings.probation) if self.record.get("fallback") else 0
 
     def _remember(self):
         records.write(self.root / "active.json", self.record, durable=True)

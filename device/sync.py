@@ -94,11 +94,16 @@ def _follow(settings, root, seen):
         print(f"model {record['version']} is on probation: no look until that is over", flush=True)
         return 0
     here = {card["digest"] for slot in swap.SLOTS if (card := swap.checked(root, slot))}
-    settled = seen.get("digest") in here or seen.get("digest") in swap.denied(root)
+    known = here | swap.denied(root).keys()
+    settled = seen.get("digest") in known
     opened = source.open_source(settings)
     pointer = opened.look(seen.get("etag", "") if settled else "")
     if pointer is None or settled and (pointer.version, pointer.digest or seen["digest"]) == (seen["version"], seen["digest"]):
         print(f"nothing new: {settings.model.alias} is version {seen['version']}", flush=True)
+        return 0
+    if pointer.digest in known:
+        print(f"{settings.model.alias} is version {pointer.version}, which is {'here' if pointer.digest in here else 'denied on this device'}", flush=True)
+        seen.update(digest=pointer.digest, version=pointer.version, etag=pointer.etag)
         return 0
     manifest = source.small(opened.read(f"{pointer.folder}/manifest.json", 0), "manifest.json")
     digest = hashlib.sha256(manifest).hexdigest()
@@ -107,7 +112,7 @@ def _follow(settings, root, seen):
         raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
         raise stores.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
-    if digest not in swap.denied(root) and digest not in here:
+    if digest not in known:
         _fill(settings, opened, pointer, manifest, digest, root / swap.spare(record))
         print(f"version {pointer.version} is here and checked", flush=True)
     seen.update(digest=digest, version=pointer.version, etag=pointer.etag, attempts=0)

@@ -130,7 +130,7 @@ def test_damaged(scoring, second, case):
     said += sync_until_settled(scoring, times=2)
     assert digest in denied(scoring) and "Traceback" not in said
     assert used(scoring) == ("1", ["empty", "package"])
-    assert "nothing new" in scoring.run("sync").stdout or case.startswith(("HTML instead of a manifest", "manifest"))
+    assert "nothing new" in scoring.run("sync").stdout + said
     third_is_taken(scoring)
 
 
@@ -151,9 +151,8 @@ def test_wrong(scoring, second, case):
     assert done.returncode == 77 and words in done.stderr and "Traceback" not in done.stderr
     assert digest in denied(scoring) and not (scoring.folder / "escaped.tflite").exists()
     assert used(scoring) == ("1", ["empty", "package"])
-    again = scoring.run("sync")
+    assert "denied on this device" in scoring.run("sync").stdout and "nothing new" in scoring.run("sync").stdout
     assert "float32.tflite" not in os.listdir(scoring.model / "b"), "it is not fetched again"
-    assert "nothing new" in again.stdout or again.returncode == 0
     third_is_taken(scoring)
 
 
@@ -275,6 +274,9 @@ def test_the_model_in_use_rots(scoring, second, rot):
         os.truncate(scoring.model / record["slot"] / "manifest.json", 100)
     else:
         (scoring.model / "active.json").write_bytes(b"\0" * 200)
+    if rot == "active.json damaged":  # either slot would do; sync.json still says which one is wanted
+        assert used(scoring) == ("2", ["package", "empty"])
+        return
     assert used(scoring) == ("1", ["empty", "package"])
     scoring.run("sync")
     assert used(scoring) == ("2", ["package", "empty"])
