@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from . import transform
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 
 
 class BadModel(ValueError):
@@ -41,7 +41,7 @@ def read_manifest(folder):
         raise BadModel(f"{path}: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
         raise BadModel(f"{path}: schema_version {SCHEMA_VERSION} is understood here, this one differs: update device/")
-    missing = {"classes", "golden", "threshold", "transform", "variants", "version"} - set(manifest)
+    missing = {"classes", "threshold", "transform", "variants", "version"} - set(manifest)
     if missing:
         raise BadModel(f"{path}: {', '.join(sorted(missing))} missing")
     return manifest
