@@ -1,8 +1,11 @@
 """An edge model: a folder of LiteRT files with one manifest, checked before it is trusted, run on JPEG bytes.
 
     from device import model
-    porch = model.load("edge/", "int8")
+    porch = model.load(model.folder("edge/", "champion"), "int8")
     model.probabilities(porch, jpeg)        # one float for each of porch.classes
+
+The place that devices read holds versions/<version>/ with manifest.json, written last and never changed, and one pointer for each alias,
+champion.json say, which names the version's folder and the digest of its manifest.
 """
 
 import hashlib
@@ -12,7 +15,9 @@ from dataclasses import dataclass
 
 from . import transform
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+KEYS = {"model", "version", "classes", "threshold", "transform", "variants", "golden", "lineage"}
+OF_VARIANT = {"file", "bytes", "sha256", "input", "tolerance"}
 
 
 class BadModel(ValueError):
@@ -31,20 +36,49 @@ class Model:
     version: str
 
 
+def folder(place, alias):
+    """The folder of the version that an alias names in the place that devices read. Raises BadModel where its manifest is not the one meant."""
+    path = os.path.join(place, f"{alias}.json")
+    pointer = _read_json(path)
+    if not isinstance(pointer.get("folder"), str) or ".." in pointer["folder"] or os.path.isabs(pointer["folder"]):
+        raise BadModel(f"{path}: it names no folder below {place}")
+    chosen = os.path.join(place, pointer["folder"])
+    manifest = os.path.join(chosen, "manifest.json")
+    try:
+        with open(manifest, "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        raise BadModel(f"{manifest}: {error}") from error
+    if digest != pointer.get("manifest_sha256"):
+        raise BadModel(f"{manifest}: not the manifest that {path} names: fetch the version again")
+    return chosen
+
+
 def read_manifest(folder):
-    """The manifest of a folder, a dict. Raises BadModel."""
+    """The manifest of a version's folder, a dict. Raises BadModel."""
     path = os.path.join(folder, "manifest.json")
+    manifest = _read_json(path)
+    if missing := KEYS - set(manifest):
+        raise BadModel(f"{path}: {', '.join(sorted(missing))} missing")
+    for name, entry in manifest["variants"].items():
+        if missing := OF_VARIANT - set(entry):
+            raise BadModel(f"{path}: variant {name}: {', '.join(sorted(missing))} missing")
+    try:
+        transform.parse(manifest["transform"])
+    except transform.BadTransform as error:
+        raise BadModel(f"{path}: {error}: update device/") from error
+    return manifest
+
+
+def _read_json(path):
     try:
         with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
+            content = json.load(file)
     except (OSError, ValueError) as error:
         raise BadModel(f"{path}: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise BadModel(f"{path}: schema_version {SCHEMA_VERSION} is understood here, this one differs: update device/")
-    missing = {"classes", "threshold", "transform", "variants", "version"} - set(manifest)
-    if missing:
-        raise BadModel(f"{path}: {', '.join(sorted(missing))} missing")
-    return manifest
+    return content
 
 
 def load(folder, variant="float32", threads=1):

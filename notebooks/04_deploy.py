@@ -1,15 +1,16 @@
 # Databricks notebook source
 # MAGIC %md
-# MAGIC # 4. Deploy: a version in the registry, files for the device, and proof that they agree
-# MAGIC The model of the last training becomes a version in the registry. It is exported for the device, and the same raw photographs go through
-# MAGIC Keras, the registered model and LiteRT on the device's own code. It becomes champion only where they agree and the evaluation lets it;
-# MAGIC against the evaluation it takes somebody's explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
+# MAGIC # 4. Deploy: a version in the registry, proof that every path says the same, a gate, and a ledger
+# MAGIC The model of the last training becomes a version in the registry. The same raw photographs, and some that are hard on purpose, go down every
+# MAGIC path that serves: the training's transform and Keras, Spark, the REST service, and LiteRT on the device's own code. The version becomes
+# MAGIC champion only where they agree, the evaluation lets it, and it is no worse than the champion. Against the evaluation it takes somebody's
+# MAGIC explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads the training run and `images`; writes a model version, its alias, and the edge folder.
+# MAGIC Parameters: `config`, `place`, `set`. Reads the training run and `images`; writes a model version, its alias, the edge folder and `promotions`.
 
 # COMMAND ----------
 
-from lakevision import deploy, parity, plots, registry, samples, tables, tracking, workspace
+from lakevision import deploy, evaluate, gate, ledger, parity, registry, samples, serving_plots, tables, tracking, workspace
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -22,45 +23,63 @@ training = workspace.reported(where, "train")
 
 # MAGIC %md
 # MAGIC ## Register, and load back by alias
-# MAGIC Every model starts as challenger.
+# MAGIC Every model starts as challenger. A bad image spoils its own row only.
 
 # COMMAND ----------
 
 version = registry.register(cfg, training["model_uri"], {name: training[name] for name in ("verdict", "delta_version", "split_scheme")})
 registry.set_alias(cfg, "challenger", version)
 challenger = registry.load(cfg, "challenger")
-held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], 64)
+held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images)
 workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=held_out["label"].head(8)))
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## For the device
-# MAGIC float32 and int8 TensorFlow Lite, with one manifest: transform, labels, threshold, and the SHA-256 and size of each file.
+# MAGIC ## Down every path
+# MAGIC The edge files are made first; then the same bytes go everywhere. The REST service runs on this machine for as long as that takes.
 
 # COMMAND ----------
 
 saved = registry.files(training)
-card, manifest = deploy.edge_bundle(cfg, where, training, saved, version)
-workspace.display(deploy.variants(manifest))
+built = deploy.build(cfg, training, saved, version)
+with deploy.service(version, workspace.given()) as url:
+    agreed = parity.compare(spark, held_out, saved.keras, f"models:/{registry.name(cfg)}/{version}", challenger, url, built.folder)
+deploy.measured(built, agreed)
+accuracies = parity.accuracies(evaluate.load_side(training["cache"], "test"), built.folder)
+workspace.display(deploy.variants(built.manifest).assign(accuracy=list(accuracies.values())))
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Do they agree?
-# MAGIC The same bytes, four paths.
+# MAGIC ## The gate
+# MAGIC Thresholds are settings of `deploy`. What the evaluation says can be overruled by somebody's word; paths that disagree can't.
 
 # COMMAND ----------
 
-checked = parity.compare(list(held_out["image"]), saved.keras, challenger, where.edge, card)
-decision = deploy.decide(cfg, training, checked)
-alias = deploy.promote(cfg, version, decision)
-workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias, "parity": checked.largest,
-                                   "int8_agreement": checked.int8_agreement, "promoted": decision.promoted, "reason": decision.reason,
-                                   "promoted_anyway": decision.word})
-print(f"{registry.name(cfg)} version {version} is {alias}: {decision.reason}")
+deploy.publish(where, built, version, training["model_uri"])
+serving = registry.version_of(cfg, "champion")
+decision = gate.decide(cfg, training, gate.checks(cfg, training, agreed, built.manifest, accuracies, serving))
+workspace.display(decision.table())
 
 # COMMAND ----------
 
-workspace.display(plots.paths(checked, list(held_out["image"]), list(held_out["label"]),
-                              f"Four paths, {len(held_out)} held-out photographs: float32 differs by {checked.largest:.1e}, int8 agrees on {checked.int8_agreement:.1%}"))
+# MAGIC %md
+# MAGIC ## The ledger
+# MAGIC Every decision is a row, with who or what made it and why. By hand, from the command line:
+# MAGIC `bash notebooks/run.sh --promote why`, `--promote "rollback --because '...'"`, `--promote "promote 3 --because '...'"`.
+
+# COMMAND ----------
+
+alias = ledger.gated(spark, cfg, where, version, decision, str(serving.version) if serving else "")
+history = ledger.rows(spark, where, cfg).orderBy("number").toPandas()
+workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias, "parity": agreed.exact,
+                                   "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]), "checks": len(decision.checks),
+                                   "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
+workspace.display(history.drop(columns=["checks", "model"]).tail(10))
+print(ledger.why(spark, cfg, where))
+
+# COMMAND ----------
+
+workspace.display(serving_plots.paths(agreed, decision.table(), history,
+                              f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32"))

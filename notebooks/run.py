@@ -185,7 +185,7 @@ def summarise(tasks, done, places):
     finished = {notebook.name: notebook for notebook in done}
     summary = {"notebooks": [{"name": task.name, "seconds": round(finished[task.name].seconds, 2), "status": finished[task.name].status}
                              if task.name in finished else {"name": task.name, "seconds": 0.0, "status": "not run"} for task in tasks]}
-    for stage in ("capture", "ingest", "train", "deploy"):
+    for stage in ("capture", "ingest", "train", "deploy", "score"):
         try:
             summary[stage] = workspace.reported(places, stage)
         except FileNotFoundError:

@@ -151,9 +151,20 @@ class Evaluation:
 class Deploy:
     model: str
     parity_tolerance: Positive
+    parity_images: Count
     int8_agreement: Share
+    int8_may_lose: Share
+    may_lose: Share
+    max_mb: Positive
+    max_latency_ms: Positive
     promote_anyway: str
     calibration_images: Count
+
+
+@dataclass(frozen=True)
+class Score:
+    batch_mb: Count
+    rescore: bool
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,7 @@ class Config:
     tuning: Tuning
     evaluation: Evaluation
     deploy: Deploy
+    score: Score
 
     def flat(self):
         """{"training.epochs": 30, ...}: what MLflow logs."""

@@ -1,75 +1,118 @@
-"""From a judged model to one that serves: the edge bundle, the gate, the alias."""
+"""From a judged model to a version that can serve: its edge files, measured and published, and its REST service for the comparison."""
 
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from lakevision import cache, edge, feed, registry
+from device import model as edge_model
+from device import transform
+from lakevision import cache, edge, feed, parity, registry, workspace
+
+GOLDEN = 6  # photographs that travel with the model: a megabyte at most
 
 
 @dataclass
-class Decision:
-    """Whether the model becomes champion, and why, in words. word: of whoever promotes it against the evaluation; "" where the gate lets it."""
+class Built:
+    """A version's edge folder on this machine, and its manifest."""
 
-    promoted: bool
-    reason: str
-    word: str = ""
+    folder: str
+    manifest: dict
 
 
-def edge_bundle(cfg, where, training, saved, version):
-    """Exports a version's LiteRT files to where.edge. training: the figures of 03_train; saved: registry.Files. Returns (card, manifest)."""
+def build(cfg, training, saved, version):
+    """Converts a version for the device, into a scratch folder. training: the figures of 03_train; saved: registry.Files. Returns Built."""
     pixels = feed.load(cache.opened(training["cache"]), "train").pixels
     # Spread over the training share, so that day and night are both in it.
     sample = pixels[:: max(1, len(pixels) // cfg.deploy.calibration_images)][:cfg.deploy.calibration_images]
-    card = {**saved.card, "model": registry.name(cfg), "version": version}
-    return card, edge.export(saved.saved_model, sample, where.edge, card)
+    folder = tempfile.mkdtemp(prefix="lakevision-edge-")
+    variants = edge.export(saved.saved_model, sample, folder)
+    lineage = {key: value for key, value in saved.card.items() if key not in ("classes", "threshold", "transform")}
+    manifest = {"model": registry.name(cfg), "version": version, "variants": variants, "golden": [],
+                **{key: saved.card[key] for key in ("classes", "threshold", "transform")},
+                "lineage": {**lineage, "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}}
+    edge.seal(folder, manifest)
+    return Built(folder, manifest)
+
+
+def measured(built, agreed):
+    """Adds to a manifest what the comparison found: parity and latency of each variant, and golden images with their scores. agreed: parity.Parity."""
+    for variant, path in parity.VARIANTS.items():
+        times = np.percentile(agreed.milliseconds[variant], [50, 90])
+        built.manifest["variants"][variant].update(largest=agreed.largest(path), agreement=agreed.agreement(path),
+                                                   p50_ms=round(float(times[0]), 3), p90_ms=round(float(times[1]), 3))
+    Path(built.folder, "golden").mkdir(exist_ok=True)
+    built.manifest["golden"] = []
+    for number, place in enumerate(_golden(agreed)):
+        data = agreed.images[place]
+        Path(built.folder, "golden", f"{number}.jpg").write_bytes(data)
+        built.manifest["golden"].append({"file": f"golden/{number}.jpg", **edge.digest(data), "label": agreed.names[place], "scores": {
+            variant: [float(score) for score in agreed.scores[path][place]] for variant, path in parity.VARIANTS.items()}})
+    edge.seal(built.folder, built.manifest)
+
+
+def _golden(agreed):
+    """Places of the golden images: of the plain photographs those by light from darkest to brightest, evenly: day and night are both among them."""
+    plain = [place for place, name in enumerate(agreed.names) if name not in parity.HARD]
+    light = [np.asarray(transform.decode(agreed.images[place]).convert("L").resize((16, 16))).mean() for place in plain]
+    order = [plain[index] for index in np.argsort(light)]
+    return [order[index] for index in np.unique(np.linspace(0, len(order) - 1, GOLDEN).astype(int))]
+
+
+def publish(where, built, version, model_uri):
+    """Puts a version's edge files where devices read them, as challenger, and beside the model in MLflow, as edge/; removes the scratch folder."""
+    from mlflow import MlflowClient
+
+    edge_model.read_manifest(built.folder)
+    MlflowClient().log_model_artifacts(model_uri.removeprefix("models:/"), built.folder, "edge")
+    edge.publish(built.folder, where.edge, version)
+    edge.point(where.edge, "challenger", version)
+    shutil.rmtree(built.folder)
 
 
 def variants(manifest):
     """The manifest's files as a table."""
-    return pd.DataFrame([{"variant": name, "kB": round(entry["bytes"] / 1000, 1), "input": entry["input"], "sha256": entry["sha256"][:16]}
-                         for name, entry in manifest["variants"].items()])
+    return pd.DataFrame([{"variant": name, "kB": round(entry["bytes"] / 1000, 1), "input": entry["input"], "largest difference": f"{entry['largest']:.1e}",
+                          "same label": f"{entry['agreement']:.1%}", "p50 (ms)": entry["p50_ms"], "p90 (ms)": entry["p90_ms"],
+                          "sha256": entry["sha256"][:16]} for name, entry in manifest["variants"].items()])
 
 
-def decide(cfg, training, parity):
-    """The gate: evaluation's verdict, equal float32 paths, an int8 that says the same. Returns Decision.
-
-    deploy.promote_anyway overrules the evaluation, and stays with the version; it does not overrule paths that disagree.
-    """
-    against = objection(training)
-    if against and not cfg.deploy.promote_anyway:
-        return Decision(False, against)
-    if parity.largest > cfg.deploy.parity_tolerance:
-        return Decision(False, f"float32 paths differ by {parity.largest:.1e}, deploy.parity_tolerance is {cfg.deploy.parity_tolerance:.1e}")
-    if parity.int8_agreement < cfg.deploy.int8_agreement:
-        return Decision(False, f"int8 agrees on {parity.int8_agreement:.1%}, deploy.int8_agreement asks for {cfg.deploy.int8_agreement:.1%}")
-    if against:
-        word = cfg.deploy.promote_anyway
-        return Decision(True, f"promoted against the evaluation, by word of {word} (it says: {against})", word)
-    return Decision(True, f"{training['verdict']}; accuracy {training['accuracy']:.3f} against {training['best_baseline']:.3f} of the best baseline; "
-                          "all paths agree")
+class NoService(RuntimeError):
+    """The REST service did not come up; the message is what it said."""
 
 
-def objection(training):
-    """Why the evaluation does not let a model become champion, in words; "" where it does. training: the figures of 03_train."""
-    if training["verdict"] == "not evaluable":
-        return f"not evaluable: {training['reasons'][0]}"
-    if training["low"] <= training["best_baseline"]:
-        return (f"accuracy of {training['accuracy']:.3f} (at least {training['low']:.3f}) is not above the best baseline "
-                f"({training['best_baseline']:.3f})")
-    return ""
+@contextlib.contextmanager
+def service(version, words):
+    """The REST service of a version, in a process of its own on a free port of this machine, for as long as the block runs: yields its URL.
 
-
-def promote(cfg, version, decision):
-    """Points champion at the version if the decision allows it, and writes the decision on the version. Returns the alias it has."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    client.set_model_version_tag(registry.name(cfg), version, "promoted", str(decision.promoted).lower())
-    client.set_model_version_tag(registry.name(cfg), version, "reason", decision.reason)
-    if decision.word:
-        client.set_model_version_tag(registry.name(cfg), version, "promoted_anyway", decision.word)
-    if not decision.promoted:
-        return "challenger"
-    registry.set_alias(cfg, "champion", version)
-    return "champion"
+    words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService."""
+    words = [word for setting in [*words, "serve.host=127.0.0.1", "serve.port=0", "serve.workers=1"] for word in ("--set", setting)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", "--config", workspace.parameter("config"), "--version", str(version), *words], stdout=subprocess.PIPE, stderr=told,
+                                   text=True, env=environment)
+        try:
+            for line in process.stdout:
+                if found := re.search(r"http://[\d.]+:\d+", line):
+                    yield found[0]
+                    break
+            else:
+                told.seek(0)
+                raise NoService(f"lakevision.serve ended with status {process.wait()}: {told.read()[-2000:]}")
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()

@@ -1,4 +1,4 @@
-"""LiteRT files for the device, with the manifest that lets it trust them.
+"""LiteRT files for the device, with the manifest that lets it trust them, and the place where it finds them (see device/model.py).
 
 Conversion aborts a whole process when something is amiss (LLVM), so it runs in one of its own:
 
@@ -8,8 +8,10 @@ Conversion aborts a whole process when something is amiss (LLVM), so it runs in 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,20 @@ from device import model
 from lakevision import workspace
 
 
+# {variant: (dtype of the input, by how much probabilities of the golden images may differ on a device from those here before it must not use it)}.
+# Another CPU rounds otherwise, in float32 by 1e-6; a wrong kernel or a damaged file is wrong by tenths.
+VARIANTS = {"float32": ("float32", 0.001), "float16": ("float32", 0.02), "int8": ("uint8", 0.1)}
+
+
 class CannotConvert(RuntimeError):
     """TensorFlow's converter failed; the message ends with what it printed."""
 
 
-def export(saved_model, calibration, folder, card):
-    """Writes float32.tflite, int8.tflite and manifest.json into folder. Returns the manifest.
+def export(saved_model, calibration, folder):
+    """Writes float32.tflite, float16.tflite and int8.tflite into folder. Returns {variant: its entry of the manifest: file, bytes, sha256, input,
+    tolerance}.
 
-    saved_model: its folder; calibration: uint8 (n, side, side, 3), what the int8 ranges are measured on; card: dict of
-    version, classes, threshold, transform and lineage, which goes into the manifest. Raises CannotConvert.
+    saved_model: its folder; calibration: uint8 (n, side, side, 3), what the int8 ranges are measured on. Raises CannotConvert.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,18 +46,50 @@ def export(saved_model, calibration, folder, card):
     if done.returncode:
         raise CannotConvert(f"exit status {done.returncode} converting {saved_model}\n{done.stderr[-3000:]}")
     variants = {}
-    for variant, dtype in (("float32", "float32"), ("int8", "uint8")):
-        data = (folder / f"{variant}.tflite").read_bytes()
-        variants[variant] = {"file": f"{variant}.tflite", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "input": dtype}
-    manifest = {"schema_version": model.SCHEMA_VERSION, "variants": variants, **card}
-    partial = folder / "manifest.part"
-    partial.write_text(json.dumps(manifest, indent=2, sort_keys=True))
-    os.replace(partial, folder / "manifest.json")  # last: a folder with a manifest is whole
-    return manifest
+    for variant, (dtype, tolerance) in VARIANTS.items():
+        variants[variant] = {"file": f"{variant}.tflite", **digest((folder / f"{variant}.tflite").read_bytes()), "input": dtype,
+                             "tolerance": tolerance}
+    return variants
+
+
+def digest(data):
+    """What a manifest says of a file's bytes: {"bytes", "sha256"}."""
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def seal(folder, manifest):
+    """Writes a manifest (dict, without schema_version) into a version's folder. A folder with a manifest is whole, so this comes last."""
+    partial = Path(folder, "manifest.part")
+    partial.write_text(json.dumps({"schema_version": model.SCHEMA_VERSION, **manifest}, indent=2, sort_keys=True))
+    os.replace(partial, Path(folder, "manifest.json"))
+
+
+def publish(built, place, version):
+    """Copies a sealed folder to versions/<version> of the place that devices read (a folder, or a volume, which renames no folders).
+
+    A version that lies there is never changed: a device may be fetching it. Raises FileExistsError."""
+    there = Path(place, "versions", version)
+    if (there / "manifest.json").exists():
+        raise FileExistsError(f"{there}: version {version} has been published before")
+    shutil.rmtree(there, ignore_errors=True)  # half a copy of a run that was killed
+    shutil.copytree(built, there, ignore=shutil.ignore_patterns("manifest.json"))
+    shutil.copyfile(Path(built, "manifest.json"), there / "manifest.part")
+    os.replace(there / "manifest.part", there / "manifest.json")
+
+
+def point(place, alias, version):
+    """Makes an alias of the place that devices read name a published version. Raises FileNotFoundError where it has not been published."""
+    data = Path(place, "versions", version, "manifest.json").read_bytes()
+    pointer = {"schema_version": model.SCHEMA_VERSION, "alias": alias, "version": version, "folder": f"versions/{version}",
+               "manifest_sha256": hashlib.sha256(data).hexdigest(), "manifest_bytes": len(data),
+               "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    partial = Path(place, f"{alias}.part")
+    partial.write_text(json.dumps(pointer, indent=2))
+    os.replace(partial, Path(place, f"{alias}.json"))
 
 
 def convert(saved_model, calibration, folder):
-    """Writes both files. Runs in a process of its own, see above."""
+    """Writes the three files. Runs in a process of its own, see above."""
     import tensorflow as tf
 
     def samples():
@@ -59,6 +98,10 @@ def convert(saved_model, calibration, folder):
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     Path(folder, "float32.tflite").write_bytes(converter.convert())
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    Path(folder, "float16.tflite").write_bytes(converter.convert())
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from lakevision import baselines, context, feed, intervals, intervention, metrics, occlusion, region, tracking, train, verdict
+from lakevision import baselines, cache, context, feed, intervals, intervention, metrics, occlusion, region, tracking, train, verdict
 from lakevision.split import SIDES
 
 LOOKED_AT = 48  # validation images that a region is learnt from: 64 forward passes each
@@ -67,6 +67,11 @@ class Material:
 def load(pixels):
     """All sides of a cache in memory: {"train", "validation", "test": feed.Arrays}."""
     return {side: feed.load(pixels, side) for side in SIDES}
+
+
+def load_side(folder, side):
+    """One side of the cache in a folder, in memory: feed.Arrays."""
+    return feed.load(cache.opened(folder), side)
 
 
 def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, classes):

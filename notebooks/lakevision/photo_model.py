@@ -1,11 +1,14 @@
-"""The model that MLflow loads: image bytes, or base64 text of them, to label and probabilities. MLflow runs this file as it is (models from code).
+"""The model that MLflow loads: image bytes, base64 text of them, or a file's path, to label and probabilities. MLflow runs this file as it is
+(models from code).
 
-A bad image spoils its own row only: its label is null and its error says why.
+A bad image spoils its own row only: its label is null and its error says why. A service reads no files: whoever sends it a path is told so.
 """
 
 import base64
 import binascii
 import json
+import os
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -18,7 +21,8 @@ BATCH = 64  # images at a time: bounds the memory at 64 * 224 * 224 * 3 * 4 = 39
 
 
 class PhotoModel(mlflow.pyfunc.PythonModel):
-    """Input: DataFrame with a column `image` of bytes or base64 text. Output: DataFrame of label, probability (of that label), scores, error."""
+    """Input: DataFrame with a column `image` of bytes or base64 text, or a column `path`, or both: the path counts where there is no image.
+    Output: DataFrame of label, probability (of that label), scores, error."""
 
     def load_context(self, context):
         import tensorflow as tf
@@ -28,11 +32,11 @@ class PhotoModel(mlflow.pyfunc.PythonModel):
         self.loaded = tf.saved_model.load(context.artifacts["saved_model"])  # kept: its functions die with it
 
     def predict(self, context, model_input, params=None):
-        images = model_input["image"] if isinstance(model_input, pd.DataFrame) else pd.Series(list(model_input))
-        rows = []
-        for start in range(0, len(images), BATCH):
-            rows += self._batch(list(images.iloc[start:start + BATCH]))
-        return pd.DataFrame(rows, columns=["label", "probability", "scores", "error"])
+        return pd.DataFrame(self.rows(images_of(model_input)), columns=["label", "probability", "scores", "error"])
+
+    def rows(self, images):
+        """(label, probability, scores, error) of each in a list of bytes, base64 texts or Paths: what the REST service calls, without pandas around it."""
+        return [row for start in range(0, len(images), BATCH) for row in self._batch(images[start:start + BATCH])]
 
     def _batch(self, images):
         side, classes = transform.side(self.card["transform"]), self.card["classes"]
@@ -58,10 +62,28 @@ class PhotoModel(mlflow.pyfunc.PythonModel):
         return rows
 
 
+def images_of(model_input):
+    """The list of bytes, base64 texts and Paths in what predict() was given."""
+    if not isinstance(model_input, pd.DataFrame):
+        return list(model_input)
+    images = list(model_input["image"]) if "image" in model_input else [None] * len(model_input)
+    paths = list(model_input["path"]) if "path" in model_input else [None] * len(model_input)
+    return [Path(path) if image is None and isinstance(path, str) else image for image, path in zip(images, paths)]
+
+
 def as_bytes(image):
-    """Bytes of an image given as bytes or base64 text. Raises transform.BadImage."""
+    """Bytes of an image given as bytes, base64 text or the Path of a file. Raises transform.BadImage."""
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
+    if isinstance(image, Path):
+        if os.environ.get("MLFLOW_IS_IN_SERVING_ENVIRONMENT") == "true":
+            raise transform.BadImage("a service reads no files: send the image")
+        try:
+            return image.read_bytes()
+        except OSError as error:
+            raise transform.BadImage(f"{image}: {error.strerror}") from error
+    if image is None:
+        raise transform.BadImage("no image")
     if not isinstance(image, str):
         raise transform.BadImage(f"expected bytes or base64 text, got {type(image).__name__}")
     try:

@@ -24,7 +24,7 @@ def contact_sheet(photographs, title, columns=6):
     for axis in axes.flat:
         axis.axis("off")
     for axis, (data, caption) in zip(axes.flat, photographs):
-        axis.imshow(_thumbnail(data))
+        axis.imshow(thumbnail(data))
         axis.set_title(caption, fontsize=8)
     figure.suptitle(title)
     return figure
@@ -36,14 +36,14 @@ def by_hour(images, title):
     labels = sorted(images["label"].fillna("(none)").unique())
     hours = images["captured_at"].dt.hour
     bottom = np.zeros(24)
-    for colour, label in zip(_cycle(labels), labels):
+    for colour, label in zip(cycle(labels), labels):
         counts = np.bincount(hours[images["label"].fillna("(none)") == label], minlength=24)
         left.bar(range(24), counts, bottom=bottom, color=colour, label=label, width=0.85)
         bottom += counts
     left.set(title="Photographs by hour and label", xlabel="hour of capture (UTC)", ylabel="photographs", xticks=range(0, 24, 3))
     left.legend(frameon=False, fontsize=8, ncol=2 if len(labels) > 5 else 1)
     cameras = sorted(images["device"].unique())[:10]
-    for colour, camera in zip(_cycle(cameras), cameras):
+    for colour, camera in zip(cycle(cameras), cameras):
         rows = images["device"] == camera
         right.scatter(hours[rows] + images["captured_at"].dt.minute[rows] / 60, images["brightness"][rows], s=9, alpha=0.6, color=colour, label=camera)
     right.set(title="Brightness by hour and camera", xlabel="hour of capture (UTC)", ylabel="mean luma (0 to 1)", xticks=range(0, 25, 3), xlim=(0, 24), ylim=(0, 1))
@@ -127,36 +127,13 @@ def _parallel(figure, axis, good, failed):
     figure.colorbar(colours, ax=axis, label="validation loss: cross-entropy (nats)")
 
 
-def paths(parity, images, captions, title, shown=6):
-    """The paths' scores side by side: the photographs that differ most, and all images against Keras."""
-    reference = parity.scores["Keras"][:, -1]
-    figure = plt.figure(figsize=(14, 6.4))
-    plt.close(figure)
-    grid = figure.add_gridspec(2, shown, height_ratios=(1, 1.3))
-    spread = np.ptp(np.stack([scores[:, -1] for scores in parity.scores.values()]), axis=0)
-    for place, index in enumerate(np.argsort(-spread)[:shown]):
-        axis = figure.add_subplot(grid[0, place])
-        axis.imshow(_thumbnail(images[index]))
-        axis.set_title(f"{captions[index]}\nKeras {reference[index]:.3f}, int8 {parity.scores['LiteRT int8'][index, -1]:.3f}", fontsize=8)
-        axis.axis("off")
-    left, right = figure.add_subplot(grid[1, :shown // 2]), figure.add_subplot(grid[1, shown // 2:])
-    for colour, marker, (path, scores) in zip(COLOURS, "ox+", [item for item in parity.scores.items() if item[0] != "Keras"]):
-        left.scatter(reference, scores[:, -1], s=22, marker=marker, color=colour, label=path)
-        right.scatter(range(len(reference)), np.maximum(np.abs(scores - parity.scores["Keras"]).max(1), 1e-9), s=16, marker=marker, color=colour, label=path)
-    left.plot((0, 1), (0, 1), color="#999999", linewidth=0.8)
-    left.set(title="Probability of the last class, each path against Keras", xlabel="Keras (0 to 1)", ylabel="other path (0 to 1)")
-    right.set(title="Largest difference from Keras, by image", xlabel="held-out image", ylabel="probability (log scale; 1e-9 and less at 1e-9)", yscale="log")
-    left.legend(frameon=False, fontsize=8)
-    right.legend(frameon=False, fontsize=8)
-    figure.suptitle(title)
-    return figure
-
-
-def _thumbnail(data):
+def thumbnail(data):
+    """The PIL image of some bytes, upright, 240 pixels at most."""
     image = transform.rgb(transform.upright(transform.decode(data)))
     image.thumbnail((240, 240))
     return image
 
 
-def _cycle(names):
+def cycle(names):
+    """A colour for each name."""
     return [COLOURS[index % len(COLOURS)] for index in range(len(names))]

@@ -29,7 +29,7 @@ def log(network, model_card, example):
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
-    signature = ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema([
+    signature = ModelSignature(Schema([ColSpec(DataType.binary, "image", required=False), ColSpec(DataType.string, "path", required=False)]), Schema([
         ColSpec(DataType.string, "label", required=False), ColSpec(DataType.double, "probability", required=False),
         ColSpec(Array(DataType.double), "scores", required=False), ColSpec(DataType.string, "error", required=False)]))
     with tempfile.TemporaryDirectory() as folder:

@@ -68,6 +68,17 @@ def _with_bytes(spark, where, rows):
     return [(row, landing.content(where.landing, row["path"], row["sha256"], content[row["path"]])) for row in rows]
 
 
+def least_sure(spark, where, count):
+    """The photographs whose newest prediction is least sure, as (bytes, caption)."""
+    from lakevision import score
+
+    chosen = score.latest(spark, where).where("error IS NULL").orderBy("probability", "path").select("path", "label", "probability").limit(count)
+    said = chosen.toPandas().set_index("path")
+    rows = spark.table(where.table("images")).where(F.col("path").isin(list(said.index))).select("path", "device", "captured_at", "sha256").orderBy("path")
+    return [(data, f"{said.loc[row['path'], 'label']} {said.loc[row['path'], 'probability']:.2f}\n{row['device'][:14]} {row['captured_at']:%d %b %H:%M}")
+            for row, data in _with_bytes(spark, where, rows)]
+
+
 def light(spark, where):
     """captured_at, label, device and brightness of the images, pandas, 20,000 rows at most."""
     return (spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path", "left")

@@ -79,6 +79,34 @@ SPLITS = (
     Column("delta_version", "bigint", "the version of images at which it was placed there"),
 )
 
+PREDICTIONS = (
+    Column("path", "string NOT NULL", "the image, as in images; with version the key of this table"),
+    Column("sha256", "string", "the bytes that were scored, as in images"),
+    Column("label", "string", "the class that the model says; null where it could not score"),
+    Column("probability", "double", "of that class, 0 to 1"),
+    Column("scores", "array<double>", "probabilities of all classes, in the model's order"),
+    Column("error", "string", "why the image could not be scored, in words; null where it was"),
+    Column("model", "string NOT NULL", "full name of the registered model"),
+    Column("version", "string NOT NULL", "its version"),
+    Column("scored_by", "string", "spark, or the device that scored it"),
+    Column("scored_at", "timestamp", "when, UTC"),
+)
+
+PROMOTIONS = (
+    Column("number", "bigint NOT NULL", "1, 2, 3, ...: the order of the decisions, no two alike"),
+    Column("decided_at", "timestamp NOT NULL", "when, UTC"),
+    Column("action", "string NOT NULL", "gate (04_deploy), promote (by hand) or rollback"),
+    Column("model", "string NOT NULL", "full name of the registered model"),
+    Column("version", "string NOT NULL", "the version that was decided on"),
+    Column("promoted", "boolean NOT NULL", "whether it became champion by this"),
+    Column("forced", "boolean NOT NULL", "whether that was against the evaluation, by somebody's word"),
+    Column("who", "string", "who or what decided"),
+    Column("reason", "string", "why, in words"),
+    Column("previous", "string", "the version that served before; null: none"),
+    Column("run_id", "string", "the MLflow run that the version came from"),
+    Column("checks", "string", "each check of the gate with what was found and wanted, as JSON; null where none was made"),
+)
+
 Table = namedtuple("Table", "columns comment cluster check")
 TABLES = {
     "images": Table(IMAGES, "Photographs that decode, one row each, with metadata, statistics and quality", ("device", "captured_at"),
@@ -86,10 +114,13 @@ TABLES = {
     "rejected_images": Table(REJECTED_IMAGES, "Files that landed and are no usable image, with the reason", (), None),
     "labels": Table(LABELS, "What each photograph shows, by whom it was said and when; the newest row of a path holds", (), None),
     "splits": Table(SPLITS, "Which side of the evaluation each image is on, and why", (), None),
+    "predictions": Table(PREDICTIONS, "What each version of the model says of each image", ("scored_at",), "label IS NOT NULL OR error IS NOT NULL"),
+    "promotions": Table(PROMOTIONS, "Every decision on which version serves, and why; rows are added, never changed", (), "version <> ''"),
 }
 # Statistics that let a query skip files are kept of these columns only: of the others (EXIF, histograms) nobody asks for a range, and each
 # would cost time in each write.
-SKIPPING = ("path", "sha256", "duplicate_of", "modified_at", "captured_at", "device", "ingested_at", "labelled_at", "split", "delta_version")
+SKIPPING = ("path", "sha256", "duplicate_of", "modified_at", "captured_at", "device", "ingested_at", "labelled_at", "split", "delta_version",
+            "version", "scored_at", "number")
 
 
 class OtherSchema(RuntimeError):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import sys
 import tempfile
 import warnings
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lakevision
-from lakevision import config
+from lakevision import config, memory
 
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
@@ -46,6 +47,11 @@ def parameter(name):
 def configuration():
     """The Config that this notebook's parameters name: the overlay `config`, then `place`, then `set`."""
     return config.load(parameter("config"), f"{parameter('place')} {parameter('set')}")
+
+
+def given():
+    """The words of this notebook's parameters that differ from the overlay, for a process of its own: ["storage.root=...", ...]."""
+    return shlex.split(f"{parameter('place')} {parameter('set')}")
 
 
 def _notebook_global(name):
@@ -120,6 +126,11 @@ def spark(cfg):
             "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
             "spark.sql.files.openCostInBytes": "0",  # else a task for every few photographs
             "spark.python.worker.reuse": "true",
+            # One slot is one core: a model in a UDF must not take all. And glibc keeps what a worker frees, see lakevision/memory.py.
+            "spark.executorEnv.TF_NUM_INTRAOP_THREADS": "1",
+            "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
+            "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(memory.KEPT // 2),
+            "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(memory.KEPT),
         }
         builder = SparkSession.builder.master(cfg.spark.master).appName("lakevision")
         for key, value in settings.items():

@@ -237,7 +237,7 @@ def test_the_device_says_the_same(name, tolerance, tmp_path):
     settle(network, pixels)
     assert np.ptp(train.predict(network, pixels), axis=0).max() > 0.1
     network.export(str(tmp_path / "saved"))
-    edge.export(tmp_path / "saved", pixels, tmp_path / "edge", {"version": 1})
+    edge.export(tmp_path / "saved", pixels, tmp_path / "edge")
     interpreter = Interpreter(model_path=str(tmp_path / "edge" / "float32.tflite"))
     interpreter.allocate_tensors()
     given, said = interpreter.get_input_details()[0], interpreter.get_output_details()[0]

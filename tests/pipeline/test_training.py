@@ -1,10 +1,8 @@
-"""Cache and Horovod ranks, on real engines and few images."""
+"""Cache, feed and the training loop, on real engines and few images; the ranks are in test_ranks.py."""
 
 import json
 import os
-import signal
 import subprocess
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,32 +13,7 @@ import pandas as pd
 import pytest
 
 from device import transform
-from lakevision import cache, capture, feed, ingest, ranks, samples, split, tables, train
-
-
-@pytest.fixture(scope="module")
-def cached(spark, tmp_path_factory):
-    """(cfg, where, sides, Cache) of 64 simulated photographs."""
-    from lakevision import config, workspace
-
-    cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('train')}", "storage.schema=test_training", "capture.photographs=64",
-                                "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8"])
-    where = workspace.places(cfg)
-    capture.land(cfg, where)
-    ingest.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
-    return cfg, where, sides, cache.build(spark, cfg, where, sides, version)
-
-
-@pytest.fixture(scope="module")
-def arrays(cached):
-    return {side: feed.load(cached[3], side) for side in split.SIDES}
-
-
-@pytest.fixture
-def setting(cached):
-    return replace(train.first_setting(cached[0], cached[3]), epochs=2, width=4)
+from lakevision import cache, feed, samples, split, tables, train
 
 
 def test_the_cache_holds_the_transforms_own_pixels(spark, cached, arrays):
@@ -245,86 +218,6 @@ def test_augmentation_keeps_shape_and_range_and_moves_something():
     changed = train.augment(images, tf.random.Generator.from_seed(1))
     assert changed.shape == images.shape and 0 <= float(tf.reduce_min(changed)) and float(tf.reduce_max(changed)) <= 255
     assert float(tf.reduce_mean(tf.abs(changed - images))) > 5
-
-
-def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod(spark, cached, arrays, setting):
-    cfg, where, _, built = cached
-    trained = ranks.run(spark, cfg, where, built, setting)
-    assert len(trained.digests) == 2 and len(set(trained.digests)) == 1
-    assert trained.result.digest == trained.digests[0]
-    # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been averaged.
-    alone = train.fit(arrays["train"], arrays["validation"], setting)
-    assert alone.digest != trained.digests[0]
-    assert all(np.isfinite(weight).all() for weight in trained.result.weights) and len(trained.result.history) == setting.epochs
-
-
-def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
-    import horovod.spark
-
-    from lakevision import workspace
-
-    def probe(library):
-        import os
-        import sys
-        import tempfile
-
-        path = os.path.join(tempfile.mkdtemp(), "lakevision_library.zip")
-        with open(path, "wb") as file:
-            file.write(library)
-        sys.path.insert(0, path)
-        import horovod.tensorflow as hvd
-        import tensorflow as tf
-
-        from lakevision import train
-
-        hvd.init()
-        mine = [tf.fill((2, 3), 1.0 + hvd.rank()), tf.fill((4,), 10.0 * hvd.rank())]
-        return [gradient.numpy().tolist() for gradient in train._average(mine, hvd)]
-
-    results = horovod.spark.run(probe, args=(workspace.library(),), num_proc=2, use_gloo=True, verbose=0)
-    assert results == [[[[1.5] * 3] * 2, [5.0] * 4]] * 2
-
-
-def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, setting, capsys):
-    cfg, where, _, built = cached
-    setting = replace(setting, epochs=40)
-    folder = Path(where.root, "ranks", ranks.key(built, setting, 2))
-    killed = []
-
-    def kill():
-        while not killed:
-            time.sleep(0.05)
-            if (folder / "checkpoint").exists():
-                for process in Path("/proc").glob("[0-9]*"):
-                    try:
-                        if b"HOROVOD_RANK=1" in (process / "environ").read_bytes().split(b"\0") and not killed:
-                            os.kill(int(process.name), signal.SIGKILL)
-                            killed.append(process.name)
-                    except OSError:
-                        continue  # ended meanwhile
-
-    watcher = threading.Thread(target=kill, daemon=True)
-    watcher.start()
-    trained = ranks.run(spark, cfg, where, built, setting)
-    watcher.join(10)
-    assert killed and "start again from the last whole epoch" in capsys.readouterr().out
-    assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
-    assert ranks.run(spark, cfg, where, built, setting).digests == trained.digests
-
-
-def test_a_failing_rank_shows_its_own_traceback(spark, cached, setting):
-    cfg, where, _, built = cached
-    with pytest.raises(ranks.RankFailed, match="no_such_network"):
-        ranks.run(spark, cfg, where, built, replace(setting, model="no_such_network"))
-
-
-def test_more_ranks_than_slots_is_said_before_anything_waits(spark, cached, setting):
-    from lakevision import config
-
-    cfg, where, _, built = cached
-    more = config.load("local", [f"storage.root={where.root}", "training.ranks=64"])
-    with pytest.raises(ValueError, match="64"):
-        ranks.run(spark, more, where, built, setting)
 
 
 def test_feed_notices_missing_rows(cached):

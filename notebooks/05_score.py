@@ -1,0 +1,52 @@
+# Databricks notebook source
+# MAGIC %md
+# MAGIC # 5. Score: the champion says what is on new photographs
+# MAGIC A stream follows `images` and appends to `predictions`, each with the version that made it: what an earlier run has scored is left alone, and a
+# MAGIC run that was killed goes on. Where no version serves, nothing is scored, and that is said.
+# MAGIC
+# MAGIC Parameters: `config`, `place`, `set`. Reads `images` and the champion; writes `predictions`.
+
+# COMMAND ----------
+
+from lakevision import ledger, registry, samples, score, serving_plots, tables, tracking, workspace
+
+cfg = workspace.configuration()
+where = workspace.places(cfg)
+spark = workspace.spark(cfg)
+tracking.start(cfg, where)
+tables.create(spark, where)
+champion = registry.version_of(cfg, "champion")
+print(ledger.why(spark, cfg, where))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## New photographs, as a stream
+# MAGIC With `score.rescore` the older ones, too, as a batch. Others by hand: `score.batch(spark, cfg, where, champion, "device = 'porch-3'")`.
+
+# COMMAND ----------
+
+scored = score.all_new(spark, cfg, where, champion)
+workspace.report(where, "score", scored.figures())
+print(scored.in_words())
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## What came out
+# MAGIC The newest prediction of each photograph, beside its label where it has one. The share that agrees is no accuracy: most were trained on.
+
+# COMMAND ----------
+
+workspace.display(score.by_label(spark, where))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC ## What it said through the day, and where it was least sure
+# MAGIC The least sure are worth a label.
+
+# COMMAND ----------
+
+predictions = score.latest(spark, where).select("captured_at", "device", "label", "probability", "error").limit(20_000).toPandas()
+workspace.display(serving_plots.predictions(predictions, samples.least_sure(spark, where, 6), scored.in_words()))

@@ -1,0 +1,155 @@
+"""Which version serves, and why: every decision is a row of `promotions`, a tag on the version, and then the alias.
+
+The row comes first and its number is unique: of two decisions at once one waits for the other and sees it. The alias follows the newest row that
+promoted, so a decision that was cut short between the two is finished by the next one, or by `settle`.
+"""
+
+import getpass
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pyspark.sql import functions as F
+
+from lakevision import edge, registry, tables, workspace
+
+TRIES = 10  # of a row that others' rows come before
+
+
+class NotPossible(ValueError):
+    """A version can't be promoted or returned to; the message says why and what can be done."""
+
+
+class Stale(NotPossible):
+    """Another version became champion since the gate compared with the one before; run 04_deploy again."""
+
+
+class RegistryDown(RuntimeError):
+    """The registry can't be reached; the message says what was done and what was not."""
+
+
+def gated(spark, cfg, where, version, decision, compared_with):
+    """Writes down a gate.Decision on a version and does it. compared_with: the champion's version at the gate, "" for none.
+
+    Returns the alias that the version has. Raises Stale, RegistryDown.
+    """
+    if _write(spark, cfg, where, "gate", version, decision.promoted, bool(decision.word), f"04_deploy, {_who(spark)}", decision.reason,
+              json.dumps([asdict(check) for check in decision.checks]), compared_with):
+        return "champion"
+    return "challenger"
+
+
+def promote(spark, cfg, where, version, who, why):
+    """Makes a version champion by hand. Against the gate's word, or where no gate was asked, it is forced, and says so for ever."""
+    passed = rows(spark, where, cfg).where((F.col("version") == version) & F.col("promoted") & ~F.col("forced")).count() > 0
+    _write(spark, cfg, where, "promote", version, True, not passed, who, why)
+
+
+def rollback(spark, cfg, where, version, who, why):
+    """Returns to an earlier champion; version: "" for the one before. Returns the version. Raises NotPossible."""
+    history = rows(spark, where, cfg).where("promoted").orderBy("number").collect()
+    now = serving(cfg)
+    if not version:
+        before = [row["previous"] for row in history if row["version"] == now and row["previous"]]
+        if not before:
+            raise NotPossible(f"version {now or '(none)'} has nothing before it to return to")
+        version = before[-1]
+    if version not in {row["version"] for row in history}:
+        champions = sorted({row["version"] for row in history}, key=int)
+        raise NotPossible(f"version {version} has never been champion ({', '.join(champions) or 'none has'}): promote it instead")
+    forced = next(row["forced"] for row in reversed(history) if row["version"] == version)
+    _write(spark, cfg, where, "rollback", version, True, forced, who, why)
+    return version
+
+
+def _write(spark, cfg, where, action, version, promoted, forced, who, reason, checks=None, compared_with=None):
+    """Adds a row, tags the version, moves the alias. Returns promoted."""
+    from delta.tables import DeltaTable
+    from mlflow import MlflowClient
+
+    _ask(lambda: MlflowClient().get_model_version(registry.name(cfg), version), f"nothing was decided on version {version}", version)
+    for attempt in range(TRIES):
+        previous = _ask(lambda: serving(cfg), f"nothing was decided on version {version}")
+        if promoted and compared_with is not None and (compared_with or "") != previous:
+            raise Stale(f"version {previous or 'none'} serves, and version {version} was compared with {compared_with or 'none'}: run 04_deploy again")
+        number = (spark.table(where.table("promotions")).agg(F.max("number")).first()[0] or 0) + 1
+        run_id = _ask(lambda: MlflowClient().get_model_version(registry.name(cfg), version).run_id, "nothing was decided")
+        row = spark.createDataFrame([(number, action, registry.name(cfg), version, promoted, forced, who, reason, previous or None, run_id, checks)],
+                                    "number long, action string, model string, version string, promoted boolean, forced boolean, who string, reason string, "
+                                    "previous string, run_id string, checks string").withColumn("decided_at", F.current_timestamp())
+        try:
+            merge = DeltaTable.forName(spark, where.table("promotions")).alias("old").merge(row.alias("new"), "old.number = new.number")
+            merge.whenNotMatchedInsertAll().execute()
+        except Exception as error:
+            if "Concurrent" not in str(error) or attempt == TRIES - 1:
+                raise
+            continue
+        mine = spark.table(where.table("promotions")).where((F.col("number") == number)).first()
+        if (mine["version"], mine["who"], mine["reason"]) == (version, who, reason):
+            break
+    done = f"decision {number} on version {version} is in `promotions`, but the alias was not moved: `settle` does it when the registry is back"
+    tags = {"promoted": str(promoted).lower(), "reason": reason, "decided_by": who, "decision": str(number)}
+    tags |= {"promoted_anyway": f"{who}: {reason}"} if forced else {}
+    _ask(lambda: [MlflowClient().set_model_version_tag(registry.name(cfg), version, key, value[:5000]) for key, value in tags.items()], done)
+    if promoted:
+        _ask(lambda: settle(spark, cfg, where), done)
+    return promoted
+
+
+def settle(spark, cfg, where):
+    """Points champion, in the registry and where devices read, at the version that the newest promotion names. Returns it, "" for none."""
+    while True:
+        newest = rows(spark, where, cfg).where("promoted").orderBy(F.desc("number")).first()
+        if newest is None:
+            return ""
+        version = newest["version"]
+        registry.set_alias(cfg, "champion", version)
+        if Path(where.edge, "versions", version, "manifest.json").exists():
+            edge.point(where.edge, "champion", version)
+        if rows(spark, where, cfg).where("promoted").agg(F.max("number")).first()[0] == newest["number"]:
+            return version
+
+
+def serving(cfg):
+    """The version that champion points at, "" for none."""
+    found = registry.version_of(cfg, "champion")
+    return str(found.version) if found else ""
+
+
+def rows(spark, where, cfg):
+    """The decisions on this model, a DataFrame."""
+    return spark.table(where.table("promotions")).where(F.col("model") == registry.name(cfg))
+
+
+def why(spark, cfg, where):
+    """Why the version that serves does, in a few lines."""
+    now = serving(cfg)
+    newest = rows(spark, where, cfg).where("promoted").orderBy(F.desc("number")).first()
+    if not now and newest is None:
+        held = rows(spark, where, cfg).orderBy(F.desc("number")).first()
+        return f"no version of {registry.name(cfg)} serves" + (f"; version {held['version']} was held back: {held['reason']}" if held else "")
+    if newest is None or newest["version"] != now:
+        return (f"version {now or '(none)'} of {registry.name(cfg)} is champion, but the newest promotion names {newest['version'] if newest else 'none'}: "
+                "the alias was moved by hand, or a decision was cut short (`settle` finishes it)")
+    lines = [f"version {now} of {registry.name(cfg)} serves since {newest['decided_at']:%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
+             f"because: {newest['reason']}", f"before it: version {newest['previous'] or '(none)'}"]
+    forced = rows(spark, where, cfg).where((F.col("version") == now) & F.col("forced")).orderBy("number").first()
+    if forced:
+        lines.append(f"it was promoted against the gate on {forced['decided_at']:%d %B %Y} by {forced['who']}: {forced['reason']}")
+    return "\n".join(lines)
+
+
+def _who(spark):
+    return spark.sql("SELECT current_user()").first()[0] if workspace.ON_DATABRICKS else getpass.getuser()
+
+
+def _ask(function, done, version=""):
+    """What a call to the registry gives. Raises NotPossible for a version it does not know, RegistryDown where it does not answer."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return function()
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE") and version:
+            raise NotPossible(f"there is no version {version} of this model: {error.message[:200]}") from error
+        raise RegistryDown(f"the registry does not answer: {str(error)[:300]}; {done}") from error

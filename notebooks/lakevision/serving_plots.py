@@ -1,0 +1,106 @@
+"""The pictures of 04_deploy and 05_score: paths side by side with the gate and the ledger, and what was said of new photographs."""
+
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from lakevision import parity, plots
+from lakevision.plots import COLOURS
+
+GOOD, BAD = "#3c8d53", "#b9423f"
+
+
+def paths(agreed, checks, history, title, shown=6):
+    """agreed: parity.Parity; checks: DataFrame of gate.Decision.table(); history: rows of `promotions`, oldest first."""
+    figure = plt.figure(figsize=(15, 11))
+    plt.close(figure)
+    grid = figure.add_gridspec(3, 2 * shown, height_ratios=(0.9, 1.25, 1.5))
+    _photographs(figure, grid, agreed, shown)
+    _differences(figure.add_subplot(grid[1, :]), agreed)
+    _table(figure.add_subplot(grid[2, :7]), [(row.check, row.found, row.wanted) for row in checks.itertuples()], ("check", "found", "wanted"),
+           (0.25, 0.42, 0.33), f"The gate: {int(checks['passed'].sum())} of {len(checks)} passed", [GOOD if row.passed else BAD for row in checks.itertuples()])
+    latest = list(history.tail(len(checks)).itertuples())[::-1]
+    rows = [(f"{row.decided_at:%d %b %H:%M}", row.version, "forced" if row.promoted and row.forced else "champion" if row.promoted else "held back",
+             f"{row.action}: {row.reason}") for row in latest]
+    _table(figure.add_subplot(grid[2, 7:]), rows, ("UTC", "version", "became", "why"), (0.19, 0.11, 0.16, 0.54),
+           "The ledger, newest first", [GOOD if row.promoted and not row.forced else "#c98a1b" if row.promoted else BAD for row in latest])
+    figure.suptitle(title)
+    return figure
+
+
+def _photographs(figure, grid, agreed, shown):
+    """The images on which int8 is furthest from Keras."""
+    apart = agreed.apart(parity.VARIANTS["int8"])
+    for place, index in enumerate(np.argsort(-np.where(np.isfinite(apart), apart, -1), kind="stable")[:shown]):
+        axis = figure.add_subplot(grid[0, 2 * place:2 * place + 2])
+        axis.axis("off")
+        if agreed.scores[parity.REFERENCE][index] is None:
+            axis.set_title(f"{agreed.names[index]}\nrefused by all", fontsize=8)
+            continue
+        axis.imshow(plots.thumbnail(agreed.images[index]))
+        said = [agreed.scores[path][index] for path in (parity.REFERENCE, parity.VARIANTS["int8"])]
+        axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {said[0][-1]:.3f}, int8 {said[1][-1]:.3f}", fontsize=8)
+
+
+def _differences(axis, agreed):
+    for colour, marker, path in zip(COLOURS, "os^Dx+", [path for path in agreed.scores if path != parity.REFERENCE]):
+        apart = agreed.apart(path)
+        seen = np.isfinite(apart)
+        axis.scatter(np.flatnonzero(seen), np.maximum(apart[seen], 1e-9), s=18, marker=marker, color=colour, label=path, alpha=0.8, linewidth=1)
+        if not seen.all():
+            axis.scatter(np.flatnonzero(~seen), np.ones((~seen).sum()), s=60, marker="*", color=BAD, label=f"{path}: one refuses, the other does not")
+    hard = sum(name in parity.HARD for name in agreed.names)
+    axis.axvspan(-0.5, hard - 0.5, color="#eef1f4", zorder=0)
+    axis.text(hard / 2 - 0.5, 2.0, "hard on purpose", ha="center", fontsize=8)
+    axis.axhline(1e-5, color="#999999", linewidth=0.8, linestyle="--")
+    axis.set(title="Largest difference from Keras' probabilities, by image and path (dashed: 1e-5)", xlabel="image, in the order of the comparison",
+             ylabel="probability (log scale; 1e-9 and less at 1e-9)", yscale="log", ylim=(5e-10, 6), xlim=(-0.5, len(agreed.images) - 0.5))
+    axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.36))
+
+
+def _table(axis, rows, columns, widths, title, colours):
+    axis.axis("off")
+    axis.set_title(title, loc="left")
+    if not rows:
+        return
+    shown = [[textwrap.shorten(str(cell), int(105 * width), placeholder=" ...") for cell, width in zip(row, widths)] for row in rows]
+    table = axis.table(shown, colLabels=columns, colWidths=widths, loc="upper left", cellLoc="left", edges="horizontal")
+    table.auto_set_font_size(False)
+    table.set_fontsize(7.5)
+    table.scale(1, 1.25)
+    for number, colour in enumerate(colours, 1):
+        table[number, 0].get_text().set_color(colour)
+        table[number, 0].get_text().set_weight("bold")
+
+
+def predictions(frame, photographs, title):
+    """frame: DataFrame of captured_at, device, label, probability, error; photographs: list of (bytes, caption)."""
+    shown = max(6, len(photographs))
+    figure = plt.figure(figsize=(14, 6.6))
+    plt.close(figure)
+    grid = figure.add_gridspec(2, shown, height_ratios=(1.25, 1))
+    hours, sure = figure.add_subplot(grid[0, :shown // 2]), figure.add_subplot(grid[0, shown // 2:])
+    labels, bottom = sorted(frame["label"].dropna().unique()), np.zeros(24)
+    for colour, label in zip(plots.cycle(labels), labels):
+        rows = frame[frame["label"] == label]
+        counts = np.bincount(rows["captured_at"].dt.hour, minlength=24)
+        hours.bar(range(24), counts, bottom=bottom, width=0.85, color=colour, label=label)
+        bottom += counts
+        sure.hist(rows["probability"], bins=np.linspace(0, 1, 41), histtype="step", linewidth=1.6, color=colour, label=label)
+    failed = int(frame["error"].notna().sum())
+    hours.set(title="What was said, by hour of capture", xlabel="hour of capture (UTC)", ylabel="photographs", xticks=range(0, 24, 3))
+    sure.set(title="How sure the model was" + (f" ({failed} could not be scored)" if failed else ""), xlabel="probability of the label it gave (0 to 1)",
+             ylabel="photographs (log scale)", yscale="log", xlim=(0, 1))
+    if labels:
+        hours.legend(frameon=False, fontsize=8)
+        sure.legend(frameon=False, fontsize=8, loc="upper left")
+    else:
+        hours.text(0.5, 0.5, "nothing has been scored", transform=hours.transAxes, ha="center")
+    for place, (data, caption) in enumerate(photographs):
+        axis = figure.add_subplot(grid[1, place])
+        axis.imshow(plots.thumbnail(data))
+        axis.set_title(f"least sure: {caption}" if place == 0 else caption, fontsize=8)
+        axis.axis("off")
+    figure.suptitle(title)
+    return figure
