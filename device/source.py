@@ -133,7 +133,7 @@ def _cloud_reader(settings, kind, secrets):
             answer = call(obstore.get, key, options=options, passing=NotModifiedError)
         except NotModifiedError:
             return None
-        return answer.meta.get("e_tag") or "", _drained(call, answer.stream(min_chunk_size=PIECE))
+        return answer.meta.get("e_tag") or "", _drained(call, answer.stream(min_chunk_size=PIECE >> 5))
 
     return reader
 

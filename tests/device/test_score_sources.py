@@ -11,7 +11,7 @@ import bundles
 import harness
 from harness import until
 from servers import Server, Workspace
-from test_score import lines, ready, shots
+from test_score import ready, shots
 from test_score_faults import used
 
 
@@ -28,7 +28,6 @@ def mlflow_server(tmp_path_factory):
     def register(folder):
         done = subprocess.run([sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout.split()[-1]
 
     try:
         until(lambda: harness._answers(port), "MLflow answers", 90)
@@ -42,16 +41,44 @@ REGISTER = """
 import sys, mlflow
 from mlflow.tracking import MlflowClient
 mlflow.set_tracking_uri(sys.argv[1])
-client = MlflowClient()
 mlflow.set_experiment("edge")
-with mlflow.start_run() as run:
-    class Echo(mlflow.pyfunc.PythonModel):
-        def predict(self, context, model_input):
-            return model_input
-    info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"])
-    client.log_model_artifacts(info.model_id, sys.argv[2]) if False else None
-    from mlflow.artifacts import _get_artifact_repo if False else None
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input):
+        return model_input
+with mlflow.start_run():
+    info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"], registered_model_name="lakevision")
+client = MlflowClient()
+client.log_model_artifacts(info.model_id, sys.argv[2], "edge")
+client.set_registered_model_alias("lakevision", "champion", info.registered_model_version)
 """
+
+
+def test_from_a_real_mlflow_server(scoring, mlflow_server):
+    """By alias over its REST, artifacts below edge/, as 04_deploy logs them."""
+    port, register = mlflow_server
+    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True})
+    done = scoring.run("sync", check=False)
+    assert done.returncode == 75 and "has no lakevision@champion yet" in done.stderr
+    register(scoring.place / "versions" / "1")
+    ready(scoring)
+    assert used(scoring) == ("1", ["empty", "package"])
+    assert "nothing new" in scoring.run("sync").stdout
+    bundles.publish(scoring.models, scoring.place, "2", "other")
+    register(scoring.place / "versions" / "2")
+    part = scoring.model / "b" / "float32.tflite.part"
+    whole = (scoring.place / "versions" / "2" / "float32.tflite").read_bytes()
+    cut = "import device.source as s, device.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n" \
+          "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\ns._mlflow = broken"
+    assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
+    scoring.run("sync")
+    assert (scoring.model / "b" / "float32.tflite").read_bytes() == whole, "the rest by Range"
+    assert used(scoring) == ("2", ["package", "empty"])
+
+
+def test_mlflow_in_the_clear_needs_a_word(scoring):
+    scoring.configure(model={"url": "mlflow+http://127.0.0.1:9", "name": "lakevision"})
+    done = scoring.run("sync", check=False)
+    assert done.returncode == 77 and "allow_http" in done.stderr
 
 
 @pytest.fixture
