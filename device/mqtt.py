@@ -22,15 +22,13 @@ def publish(host, port, topic, payload, client="lakevision", user="", password="
             flags = 2 | (128 if user else 0) | (64 if password else 0)  # clean session, user, password
             given = [client] + ([user] if user else []) + ([password] if password else [])
             line.sendall(_packet(0x10, _string("MQTT") + bytes([4, flags, 0, 60]) + b"".join(map(_string, given))))
-            kind, body = _read(line, end)
-            if kind != 0x20 or len(body) != 2:
-                raise Refused(f"{host} answers {kind:#x} to CONNECT: is it an MQTT broker?")
+            body = _read(line, 0x20, "CONNECT", end)
             if body[1]:
                 raise Refused(f"the broker {host} refuses: {REFUSED.get(body[1], f'code {body[1]}')}")
             line.sendall(_packet(0x32, _string(topic) + PACKET.to_bytes(2, "big") + payload))  # PUBLISH, QoS 1
-            kind, body = _read(line, end)
-            if kind != 0x40 or body != PACKET.to_bytes(2, "big"):
-                raise Refused(f"{host} answers {kind:#x} {body!r} to PUBLISH, and should acknowledge it")
+            body = _read(line, 0x40, "PUBLISH", end)
+            if body != PACKET.to_bytes(2, "big"):
+                raise Refused(f"the broker {host} acknowledges another message than ours: {body!r}")
             line.sendall(_packet(0xE0, b""))
 
 
@@ -48,12 +46,12 @@ def _packet(kind, body):
             return bytes([kind]) + length + body
 
 
-def _read(line, end):
-    """(first byte, body) of one packet; those we wait for are short."""
+def _read(line, wanted, what, end):
+    """The two bytes of the packet that answers `what`. Raises Refused where it is another one."""
     kind, length = _exactly(line, 2, end)
-    if length > 127:
-        raise Refused(f"a packet of kind {kind:#x} that is too long to be an answer")
-    return kind, _exactly(line, length, end)
+    if (kind, length) != (wanted, 2):
+        raise Refused(f"{kind:#x} {length:#x} answers our {what}: is it an MQTT broker?")
+    return _exactly(line, 2, end)
 
 
 def _exactly(line, count, end):

@@ -110,9 +110,11 @@ class _Scorer:
         self.outbox.save()
 
     def _send(self):
-        self.tried = time.monotonic()
-        if self.batch.frames and self.desk.send(self.batch, self.choice.account()):
-            self.batch = results.Batch()
+        if self.batch.frames:
+            if self.desk.send(self.batch, self.choice.account()):
+                self.batch = results.Batch()
+            else:
+                self.tried = time.monotonic()
         self._save()
 
     def _frame(self, entry):

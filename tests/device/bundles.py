@@ -16,12 +16,13 @@ from pathlib import Path
 
 SIDE = 32
 TRANSFORM = f"decode|upright|rgb|resize({SIDE})"
-KINDS = ("good", "other", "shape", "three", "slow", "nan")
+KINDS = ("good", "other", "shape", "three", "slow", "nan", "cnn")
 VARIANTS = {"float32": "float32", "float16": "float32", "int8": "uint8"}
 
 
 def build(folder):
     """Writes all models into folder, by a process of its own."""
+    Path(folder).mkdir(exist_ok=True)
     done = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return Path(folder)
@@ -66,7 +67,7 @@ def make(models, folder, version, kind="good", variants=("float32", "int8"), gol
 
 def side(kind):
     """Pixels that the transform of a kind makes."""
-    return 96 if kind == "slow" else SIDE
+    return 96 if kind in ("slow", "cnn") else SIDE
 
 
 def described(data):
@@ -101,13 +102,17 @@ def publish(models, place, version, kind="good", **more):
 def _network(kind):
     import keras
     import numpy as np
-    height = {"shape": 16, "slow": 96}.get(kind, SIDE)
+    height = 16 if kind == "shape" else side(kind)
     given = keras.Input((height, height, 3))
     x = given
     if kind == "slow":
         for _ in range(3):
             x = keras.layers.Conv2D(96, 3, padding="same", kernel_initializer="zeros")(x)
         x = keras.layers.Add()([keras.layers.Conv2D(3, 1, kernel_initializer="zeros")(x), given])
+    if kind == "cnn":  # as large as a real one for this task, and as little to the point as "slow"
+        for width in (16, 32, 64):
+            x = keras.layers.MaxPooling2D()(keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x))
+        x = keras.layers.Conv2D(3, 1)(x)
     mean = keras.layers.GlobalAveragePooling2D()(x)
     if kind == "nan":
         mean = keras.layers.Lambda(lambda value: value + 0 * keras.ops.log(220.0 - value))(mean)  # NaN for a bright picture

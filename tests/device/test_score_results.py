@@ -16,7 +16,7 @@ NEAR = 120  # the models' threshold lies at this brightness
 
 def test_only_what_teaches_comes_home(scoring):
     ready(scoring)
-    scoring.configure(feedback={"send": "chosen", "sample": 0.0, "drift": 1.0, "margin": 0.2})
+    scoring.configure(feedback={"send": "chosen", "sample": 0.0, "flat": 0.0, "drift": 1.0, "margin": 0.2})
     shots(scoring, 60, 200, NEAR, 60, 3, 200)
     scoring.run("score", "--once")
     got = lines(scoring)
@@ -29,7 +29,7 @@ def test_only_what_teaches_comes_home(scoring):
 
 def test_a_brightness_that_leaves_its_mean_comes_home(scoring):
     ready(scoring)
-    scoring.configure(feedback={"send": "chosen", "sample": 0.0, "margin": 0.0, "drift": 0.25})
+    scoring.configure(feedback={"send": "chosen", "sample": 0.0, "flat": 0.0, "margin": 0.0, "drift": 0.25})
     shots(scoring, *[60] * 6, 180, *[60] * 3)
     scoring.run("score", "--once")
     assert [line["why"] for line in lines(scoring)] == [[]] * 6 + [["drift"]] + [[]] * 3
@@ -44,13 +44,13 @@ def test_figures_only_and_all(scoring):
     scoring.configure(feedback={"send": "all"})
     shots(scoring, 60, NEAR)
     scoring.run("score", "--once")
-    assert len(images(scoring)) == 2
+    assert [line["sent"] for line in lines(scoring)] == ["figures"] * 2 + ["image"] * 2 and len(images(scoring)) == 2
 
 
 def test_the_days_budget_holds_over_restarts_and_begins_anew_the_next_day(scoring):
     ready(scoring)
     size = len(bundles.photo(NEAR)) + 700  # with EXIF
-    scoring.configure(feedback={"send": "chosen", "margin": 0.3, "sample": 0.0, "drift": 1.0, "max_mb_a_day": 2.5 * size / 1e6})
+    scoring.configure(feedback={"send": "chosen", "margin": 0.3, "sample": 0.0, "flat": 0.0, "drift": 1.0, "max_mb_a_day": 2.5 * size / 1e6})
     for _ in range(3):
         shots(scoring, NEAR, NEAR)
         scoring.run("score", "--once")
