@@ -180,3 +180,74 @@ def test_switched_off_it_says_so(agent):
     done = agent.run("score", check=False)
     assert done.returncode == 78 and "score.enabled" in done.stderr
 
+
+
+# ---- status and doctor
+
+def test_status_tells_of_the_scorer_and_its_model(scoring):
+    scoring.run("sync")
+    shots(scoring, 30, 220)
+    scoring.run("score", "--once")
+    shown = scoring.run("status", check=False).stdout
+    assert "last package (" in shown and "scored 2, unscored 0, errors 0, images home 2" in shown and "0 frames wait" in shown
+    assert "model     version 1 (" in shown and "champion is version 1, from" in shown
+    bundles.publish(scoring.models, scoring.place, "2", "other", schema_version=9)
+    scoring.run("sync", check=False)
+    shown = scoring.run("status", check=False).stdout
+    assert "sync, 0 times in a row" not in shown and "version 2" in shown and "schema_version" in shown
+    scoring.run("sync")
+    assert "LOOK      version 2 is denied on this device" in scoring.run("status", check=False).stdout
+    assert "score is not running: sudo systemctl start lakevision-score" in shown
+
+
+def test_status_without_a_model_says_so(scoring):
+    scoring.configure(model={"url": str(scoring.folder / "nowhere")})
+    scoring.run("sync", check=False)
+    shown = scoring.run("status", check=False).stdout
+    assert "LOOK      there is no model that works" in shown and "LOOK      sync, 1 times in a row" in shown
+
+
+def doctor(agent):
+    """{check: its line} of what doctor says."""
+    return {row.split()[1]: row for row in agent.run("doctor", check=False).stdout.splitlines() if row.startswith(("ok", "FAIL"))}
+
+
+def test_doctor_knows_the_scorer(scoring):
+    ready(scoring)
+    scoring.configure(act={"command": ["/nowhere/ring"]})
+    said = doctor(scoring)
+    assert len(said) == 11 and said["scorer"].startswith("ok") and "said at home" in said["scorer"]
+    assert said["next_model"].startswith("ok") and "champion is version 1" in said["next_model"]
+    assert said["actions"].startswith("FAIL") and "/nowhere/ring" in said["actions"]
+    path = scoring.model / "a" / "float32.tflite"
+    path.write_bytes(b"rot" + path.read_bytes()[3:])
+    int8 = scoring.model / "a" / "int8.tflite"
+    int8.write_bytes(b"rot" + int8.read_bytes()[3:])
+    scoring.configure(model={"url": str(scoring.folder / "nowhere")}, act={"command": [], "gpio": "GPIO17"})
+    said = doctor(scoring)
+    assert said["scorer"].startswith("FAIL") and "fetch the model again" in said["scorer"]
+    assert said["next_model"].startswith("FAIL") and "gpiozero" in said["actions"]
+    scoring.configure(score={"enabled": False})
+    assert "scorer" not in doctor(scoring)
+
+
+# ---- settings
+
+@pytest.mark.parametrize("section, values, words", [
+    ("model", {"url": "mlflow+ftp://host"}, "model.url"), ("model", {"url": "databricks://host/c/s", "name": "a.b.c"}, "model.url"),
+    ("model", {"url": "mlflow+https://user:pa55word@host"}, "credentials belong elsewhere"), ("model", {"url": "mlflow+https://host", "name": ""}, "model.name"),
+    ("model", {"alias": "../x"}, "model.alias"), ("feedback", {"send": "some"}, "all, chosen, none"), ("feedback", {"margin": 1.5}, "0 to 1"),
+    ("act", {"mqtt": "mqtt://user:pa55word@broker/t"}, "credentials belong elsewhere"), ("act", {"webhook": "ring.example"}, "http://host"),
+    ("act", {"command": [1]}, "list of words"), ("score", {"threads": 0}, "more than 0"),
+], ids=str)
+def test_settings_that_cannot_be(agent, section, values, words):
+    agent.configure(**{section: values})
+    done = agent.run("score", "--once", check=False)
+    assert done.returncode == 78 and words in done.stderr and "pa55word" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["/edge", "s3://b/edge", "volume://h/c/s/v/edge", "mlflow+https://h:5000", "databricks://h/c/s/v/edge"])
+def test_places_that_are_understood(agent, url):
+    from device import config
+    agent.configure(model={"url": url})
+    assert config.load(agent.config).model.url == url

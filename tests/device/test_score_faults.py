@@ -188,6 +188,23 @@ def test_a_model_that_kills_its_process(scoring, second, deed, words):
     third_is_taken(scoring)
 
 
+FORBIDDING = """
+import os, resource
+def forbidden(*_):
+    raise PermissionError(1, "Operation not permitted")
+os.nice = resource.setrlimit = forbidden
+"""
+
+
+def test_a_model_is_tried_where_systemd_forbids_to_step_back(scoring, models):
+    """The unit's SystemCallFilter has no @resources: setrlimit and setpriority fail there, and no model may be denied for that."""
+    (scoring.folder / "site").mkdir()
+    (scoring.folder / "site" / "sitecustomize.py").write_text(FORBIDDING)
+    scoring.run("sync", env={"PYTHONPATH": str(scoring.folder / "site")})
+    assert not denied(scoring)
+    assert used(scoring) == ("1", ["empty", "package"])
+
+
 # ---- probation
 
 def test_no_number_on_probation(scoring, second):
