@@ -3,7 +3,7 @@
     capture -> unscored/ -> score -> ready/ -> upload
 
 One loop scores; all that may wait for somebody happens elsewhere: models come in by a process of their own (sync.py), actions run in a thread
-(act.py), sending is upload's. Which model is in use is swap.py's matter. Without any model frames go home as they are.
+(act.py), sending is upload's. Which model is in use is pilot.py's matter. Without any model frames go home as they are.
 """
 
 import random
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from . import act, clock, feedback, golden, model, results, swap, transform
+from . import act, clock, feedback, golden, model, pilot, results, transform
 from .notify import notify
 from .spool import Damaged, Spool
 
@@ -56,7 +56,7 @@ class _Scorer:
         self.desk, self.batch = results.Desk(inbox, outbox, say), results.Batch()
         self.choice = feedback.Choice(settings.feedback, **{**{"day": "", "spent": 0}, **self.desk.finish()})
         self.actor = act.Actor(settings.act, self.counters, say)
-        self.pilot = swap.Pilot(settings, say)
+        self.pilot = pilot.Pilot(settings, say)
         self.sync = Sync(settings)
         self.looked = self.saved = self.tried = -float("inf")
 
@@ -150,7 +150,7 @@ class _Scorer:
                 return self._written(entry, used, error=f"not an image: {error}"), self.settings.feedback.send == "all"
             try:
                 scores = model.invoke(used, pixels)
-                failed = "" if swap.sound(scores, used.classes) else f"scores {scores} are no probabilities"
+                failed = "" if pilot.sound(scores, used.classes) else f"scores {scores} are no probabilities"
             except (ValueError, RuntimeError) as error:
                 failed = f"{type(error).__name__}: {error}"
             took = 1000 * (time.perf_counter() - began)

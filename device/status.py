@@ -107,7 +107,7 @@ def _score(settings, worries):
         worries.append("there is no model that works: frames go home unscored. python -m device sync says why")
     if sync:
         print(f"          looked {_ago(sync['at'])}: {settings.model.alias} is version {sync.get('version', 'unknown')}, from {settings.model.url}")
-    if sync.get("error"):
+    if sync.get("error") and sync.get("failures"):
         worries.append(f"sync, {sync['failures']} times in a row: {sync['error']}")
     for digest, entry in denied.items():
         if digest == sync.get("digest"):

@@ -390,7 +390,7 @@ KILLS = 200 if SOAK else 10
 
 def test_killed_in_the_middle_of_a_swap(scoring, models):
     """After each kill a model that works is in use, and in the end every frame has one line, one image and none is lost."""
-    from device import config, model, swap
+    from device import config, model, pilot
     ready(scoring)
     scoring.configure(capture={"interval_s": 0.03}, model={"crashes": 10 ** 6, "probation": 3, "interval_s": 0.1})
     settings = config.load(scoring.config)
@@ -404,11 +404,11 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         score = scoring.start("score")
         time.sleep(rng.uniform(0.3, 3.0))
         kill_all(score)
-        pilot = swap.Pilot(settings, lambda *_: None)
-        pilot.start()
-        assert pilot.model, f"kill {kill}: no model works any more"
-        label = model.decide(model.probabilities(pilot.model, dark), pilot.model.classes, pilot.model.threshold)
-        assert label == ("empty" if kinds[pilot.model.version] == "good" else "package")
+        found = pilot.Pilot(settings, lambda *_: None)
+        found.start()
+        assert found.model, f"kill {kill}: no model works any more"
+        label = model.decide(model.probabilities(found.model, dark), found.model.classes, found.model.threshold)
+        assert label == ("empty" if kinds[found.model.version] == "good" else "package")
     assert scoring.stop(capture) == 0
     score = scoring.start("score")
     until(lambda: f"model {KILLS + 1} has passed" in scoring.journal("score") or not list((scoring.spool / "unscored").glob("*.jpg")), "the rest is scored")
