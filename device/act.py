@@ -27,7 +27,8 @@ class Actor:
     def __init__(self, settings, counters, say):
         self.settings, self.counters, self.say = settings, counters, say
         self.label, self.acted_at = None, -float("inf")
-        self.ways = [way for wanted, way in ((settings.command, _command), (settings.gpio, _gpio), (settings.mqtt, _mqtt), (settings.webhook, _webhook)) if wanted]
+        ways = (settings.command, _command), (settings.gpio, _gpio), (settings.mqtt, _mqtt), (settings.webhook, _webhook)
+        self.ways = [way for wanted, way in ways if wanted]
         self.waiting = queue.Queue(KEPT)
         self.secrets = credentials.load("act") if self.ways else {}
         if self.ways:
@@ -40,7 +41,8 @@ class Actor:
         if not self.ways or line["label"] == self.label or time.monotonic() - self.acted_at < self.settings.hold_off_s:
             return
         before, self.label, self.acted_at = self.label, line["label"], time.monotonic()
-        event = {"label": line["label"], "before": before, **{key: line[key] for key in ("device", "image", "score", "model", "version", "scored_at")}}
+        event = {"label": line["label"], "before": before,
+                 **{key: line[key] for key in ("device", "image", "score", "model", "version", "scored_at")}}
         while True:
             try:
                 self.waiting.put_nowait(event)
@@ -108,12 +110,13 @@ def _gpio(settings, event, _):
 
 def _mqtt(settings, event, secrets):
     url = urlsplit(settings.mqtt)
-    mqtt.publish(url.hostname, url.port, url.path.lstrip("/"), json.dumps(event).encode(), tls=url.scheme == "mqtts", client=f"lakevision-{event['device']}",
-                 user=secrets.get("MQTT_USERNAME", ""), password=secrets.get("MQTT_PASSWORD", ""), timeout_s=settings.timeout_s)
+    mqtt.publish(url.hostname, url.port, url.path.lstrip("/"), json.dumps(event).encode(), tls=url.scheme == "mqtts",
+                 client=f"lakevision-{event['device']}", user=secrets.get("MQTT_USERNAME", ""), password=secrets.get("MQTT_PASSWORD", ""), timeout_s=settings.timeout_s)
 
 
 def _webhook(settings, event, secrets):
-    request = urllib.request.Request(settings.webhook, json.dumps(event).encode(), {"Content-Type": "application/json", "User-Agent": "lakevision-device"})
+    headers = {"Content-Type": "application/json", "User-Agent": "lakevision-device"}
+    request = urllib.request.Request(settings.webhook, json.dumps(event).encode(), headers)
     if secrets.get("WEBHOOK_TOKEN"):
         request.add_unredirected_header("Authorization", f"Bearer {secrets['WEBHOOK_TOKEN']}")
     try:

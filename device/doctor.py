@@ -24,7 +24,8 @@ class Bad(Exception):
 def run(settings):
     """Prints a line for each check; returns 0 when all passed, 1 otherwise."""
     failed = 0
-    checks = (packages, board, clock_check, spool_folder, camera, secrets, store, services, *((scorer, next_model, actions) if settings.score.enabled else ()))
+    checks = [packages, board, clock_check, spool_folder, camera, secrets, store, services]
+    checks += [scorer, next_model, actions] if settings.score.enabled else []
     for check in checks:
         try:
             print(f"ok    {check.__name__:13} {check(settings)}")

@@ -78,7 +78,7 @@ def test_near(scores, threshold, near):
 
 
 def test_light_is_luma():
-    assert feedback.light(bytes([255, 0, 0] * 16), 4) == {"brightness": 0.299, "contrast": 0.0}
+    assert feedback.light(bytes([255, 0, 0] * 16), 4) == {"brightness": round(76 / 255, 4), "contrast": 0.0}
     assert feedback.light(bytes([0, 0, 0] * 8 + [255] * 24), 4) == {"brightness": 0.5, "contrast": 0.5}
 
 
