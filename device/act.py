@@ -111,7 +111,8 @@ def _gpio(settings, event, _):
 def _mqtt(settings, event, secrets):
     url = urlsplit(settings.mqtt)
     mqtt.publish(url.hostname, url.port, url.path.lstrip("/"), json.dumps(event).encode(), tls=url.scheme == "mqtts",
-                 client=f"lakevision-{event['device']}", user=secrets.get("MQTT_USERNAME", ""), password=secrets.get("MQTT_PASSWORD", ""), timeout_s=settings.timeout_s)
+                 client=f"lakevision-{event['device']}", user=secrets.get("MQTT_USERNAME", ""),
+                 password=secrets.get("MQTT_PASSWORD", ""), timeout_s=settings.timeout_s)
 
 
 def _webhook(settings, event, secrets):

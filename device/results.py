@@ -60,9 +60,10 @@ class Desk:
         return record.get("account", {})
 
     def send(self, batch, account):
-        """True when the batch is safe. False where the disk or the spool is full: then it waits in memory, and frames that would not go home go now."""
+        """True when the batch is safe. False where the disk or the spool is full: it waits in memory, and frames that would not go home go now."""
         last = parse(max(batch.frames))
-        record = {"lines": batch.lines, "frames": batch.frames, "account": account, "device": last.device, "stem": last.stem, "sequence": last.sequence}
+        record = {"lines": batch.lines, "frames": batch.frames, "account": account,
+                  "device": last.device, "stem": last.stem, "sequence": last.sequence}
         try:
             records.write(self.path, record, durable=True)
             self._deliver(record)
