@@ -2,6 +2,9 @@
 
     python -m device capture      take photographs into the spool (--once, --dry-run, --frames N)
     python -m device upload       send the spool to the store (--once, --dry-run)
+    python -m device score        score what capture took, act on it, pass on what should come home (--once)
+    python -m device sync         look for a new model, fetch and check it (score does this by itself)
+    python -m device bench        what each variant of the model costs on this device (--again: measured anew)
     python -m device status       one screen: last frame, spool, counters, clock, camera, store
     python -m device doctor       check this device, and say how to fix what is wrong
 
@@ -16,17 +19,24 @@ from . import config
 from .spool import SpoolBusy
 
 
+ONCE = {"capture": "take one frame and stop", "upload": "empty the spool and stop", "score": "score all that waits and stop"}
+
+
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m device", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE", help="the owner's settings (TOML)")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (("capture", "take photographs into the spool"), ("upload", "send the spool to the store"),
+                        ("score", "score what capture took, and act on it"), ("sync", "look for a new model, fetch and check it"),
+                        ("bench", "what each variant of the model costs on this device"),
                         ("status", "one screen of what is going on"), ("doctor", "check this device")):
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the owner's settings (TOML)")
+        if name in ONCE:
+            command.add_argument("--once", action="store_true", help=ONCE[name])
+        if name == "bench":
+            command.add_argument("--again", action="store_true", help="measure now, and remember that")
         if name in ("capture", "upload"):
-            command.add_argument("--once", action="store_true",
-                                 help="take one frame and stop" if name == "capture" else "empty the spool and stop")
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         if name == "capture":
             command.add_argument("--frames", type=int, metavar="N", help="stop after N frames")

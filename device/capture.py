@@ -50,7 +50,7 @@ def run(settings, once=False, dry_run=False, frames=None):
             return EXIT_CAMERA
         finally:
             _close(settings, camera)
-    spool = Spool(settings.spool, "capture")
+    spool = Spool(settings.spool, "capture", ready="unscored" if settings.score.enabled else "ready")
     counters = spool.counters
     try:
         for line in spool.recover():

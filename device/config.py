@@ -21,11 +21,16 @@ CHOICES = {
     "camera.kind": ("picamera2", "picamera", "folder", "simulated"),
     "camera.rotation": (0, 90, 180, 270),
     "capture.trigger": ("interval", "change"),
+    "feedback.send": ("all", "chosen", "none"),
     "spool.when_full": ("oldest", "newest", "reject"),
 }
+MODEL_SCHEMES = ("mlflow+", "databricks://")
 SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs", "file", "volume")
 POSITIVE = ("camera.timeout_s", "upload.timeout_s", "upload.connect_timeout_s", "upload.poll_s", "upload.backoff_s",
-            "upload.backoff_max_s", "upload.refusals", "spool.max_mb")
+            "upload.backoff_max_s", "upload.refusals", "spool.max_mb", "model.interval_s", "model.budget_ms", "model.max_mb", "model.check_s",
+            "model.attempts", "model.crashes", "score.poll_s", "score.batch_frames", "score.batch_s", "score.threads", "act.timeout_s")
+SHARES = ("feedback.margin", "feedback.dark", "feedback.bright", "feedback.flat", "feedback.drift", "feedback.sample")
+ALIAS = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class ConfigError(ValueError):
@@ -112,21 +117,44 @@ def _check(tree, path):
         refuse("capture.active_hours", '"HH:MM-HH:MM" or ""')
     if value("camera.kind") == "folder" and not value("camera.folder"):
         refuse("camera.folder", 'a folder of JPEGs, since camera.kind is "folder"')
-    _check_url(value("store.url"), path)
+    for dotted in SHARES:
+        if value(dotted) > 1:
+            refuse(dotted, "0 to 1")
+    if not ALIAS.fullmatch(value("model.alias")):
+        refuse("model.alias", 'an alias, like "champion" or "challenger"')
+    if not all(type(word) is str for word in value("act.command")):
+        refuse("act.command", '[] or a list of words, like ["/usr/local/bin/ring", "--once"]')
+    for dotted, schemes in (("act.mqtt", ("mqtt", "mqtts")), ("act.webhook", ("http", "https"))):
+        _check_address(value(dotted), dotted, schemes, path)
+    _check_url(value("store.url"), path, "store.url")
+    url = value("model.url")
+    if url.startswith(MODEL_SCHEMES) and not value("model.name"):
+        refuse("model.name", "the registered model's name, since model.url is a registry")
+    _check_url("volume" + url[len("databricks"):] if url.startswith("databricks://") else url[len("mlflow+"):] if url.startswith("mlflow+") else url,
+               path, "model.url", ("http", "https") if url.startswith("mlflow+") else SCHEMES)
 
 
-def _check_url(url, path):
+def _check_address(url, dotted, schemes, path):
+    """act.mqtt and act.webhook; a message must not repeat what may hold a secret."""
+    rest = url.partition("://")[2]
+    if url and (url.partition("://")[0] not in schemes or not rest.partition("/")[0]):
+        raise ConfigError(f"{path}: {dotted} should be {schemes[0]}://host/...")
+    if "@" in rest.partition("/")[0]:
+        raise ConfigError(f"{path}: {dotted} holds a user or a password; credentials belong elsewhere, see README.md")
+
+
+def _check_url(url, path, setting, schemes=SCHEMES):
     if not url or url.startswith("/"):
         return
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in SCHEMES:
-        raise ConfigError(f"{path}: store.url should be a folder's full path or a URL ({', '.join(s + '://' for s in SCHEMES)})")
+    if not separator or scheme not in schemes:
+        raise ConfigError(f"{path}: {setting} should be a folder's full path or a URL ({', '.join(s + '://' for s in schemes)})")
     # The message must not repeat the URL: it may hold a secret.
     user = rest.partition("/")[0].rpartition("@")[0]
     if "?" in url or ":" in user or (user and not scheme.startswith("abfs")):
-        raise ConfigError(f"{path}: store.url holds a user, a password or a query; credentials belong elsewhere, see README.md")
+        raise ConfigError(f"{path}: {setting} holds a user, a password or a query; credentials belong elsewhere, see README.md")
     if scheme == "volume" and len([part for part in rest.split("/") if part]) < 4:
-        raise ConfigError(f"{path}: store.url should be volume://workspace-host/catalog/schema/volume/folder")
+        raise ConfigError(f"{path}: {setting} should be volume://workspace-host/catalog/schema/volume/folder")
 
 
 def _host_id():

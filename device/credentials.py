@@ -6,6 +6,8 @@ $CREDENTIALS_DIRECTORY. It holds lines NAME=value with the names that the provid
     S3           AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
     Azure        AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID + AZURE_CLIENT_SECRET + AZURE_TENANT_ID
     Google       GOOGLE_SERVICE_ACCOUNT_KEY (the key file's JSON on one line), or GOOGLE_APPLICATION_CREDENTIALS (a path)
+    MLflow       MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME + MLFLOW_TRACKING_PASSWORD (models only)
+    acting       WEBHOOK_TOKEN (sent as a bearer token), MQTT_USERNAME + MQTT_PASSWORD
     Databricks   DATABRICKS_CLIENT_ID + DATABRICKS_CLIENT_SECRET (OAuth of a service principal), or DATABRICKS_TOKEN
 
 Nothing here is ever logged, put on a command line or written to the spool; redact() is the last line of defence.
@@ -22,6 +24,8 @@ NAMES = {
               "AZURE_TENANT_ID"),
     "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
     "volume": ("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET", "DATABRICKS_TOKEN"),
+    "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "act": ("WEBHOOK_TOKEN", "MQTT_USERNAME", "MQTT_PASSWORD"),
     "file": (),
 }
 SECRET = re.compile(r"SECRET|TOKEN|KEY|PASSWORD|SAS", re.IGNORECASE)

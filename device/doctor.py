@@ -5,6 +5,7 @@ Reads only, but for a small file that it writes to the spool's disk and deletes,
 
 import glob
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import stat
@@ -23,7 +24,9 @@ class Bad(Exception):
 def run(settings):
     """Prints a line for each check; returns 0 when all passed, 1 otherwise."""
     failed = 0
-    for check in (packages, board, clock_check, spool_folder, camera, secrets, store, services):
+    checks = [packages, board, clock_check, spool_folder, camera, secrets, store, services]
+    checks += [scorer, next_model, actions] if settings.score.enabled else []
+    for check in checks:
         try:
             print(f"ok    {check.__name__:13} {check(settings)}")
         except Bad as bad:
@@ -32,7 +35,7 @@ def run(settings):
         except Exception as error:  # a check that breaks must not take the others with it
             failed += 1
             print(f"FAIL  {check.__name__:13} the check itself broke: {type(error).__name__}: {error}")
-    print("all checks passed" if not failed else f"{failed} of 8 checks failed")
+    print("all checks passed" if not failed else f"{failed} of {len(checks)} checks failed")
     return 1 if failed else 0
 
 
@@ -147,12 +150,54 @@ def store(settings):
     return f"{opened.name}: wrote and found {key}"
 
 
-def services(_):
-    """systemd runs both."""
+def scorer(settings):
+    """LiteRT is there, and the model in use passes on its golden photographs."""
+    from . import golden, swap
+    try:
+        version = importlib.metadata.version("ai-edge-litert")
+    except importlib.metadata.PackageNotFoundError:
+        raise Bad(f"LiteRT is not installed. Fix: {sys.executable} -m pip install -r device/requirements-score.txt") from None
+    used = swap.active(settings.model.folder)
+    if not used:
+        raise Bad(f"no model in {settings.model.folder}. Fix: set model.url, then python -m device sync")
+    try:
+        card = golden.check(os.path.join(settings.model.folder, used["slot"]), settings)
+    except (golden.Failed, ValueError) as error:
+        raise Bad(f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one") from error
+    figures = card["table"][card["variant"]]
+    return (f"LiteRT {version}; version {used['version']} says on its golden photographs what it said at home (within {figures['largest']:.1g}), "
+            f"{figures['p50_ms']:.1f} ms a frame")
+
+
+def next_model(settings):
+    """The place that models come from answers."""
+    from . import source
+    if not settings.model.url:
+        return "model.url is empty: no other model will come"
+    try:
+        pointer = source.open_source(settings).look("")
+    except (stores.Denied, stores.Unavailable, stores.Refused) as error:
+        raise Bad(f"{error}. Fix: model.url, model.name and model.alias; credentials as in README.md; the network") from error
+    return f"{settings.model.alias} is version {pointer.version} at {settings.model.url}"
+
+
+def actions(settings):
+    """What an action needs is there; none is done."""
+    config = settings.act
+    if config.command and not shutil.which(config.command[0]):
+        raise Bad(f"act.command: {config.command[0]} is not there, or can't be run. Fix: its full path, chmod +x")
+    if config.gpio and not importlib.util.find_spec("gpiozero"):
+        raise Bad("act.gpio needs gpiozero. Fix: sudo apt-get install python3-gpiozero python3-lgpio")
+    ways = [name for name in ("command", "gpio", "mqtt", "webhook") if getattr(config, name)]
+    return f"{', '.join(ways)}; hold-off {config.hold_off_s:g} s" if ways else "none asked for"
+
+
+def services(settings):
+    """systemd runs all of them."""
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
         return "no systemd here"
-    units = ("lakevision-capture", "lakevision-upload")
+    units = ["lakevision-capture", "lakevision-upload"] + (["lakevision-score"] if settings.score.enabled else [])
     states = subprocess.run(["systemctl", "is-active", *units], capture_output=True, text=True, timeout=10).stdout.split()
-    if states != ["active", "active"]:
+    if states != ["active"] * len(units):
         raise Bad(f"{dict(zip(units, states))}. Fix: sudo systemctl enable --now {' '.join(units)}; journalctl -u {units[0]} -n 50")
-    return "both are active"
+    return f"all {len(units)} are active"

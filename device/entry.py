@@ -12,10 +12,12 @@ from . import clock
 
 NAME = re.compile(r"(?P<sequence>\d{10})~(?P<device>[^~/]+)~(?P<stem>[^~/]+)~(?P<size>\d+)~(?P<sha256>[0-9a-f]{64})(?P<suffix>\.[a-z]+)")
 
+RESULTS = ".jsonl"
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One spooled file. stem is its name in the store, without suffix."""
+    """One spooled file: a photograph, or lines of results (.jsonl). stem is its name in the store, without suffix."""
 
     sequence: int
     device: str
@@ -31,8 +33,8 @@ class Entry:
 
     @property
     def key(self):
-        """Its place in the store, where no name needs a colon."""
-        return f"device={self.device}/date={self.stem[:10]}/{self.stem}{self.suffix}"
+        """Its place in the store, where no name needs a colon. Results lie below _results/: whoever lists photographs, Spark too, passes over it."""
+        return f"{'_results/' if self.suffix == RESULTS else ''}device={self.device}/date={self.stem[:10]}/{self.stem}{self.suffix}"
 
 
 def parse(name):

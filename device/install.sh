@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # Installs the capture agent; safe to run again, and that is also how to update it.
 #
-#     sudo bash device/install.sh [--camera KIND] [--reboot-after N] [--no-start] [--root DIR]
+#     sudo bash device/install.sh [--camera KIND] [--score] [--reboot-after N] [--no-start] [--root DIR]
 #
 #   --camera KIND      picamera2 (default on a Raspberry Pi), picamera, folder or simulated (default elsewhere)
+#   --score            scoring on the device, too: LiteRT, and the service lakevision-score
 #   --reboot-after N   reboot when capture has failed N times in a row; 0 takes that back
 #   --no-start         install, but don't start the services yet
 #   --root DIR         install below DIR, for a mounted SD card's image: no apt, no users, no systemctl
 #
-# Writes /opt/lakevision (program), /etc/lakevision (yours: never overwritten), /var/lib/lakevision (spool), two units, one user.
+# Writes /opt/lakevision (program), /etc/lakevision (yours: never overwritten), /var/lib/lakevision (spool, model), units, one user.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root="" camera="" reboot_after="" start=yes
-usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "${1:-0}"; }
+root="" camera="" reboot_after="" start=yes score=no
+usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "${1:-0}"; }
 value() { [ $# -ge 2 ] || { echo "$1 needs a value" >&2; exit 64; }; echo "$2"; }
 while [ $# -gt 0 ]; do
     case "$1" in
         --camera) camera=$(value "$@"); shift 2 ;;
         --reboot-after) reboot_after=$(value "$@"); shift 2 ;;
+        --score) score=yes; shift ;;
         --root) root=$(value "$@"); shift 2 ;;
         --no-start) start=no; shift ;;
         -h | --help) usage ;;
@@ -65,12 +67,17 @@ if ! diff -rq --exclude=__pycache__ "$here" "$opt/device" >/dev/null 2>&1; then
     changed=yes
 fi
 python=${PYTHON:-$([ -x /usr/bin/python3 ] && echo /usr/bin/python3 || command -v python3)}
-fingerprint=$({ cat "$opt/device/requirements.txt"; "$python" --version; } | sha256sum | cut -d' ' -f1)
+# Once installed, scoring stays: an update without --score must not take LiteRT away.
+[ ! -e "$units/lakevision-score.service" ] || score=yes
+requirements=("$opt/device/requirements.txt")
+[ "$score" = no ] || requirements+=("$opt/device/requirements-score.txt")
+fingerprint=$({ cat "${requirements[@]}"; "$python" --version; } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$opt/venv/.ready" 2>/dev/null)" != "$fingerprint" ] || ! "$opt/venv/bin/python" -c 'import PIL' 2>/dev/null; then
-    say "installing Pillow and obstore into /opt/lakevision/venv"
+    say "installing what the agent needs into /opt/lakevision/venv"
     "$python" -m venv --clear --system-site-packages "$opt/venv"
-    "$opt/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --prefer-binary -r "$opt/device/requirements.txt"
+    "$opt/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --prefer-binary "${requirements[@]/#/-r}"
     "$opt/venv/bin/python" -c 'import PIL, obstore'
+    [ "$score" = no ] || "$opt/venv/bin/python" -c 'import ai_edge_litert.interpreter'
     echo "$fingerprint" >"$opt/venv/.ready"
     changed=yes
 fi
@@ -91,7 +98,12 @@ chmod 600 "$etc/credentials"
 put() { # source, destination: only where it differs, so that systemd is told only of changes
     cmp -s "$1" "$2" || { mkdir -p "$(dirname "$2")"; install -m 644 "$1" "$2"; say "writing ${2#"$root"}"; changed=yes; }
 }
-for unit in lakevision-capture lakevision-upload; do put "$opt/device/systemd/$unit.service" "$units/$unit.service"; done
+services=(lakevision-capture lakevision-upload)
+[ "$score" = no ] || services+=(lakevision-score)
+for unit in "${services[@]}"; do put "$opt/device/systemd/$unit.service" "$units/$unit.service"; done
+if [ "$score" = yes ] && grep -qs '^gpio *= *"..*"' "$etc/device.toml"; then
+    put "$opt/device/systemd/gpio.conf" "$units/lakevision-score.service.d/gpio.conf"
+fi
 drop_ins=$units/lakevision-capture.service.d
 if grep -qs '^kind *= *"picamera"' "$etc/device.toml"; then put "$opt/device/systemd/legacy-camera.conf" "$drop_ins/legacy-camera.conf"; fi
 if [ "${reboot_after:-}" = 0 ]; then
@@ -105,12 +117,13 @@ elif [ -n "$reboot_after" ]; then
 fi
 
 if [ -n "$root" ]; then say "installed below $root"; exit 0; fi
-install -d -o lakevision -g lakevision -m 750 /var/lib/lakevision /var/lib/lakevision/spool
+install -d -o lakevision -g lakevision -m 750 /var/lib/lakevision /var/lib/lakevision/spool /var/lib/lakevision/model
 systemctl daemon-reload
 if [ "$start" = yes ]; then
-    systemctl enable -q lakevision-capture lakevision-upload
-    if [ "${changed:-no}" = yes ]; then systemctl restart lakevision-capture lakevision-upload; else systemctl start lakevision-capture lakevision-upload; fi
+    systemctl enable -q "${services[@]}"
+    if [ "${changed:-no}" = yes ]; then systemctl restart "${services[@]}"; else systemctl start "${services[@]}"; fi
 fi
+[ "$score" = no ] || say "scoring: set enabled = true in [score] and url in [model] of /etc/lakevision/device.toml (README.md, Scoring on the device)"
 say "installed. Next: edit /etc/lakevision/device.toml, then
-    sudo systemctl restart lakevision-capture lakevision-upload
+    sudo systemctl restart ${services[*]}
     cd /opt/lakevision && sudo venv/bin/python -m device doctor"

@@ -2,6 +2,7 @@
 
     tmp/     frames being written, and frames being dropped; whatever a crash leaves here was never promised to anyone
     ready/   frames that upload may send; a name says all there is to know, so a crash can't part a frame from its facts
+    unscored/  where a model is in use (score.enabled): frames on their way through score.py, which passes them on to ready/
     dead/    damaged or refused frames, each with a .reason beside it, for a person to look at
 
 What a name says stands in entry.py. Capture and upload are different processes; what they share is this folder and flock(2) on the
@@ -27,6 +28,7 @@ from .entry import NAME, parse
 
 MEGABYTE = 1_000_000
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITERS = ("capture", "score")  # the owners that put frames here
 RESERVED = 64  # sequence numbers set aside with one durable write; a crash skips the rest of them
 
 
@@ -43,18 +45,19 @@ class Damaged(Exception):
 
 
 class Spool:
-    """An open spool, owned by one process of each kind ("capture", "upload"): a second one raises SpoolBusy,
+    """An open spool, owned by one process of each kind ("capture", "upload", "score"): a second one raises SpoolBusy,
     and root on another user's spool PermissionError.
 
     settings: the [spool] section. counters: this process's figures, kept in <owner>.json beside the frames.
+    ready, tmp: names of the folders that take the place of ready/ and tmp/; each of two writers needs a tmp/ of its own.
     """
 
-    def __init__(self, settings, owner):
+    def __init__(self, settings, owner, ready="ready", tmp="tmp"):
         self.root = Path(settings.path)
         self.root.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0 and self.root.stat().st_uid != 0:
             raise PermissionError(errno.EPERM, "belongs to the user of the services, who could not read what root writes there", str(self.root))
-        self.tmp, self.ready, self.dead = (self.root / name for name in ("tmp", "ready", "dead"))
+        self.tmp, self.ready, self.dead = (self.root / name for name in (tmp, ready, "dead"))
         for folder in (self.tmp, self.ready, self.dead):
             folder.mkdir(exist_ok=True)
         self._lock = open(self.root / f"{owner}.lock", "w")
@@ -99,7 +102,11 @@ class Spool:
     def recover(self):
         """Clears what a crash left behind; returns lines that say what was done. Call it once, at start."""
         said = []
-        if self.owner == "capture":
+        unscored = self.root / "unscored"
+        if self.owner == "capture" and self.ready != unscored and unscored.is_dir():
+            for name in filter(NAME.fullmatch, os.listdir(unscored)):
+                os.rename(unscored / name, self.ready / name)  # scoring was switched off: what it left goes home as it is
+        if self.owner in WRITERS:
             for path in sorted(self.tmp.iterdir()):
                 entry = parse(path.name[len("drop-"):]) if path.name.startswith("drop-") else None
                 if entry:
@@ -107,8 +114,8 @@ class Spool:
                     said.append(f"dropped {entry.key}: the drop was under way at the last stop")
                 path.unlink(missing_ok=True)
         largest = 0
-        for folder in (self.ready, self.dead):
-            for name in os.listdir(folder):
+        for folder in {self.ready, self.root / "ready", self.dead}:
+            for name in os.listdir(folder) if folder.is_dir() else ():
                 entry = parse(name)
                 largest = max(largest, entry.sequence if entry else 0)
                 try:
@@ -136,6 +143,10 @@ class Spool:
         self.counters["sequence"] = number
         return number
 
+    def adopt(self, entry, path):
+        """Stores a frame that lies at `path` on the same disk: by a rename, so that its bytes are not written twice. As put() else."""
+        return self.put(entry, path)
+
     def put(self, entry, parts):
         """Stores a frame, given as the byte strings that describe() saw; durable when it returns. Threads may call it at once.
 
@@ -160,7 +171,7 @@ class Spool:
                     dropped, problem = dropped + oldest, None
                     continue
             try:
-                problem = self._write(entry, parts)
+                problem = self._move(entry, parts) if isinstance(parts, Path) else self._write(entry, parts)
             finally:
                 with self._room:
                     self._writing.discard(entry.name)
@@ -214,6 +225,10 @@ class Spool:
         finally:
             os.close(file)
         return None
+
+    def _move(self, entry, path):
+        os.rename(path, self.ready / entry.name)  # raises FileNotFoundError where capture's quota was faster
+        os.fsync(self._ready_fd)
 
     def _drop_oldest(self):
         """Drops the oldest frame that upload does not hold. [the Entry]; [] where upload was faster; None where none is left."""

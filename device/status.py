@@ -5,7 +5,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from . import clock
+from . import clock, swap
 from .entry import parse
 from .records import read
 from .spool import MEGABYTE
@@ -29,6 +29,8 @@ def run(settings):
     if capture.get("camera_error"):
         print(f"          last camera failure: {capture['camera_error']}")
     _spool(settings, root, worries)
+    if settings.score.enabled:
+        _score(settings, worries)
     print(f"upload    {_process(settings, 'upload', upload, worries)}; to {settings.store.url or 'nowhere: store.url is empty'}")
     sent = upload.get("last")
     print(f"          last upload {_ago(sent['at'])}, {sent['key']}" if sent else "          nothing sent yet")
@@ -80,6 +82,40 @@ def _spool(settings, root, worries):
         worries.append(f"{len(dead)} set aside in {root / 'dead'}; the .reason beside each says why. To try again: mv it back to ready/")
     if used > 0.8 * settings.spool.max_mb or free < 1.2 * settings.spool.free_mb:
         worries.append(f"the spool is nearly full; then it will act by spool.when_full = {settings.spool.when_full}")
+
+
+def _score(settings, worries):
+    """The scorer, its model, and where the next one comes from."""
+    record, folder = read(Path(settings.spool.path) / "score.json"), Path(settings.model.folder)
+    waiting = Path(settings.spool.path) / "unscored"
+    count = sum(1 for name in os.listdir(waiting) if parse(name)) if waiting.is_dir() else 0
+    print(f"score     {_process(settings, 'score', record, worries)}; {count} frames wait; home goes {settings.feedback.send}"
+          + (f", {record.get('spent', 0) / MEGABYTE:.1f} of {settings.feedback.max_mb_a_day:g} MB on {record.get('day') or 'no day yet'}"
+             if settings.feedback.send == "chosen" else ""))
+    last = record.get("last")
+    print(f"          last {last['label']} ({last['score']:.2f}) {_ago(last['scored_at'])}, {last['latency_ms']:.1f} ms, {last['image']}" if last
+          else "          nothing scored yet")
+    print(f"          scored {record.get('scored', 0)}, unscored {record.get('unscored', 0)}, errors {record.get('errors', 0)}, images home "
+          f"{record.get('sent_home', 0)}, figures only {record.get('figures_only', 0)}, lines lost {record.get('lines_lost', 0)}, "
+          f"acted {record.get('acted', 0)}, actions failed {record.get('act_failures', 0)}")
+    used, sync, denied = swap.active(folder), read(folder / "sync.json"), swap.denied(folder)
+    if used:
+        print(f"model     version {used['version']} ({used['variant']}), slot {used['slot']}, since {_ago(used['since'])}"
+              + (f"; on probation, else back to slot {used['fallback']}" if used.get("fallback") else ""))
+    else:
+        print(f"model     none in {folder}")
+        worries.append("there is no model that works: frames go home unscored. python -m device sync says why")
+    if sync:
+        print(f"          looked {_ago(sync['at'])}: {settings.model.alias} is version {sync.get('version', 'unknown')}, from {settings.model.url}")
+    if sync.get("error") and sync.get("failures"):
+        worries.append(f"sync, {sync['failures']} times in a row: {sync['error']}")
+    for digest, entry in denied.items():
+        if digest == sync.get("digest"):
+            worries.append(f"version {entry['version']} is denied on this device since {entry['at']}: {entry['reason']}. After mending: rm {folder / 'denied.json'}")
+    if record.get("waiting_for_room"):
+        worries.append(f"{record['waiting_for_room']} results wait in memory: the disk is full")
+    if record.get("act_error"):
+        print(f"          last action that failed: {record['act_error']}")
 
 
 def _ago(iso):

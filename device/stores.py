@@ -102,7 +102,11 @@ def _first_line(text):
     return " ".join(" ".join([head, *said]).split())[:500]
 
 
-def _cloud(settings, kind, secrets):
+def cloud(settings, kind, secrets):
+    """(obstore's client of settings.store.url, call(function, *arguments, **options) which raises this module's exceptions).
+
+    passing: an exception of obstore's that the caller wants as it is.
+    """
     try:
         import obstore
         from obstore import exceptions as failures
@@ -125,15 +129,24 @@ def _cloud(settings, kind, secrets):
     except (failures.BaseError, ValueError) as error:
         raise Denied(credentials.redact(f"store.url or its credentials: {_first_line(str(error))}", secrets)) from None
 
-    def call(function, *arguments, **options):
+    def call(function, *arguments, passing=(), **options):
         try:
             return function(store, *arguments, **options)
+        except passing:
+            raise
         except failures.AlreadyExistsError:
             raise AlreadyThere from None
         except (failures.BaseError, OSError) as error:  # NotFoundError is a FileNotFoundError
             status = re.search(r"status code: (\d{3})", str(error))
             # "from None": the original holds the request, and with it a signature.
             raise classify(status and int(status[1]), credentials.redact(str(error), secrets)) from None
+
+    return store, call
+
+
+def _cloud(settings, kind, secrets):
+    _, call = cloud(settings, kind, secrets)
+    import obstore
 
     def get(key):
         return bytes(call(obstore.get, key).bytes())
@@ -179,8 +192,10 @@ def _local(root):
 
 def _sync(path, root):
     """Makes the name outlive a power cut; device=... and date=... may be new folders."""
-    for folder in (path.parent, path.parent.parent, root):
+    for folder in path.parents:
         records.sync_folder(folder)
+        if folder == root:
+            break
 
 
 def _link(hidden, path):

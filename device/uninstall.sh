@@ -16,10 +16,14 @@ done
 root=${root%/}
 if [ -z "$root" ] && [ "$(id -u)" != 0 ]; then echo "run it with sudo" >&2; exit 77; fi
 if [ -z "$root" ] && command -v systemctl >/dev/null; then
-    systemctl disable --now lakevision-capture lakevision-upload 2>/dev/null || echo "the services were not there"
+    for unit in lakevision-capture lakevision-upload lakevision-score; do
+        [ ! -e "/etc/systemd/system/$unit.service" ] || systemctl disable --now "$unit"
+    done
 fi
-rm -rf "$root/etc/systemd/system/lakevision-capture.service" "$root/etc/systemd/system/lakevision-upload.service" \
-    "$root/etc/systemd/system/lakevision-capture.service.d" "$root/etc/systemd/system/lakevision-upload.service.d" "$root/opt/lakevision"
+for unit in lakevision-capture lakevision-upload lakevision-score; do
+    rm -rf "$root/etc/systemd/system/$unit.service" "$root/etc/systemd/system/$unit.service.d"
+done
+rm -rf "$root/opt/lakevision"
 if [ -z "$root" ] && command -v systemctl >/dev/null; then systemctl daemon-reload; fi
 ready=$root/var/lib/lakevision/spool/ready
 unsent=$([ ! -d "$ready" ] || find "$ready" -type f | wc -l)

@@ -20,29 +20,34 @@ from . import credentials, stores
 
 def open_volume(settings, secrets):
     """The Store of a volume:// URL; no network yet. Raises stores.Denied without credentials."""
-    host, _, path = settings.store.url[len("volume://"):].partition("/")
-    session = _Session(settings, host, secrets)
-    root = "/Volumes/" + path.strip("/")
+    session, root = open_session(settings, secrets)
 
     def put(key, data):
         place = f"/api/2.0/fs/files{quote(f'{root}/{key}')}"
         status, body = session.request("PUT", f"{place}?overwrite=false", data)
         if status == 404:
             folder = quote(f"{root}/{key}".rpartition("/")[0])
-            _check(*session.request("PUT", f"/api/2.0/fs/directories{folder}"), secrets)
+            check(*session.request("PUT", f"/api/2.0/fs/directories{folder}"), secrets)
             status, body = session.request("PUT", f"{place}?overwrite=false", data)
         if status == 409:
             raise stores.AlreadyThere
-        _check(status, body, secrets)
+        check(status, body, secrets)
 
     def get(key):
         status, body = session.request("GET", f"/api/2.0/fs/files{quote(f'{root}/{key}')}")
-        return _check(status, body, secrets)
+        return check(status, body, secrets)
 
     return stores.Store(settings.store.url, put, get, parallel=False)  # it has one connection
 
 
-def _check(status, body, secrets):
+def open_session(settings, secrets):
+    """(signed-in connection to the workspace of settings.store.url, path of its folder there)."""
+    host, _, path = settings.store.url[len("volume://"):].partition("/")
+    return _Session(settings, host, secrets), "/Volumes/" + path.strip("/")
+
+
+def check(status, body, secrets):
+    """The body of an answer that is a yes. Raises stores' exceptions."""
     if 200 <= status < 300:
         return body
     text = credentials.redact(body[:2000].decode("utf-8", "replace"), secrets)
@@ -64,11 +69,12 @@ class _Session:
         elif not self.token:
             raise stores.Denied("a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: see README.md, Credentials")
 
-    def request(self, method, path, body=b""):
+    def request(self, method, path, body=b"", headers=None):
         """(status, body), signed in. Raises stores.Unavailable."""
         if time.monotonic() > self.token_ends - 60:
             self._sign_in()
-        status, answer = self._send(method, path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream"})
+        status, answer = self._send(method, path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream",
+                                                         **(headers or {})})
         if status == 401 and all(self.client):
             self.token_ends = 0.0  # revoked before its time: the next attempt signs in anew
         return status, answer
@@ -78,7 +84,7 @@ class _Session:
         form = urlencode({"grant_type": "client_credentials", "scope": "all-apis"}).encode()
         status, answer = self._send("POST", "/oidc/v1/token", form, {"Authorization": f"Basic {basic}",
                                                                     "Content-Type": "application/x-www-form-urlencoded"})
-        _check(status, answer, self.secrets)
+        check(status, answer, self.secrets)
         try:
             granted = json.loads(answer)
             self.secrets["OAUTH_TOKEN"] = granted["access_token"]  # for redact()

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import bundles  # noqa: E402
 import harness  # noqa: E402
 
 SECRET = "verySecret/Key+of=tests"
@@ -58,6 +59,25 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     harness.make_photos(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """The folder of small LiteRT models that bundles.py makes, once."""
+    return bundles.build(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def scoring(agent, models, tmp_path):
+    """The agent with scoring on, following champion in a published folder (scoring.place), where version 1 of the good model lies."""
+    agent.place = tmp_path / "edge"
+    agent.models = models
+    agent.model = tmp_path / "model"
+    (tmp_path / "landing").mkdir()
+    agent.configure(score={"enabled": True, "poll_s": 0.02, "batch_frames": 8, "batch_s": 0.2}, store={"url": str(tmp_path / "landing")},
+                    model={"folder": str(agent.model), "url": str(agent.place), "interval_s": 0.3, "probation": 6})
+    bundles.publish(models, agent.place, "1")
+    return agent
 
 
 @pytest.fixture

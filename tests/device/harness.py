@@ -54,7 +54,7 @@ class Agent:
             "camera": {"kind": "folder", "folder": str(photos), "warm_up_s": 0.0, "timeout_s": 20.0},
             "capture": {"interval_s": 0.0},
             "spool": {"path": str(self.spool), "free_mb": 0.0},
-            "store": {},
+            "store": {}, "score": {}, "model": {}, "feedback": {}, "act": {},
             "upload": {"timeout_s": 2.0, "connect_timeout_s": 1.0, "backoff_s": 0.05, "backoff_max_s": 0.2, "denied_pause_s": 0.3, "poll_s": 0.05},
         }
         self.configure()
@@ -249,11 +249,11 @@ class FaultyProxy:
     """Passes requests on to a port, unless rule(method, path, number) says otherwise:
 
     "pass"; "silent" (reads, never answers); "dribble" (a byte of the answer each 0.2 s); "lost" (passes on, then hangs up without
-    an answer); "reset" (hangs up at once); or (status, body) to answer by itself.
+    an answer); "half" (hangs up in the middle of the answer); "reset" (hangs up at once); or (status, body) to answer by itself.
     """
 
     def __init__(self, port, listen=0):
-        self.target, self.rule, self.requests, self.signed_by = port, lambda method, path, number: "pass", [], []
+        self.target, self.rule, self.requests, self.signed_by, self.ranges = port, lambda method, path, number: "pass", [], [], []
         self.closing = threading.Event()
         proxy = self
 
@@ -285,6 +285,7 @@ class FaultyProxy:
     def handle(self, request):
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         self.requests.append((request.command, request.path))
+        self.ranges.append((request.path, request.headers.get("Range", "")))
         self.signed_by.append(request.headers.get("Authorization", ""))
         action = self.rule(request.command, request.path, len(self.requests))
         if action == "silent":
@@ -309,6 +310,9 @@ class FaultyProxy:
             while not self.closing.wait(0.2):
                 request.wfile.write(b"x")
         request.end_headers()
+        if action == "half":
+            request.close_connection = True
+            answer = answer[:len(answer) // 2]
         if request.command != "HEAD":
             request.wfile.write(answer)
 

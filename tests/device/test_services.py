@@ -19,7 +19,7 @@ needs_analyze = pytest.mark.skipif(not ANALYZE, reason="systemd-analyze is not h
 
 
 @needs_analyze
-@pytest.mark.parametrize("unit, limit", [("lakevision-capture", 1.3), ("lakevision-upload", 2.0)])
+@pytest.mark.parametrize("unit, limit", [("lakevision-capture", 1.3), ("lakevision-upload", 2.0), ("lakevision-score", 2.0)])
 def test_exposure(unit, limit):
     done = subprocess.run([ANALYZE, "security", "--offline=true", "--no-pager", str(UNITS / f"{unit}.service")], capture_output=True, text=True)
     if "Unknown" in done.stderr or "unrecognized" in done.stderr:
@@ -30,7 +30,7 @@ def test_exposure(unit, limit):
 
 
 @needs_analyze
-@pytest.mark.parametrize("unit", ["lakevision-capture", "lakevision-upload"])
+@pytest.mark.parametrize("unit", ["lakevision-capture", "lakevision-upload", "lakevision-score"])
 def test_verify(unit, tmp_path):
     text = (UNITS / f"{unit}.service").read_text().replace("/opt/lakevision/venv/bin/python", sys.executable)
     (tmp_path / f"{unit}.service").write_text(text)

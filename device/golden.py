@@ -1,0 +1,132 @@
+"""A model is tried on its golden photographs, on this very device, in a process of its own: whatever it does there, it does to nobody else.
+
+    python -m device.golden FOLDER VARIANT THREADS       prints one JSON line; a crash, a hang or too much memory are failures like others
+
+The golden scores are what the same variant said where it was made; manifest.json says by how much a device may differ (tolerance).
+The same run is the benchmark: which variant is the fastest depends on the processor, and is measured, not assumed.
+"""
+
+import glob
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import clock, model
+
+TIMED = 40  # frames timed for each variant, at least
+MEMORY = 2 << 30  # bytes of address space that a model may ask for
+
+
+class Failed(Exception):
+    """No variant of the model can be used here; the message says why, for each."""
+
+
+def check(folder, settings):
+    """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}. Raises Failed, model.BadModel."""
+    manifest = model.read_manifest(str(folder))
+    table = {variant: _try(folder, variant, settings) for variant in manifest["variants"]}
+    good = [variant for variant, figures in table.items() if not figures["failed"]]
+    if not good:
+        raise Failed("; ".join(f"{variant}: {figures['failed']}" for variant, figures in table.items()) or "the manifest names no variant")
+    return {"variant": min(good, key=lambda variant: table[variant]["p50_ms"]), "version": str(manifest["version"]), "table": table,
+            "board": heat(), "at": clock.now().isoformat()}
+
+
+def _try(folder, variant, settings):
+    command = [sys.executable, "-m", "device.golden", str(folder), variant, str(settings.score.threads)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=settings.model.check_s, env=environment(),
+                              stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no answer within model.check_s = {settings.model.check_s:g} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        return {"failed": f"its process ended with status {done.returncode}: {last[:300]}"}
+    try:
+        figures = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return {"failed": f"its process said {done.stdout[-80:]!r}"}
+    if not figures["failed"] and figures["p50_ms"] > settings.model.budget_ms:
+        figures["failed"] = f"{figures['p50_ms']:.0f} ms a frame, and model.budget_ms is {settings.model.budget_ms:g}"
+    return figures
+
+
+def environment():
+    """Our own, in which `python -m device` finds this very package whatever folder we are in."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def measure(folder, variant, threads):
+    """Figures of one variant, in this process: largest difference to the golden scores, times in ms, memory in MB, and "failed": "" or why."""
+    manifest = model.read_manifest(folder)
+    loaded = model.load(folder, variant, threads)
+    tolerance = manifest["variants"][variant]["tolerance"]
+    photographs = [(Path(folder, golden["file"]).read_bytes(), golden["scores"][variant]) for golden in manifest["golden"]]
+    if not photographs:
+        raise model.BadModel(f"{folder}: no golden photographs: nothing would show that the model works here")
+    largest, times, failed = 0.0, [], ""
+    for round_ in range(max(2, -(-TIMED // len(photographs)))):
+        for data, wanted in photographs:
+            began = time.perf_counter()
+            scores = model.probabilities(loaded, data)
+            times.append(1000 * (time.perf_counter() - began))
+            # NaN is larger than no number: so not "larger than the tolerance" but "not within it".
+            differences = [abs(score - want) for score, want in zip(scores, wanted)]
+            if len(scores) != len(wanted) or not all(difference <= tolerance for difference in differences):
+                failed = f"says {_rounded(scores)} where {_rounded(wanted)} was said at home, and the tolerance is {tolerance:g}"
+            largest = max([largest, *differences])
+        if failed:
+            break
+    times.sort()
+    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return {"failed": failed, "largest": largest, "tolerance": tolerance, "frames": len(times), "memory_mb": round(peak * 1024 / 1e6, 1),
+            **{f"p{share}_ms": round(times[min(len(times) - 1, len(times) * share // 100)], 3) for share in (50, 90, 99)}}
+
+
+def _rounded(scores):
+    return [round(score, 4) for score in scores]
+
+
+def heat():
+    """{"temperature_c", "throttled"} of the board, None where it won't say. throttled: vcgencmd's bits, "0x0" is well."""
+    temperature, throttled = None, None
+    for path in sorted(glob.glob("/sys/class/thermal/thermal_zone0/temp")):
+        with open(path) as file:
+            temperature = int(file.read()) / 1000
+    if shutil.which("vcgencmd"):
+        answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout
+        throttled = answer.strip().partition("=")[2] or None
+    return {"temperature_c": temperature, "throttled": throttled}
+
+
+def main(folder, variant, threads):
+    """The process of its own. Exit status 1 where the model can't be loaded; the reason is the last line of stderr."""
+    _step_back()
+    try:
+        print(json.dumps(measure(folder, variant, int(threads))))
+    except (ValueError, OSError, KeyError) as error:  # BadModel and BadImage are ValueErrors
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _step_back():
+    """Takes less than others, and dies before them. systemd's unit forbids some of it, and bounds the memory itself: none of it is a must."""
+    def die_first():
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("900")
+
+    for step in (lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)), lambda: os.nice(5), die_first):
+        try:
+            step()
+        except (OSError, ValueError) as error:
+            print(f"golden: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,80 @@
+"""Two places for a model, a and b: one is in use, the other may be filled. Nothing a power cut does leaves none that works.
+
+    <model.folder>/active.json    which one is in use, on probation or not, and to which one to return; one rename changes it
+    <model.folder>/a/, b/         manifest.json, *.tflite, golden/; checked.json is written last, by golden.py: a slot without it is no model
+    <model.folder>/denied.json    digests that failed here, with the reason; they are never taken again
+    <model.folder>/sync.json      what sync.py saw and wants
+
+active.json is written by the scorer alone (pilot.py), and the slot that it names, or returns to, by nobody. sync.py fills the other one.
+A digest is the SHA-256 of manifest.json, which holds the SHA-256 of every other file.
+"""
+
+import fcntl
+import hashlib
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import clock, records
+
+SLOTS = ("a", "b")
+
+
+class Busy(Exception):
+    """Another process is filling a slot."""
+
+
+@contextmanager
+def filling(root):
+    """Held by whoever writes to a slot that is not in use, or is about to use it. Raises Busy."""
+    Path(root).mkdir(parents=True, exist_ok=True)
+    with open(Path(root) / "sync.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy("another sync is under way") from error
+        yield
+
+
+def active(root):
+    """active.json, a dict: slot, digest, version, fallback ("" once probation is over), left (frames of it), strikes. {} where no model was ever in use."""
+    record = records.read(Path(root) / "active.json")
+    return record if record.get("slot") in SLOTS else {}
+
+
+def spare(record):
+    """The slot that may be filled, by active.json's record."""
+    return "b" if record.get("slot") == "a" else "a"
+
+
+def checked(root, slot):
+    """checked.json of a whole slot, {} where it is not whole: the manifest's digest, the variant in use, and the table of all variants."""
+    folder = Path(root, slot)
+    record = records.read(folder / "checked.json")
+    try:
+        same = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() == record.get("digest")
+    except OSError:
+        return {}
+    return record if same else {}
+
+
+def denied(root):
+    """{digest: {"reason", "version", "at"}} of models that failed here."""
+    return records.read(Path(root) / "denied.json")
+
+
+def deny(root, digest, version, reason):
+    """Notes, durably, that this digest is not to be used here again. Raises OSError."""
+    known = denied(root)
+    known[digest] = {"version": version, "reason": reason, "at": f"{clock.now():%Y-%m-%d %H:%M:%S}Z"}
+    records.write(Path(root) / "denied.json", dict(list(known.items())[-100:]), durable=True)
+
+
+def clear(folder):
+    """Empties a slot so that it is at no moment taken for whole: checked.json goes first, durably."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "checked.json").unlink(missing_ok=True)
+    records.sync_folder(folder)
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,189 @@
+"""python -m device sync: looks whether the alias points at another model, fetches that into the slot that is not in use, and has it checked.
+
+One look is one small request. Files come in pieces that stay on the disk: a broken line, a restart or a power cut costs the piece in hand.
+Nothing here touches the model in use; the scorer takes the new one when it is whole and checked (swap.py). The scorer starts this as a
+process of its own, so that neither the network nor what comes over it reaches the scoring.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from . import clock, golden, model, records, source, stores, swap, transform
+from .spool import FULL, MEGABYTE
+
+EXIT_LATER = 75  # EX_TEMPFAIL: try again
+EXIT_DENIED = 77  # EX_NOPERM: a person must help, or this model will never be used here
+PATH = re.compile(r"[A-Za-z0-9_-]{1,80}\.tflite|golden/[A-Za-z0-9_-]{1,80}\.[a-z]{1,5}")
+
+
+class Damaged(Exception):
+    """What came is not what the manifest promises. Once is an accident; model.attempts times is the model's end here."""
+
+
+def run(settings):
+    """One look, and what follows from it. Returns 0: nothing new, or the new model is ready; EXIT_LATER; EXIT_DENIED."""
+    if not settings.model.url:
+        print("model.url is empty: set it in /etc/lakevision/device.toml to fetch models", flush=True)
+        return 0
+    root = Path(settings.model.folder)
+    try:
+        with swap.filling(root):
+            return _look(settings, root)
+    except swap.Busy as busy:
+        print(busy, flush=True)
+        return EXIT_LATER
+
+
+def _look(settings, root):
+    seen = records.read(root / "sync.json")
+    seen = seen if seen.get("from") == _origin(settings) else {"from": _origin(settings)}
+    status = EXIT_LATER
+    try:
+        status = _follow(settings, root, seen)
+        seen.update(error="", failures=0)
+    except stores.Unavailable as error:
+        seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
+    except Damaged as error:
+        seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
+        digest = seen.get("coming", "")
+        seen["attempts"] = seen.get("attempts", 0) + 1 if digest == seen.get("attempted") else 1
+        seen["attempted"] = digest
+        if digest and seen["attempts"] >= settings.model.attempts:
+            status = _deny(root, seen, f"{seen['attempts']} times in a row: {error}")
+    except (model.BadModel, transform.BadTransform, golden.Failed) as error:
+        status = _deny(root, seen, str(error))
+    except (stores.Denied, stores.Refused, ValueError) as error:
+        seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
+        status = EXIT_DENIED
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        swap.clear(root / swap.spare(swap.active(root)))  # half a model is no reason to keep the disk full
+        seen.update(error=f"the disk: {error.strerror}", failures=seen.get("failures", 0) + 1)
+    if seen["error"]:
+        print(f"{seen['error']}", file=sys.stderr, flush=True)
+    seen["at"] = clock.now().isoformat()
+    try:
+        records.write(root / "sync.json", seen)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"{root / 'sync.json'}: {error.strerror}", file=sys.stderr, flush=True)
+    return status
+
+
+def _origin(settings):
+    return f"{settings.model.url} {settings.model.name} {settings.model.alias}"
+
+
+def _deny(root, seen, reason):
+    swap.deny(root, seen["coming"], seen.get("coming_version", ""), reason)
+    swap.clear(root / swap.spare(swap.active(root)))
+    seen.update(error=f"model {seen.get('coming_version')} will not be used here: {reason}", failures=0)
+    return EXIT_DENIED
+
+
+def _follow(settings, root, seen):
+    """Raises Damaged, golden.Failed, model.BadModel, stores' exceptions, OSError."""
+    record = swap.active(root)
+    if record.get("fallback"):
+        print(f"model {record['version']} is on probation: no look until that is over", flush=True)
+        return 0
+    here = {card["digest"] for slot in swap.SLOTS if (card := swap.checked(root, slot))}
+    known = here | swap.denied(root).keys()
+    settled = seen.get("digest") in known
+    opened = source.open_source(settings)
+    pointer = opened.look(seen.get("etag", "") if settled else "")
+    if pointer is None or settled and (pointer.version, pointer.digest or seen["digest"]) == (seen["version"], seen["digest"]):
+        print(f"nothing new: {settings.model.alias} is version {seen['version']}", flush=True)
+        return 0
+    if pointer.digest in known:
+        print(f"{settings.model.alias} is version {pointer.version}, which is {'here' if pointer.digest in here else 'denied on this device'}", flush=True)
+        seen.update(digest=pointer.digest, version=pointer.version, etag=pointer.etag)
+        return 0
+    manifest = source.small(opened.read(f"{pointer.folder}/manifest.json", 0), "manifest.json")
+    digest = hashlib.sha256(manifest).hexdigest()
+    seen.update(coming=pointer.digest or digest, coming_version=pointer.version)
+    if pointer.digest and digest != pointer.digest:
+        raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
+    if not pointer.digest and manifest.lstrip()[:1] != b"{":
+        raise stores.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
+    if digest not in known:
+        _fill(settings, opened, pointer, manifest, digest, root / swap.spare(record))
+        print(f"version {pointer.version} is here and checked", flush=True)
+    seen.update(digest=digest, version=pointer.version, etag=pointer.etag, attempts=0)
+    return 0
+
+
+def _fill(settings, opened, pointer, manifest, digest, slot):
+    """The whole bundle into a slot, checked.json last."""
+    if records.read(slot / "fetching.json").get("digest") != digest:
+        swap.clear(slot)
+        records.write(slot / "fetching.json", {"digest": digest, "version": pointer.version}, durable=True)
+    (slot / "manifest.json").write_bytes(manifest)
+    files = _files(model.read_manifest(str(slot)))
+    total = sum(size for _, size, _ in files)
+    if total > settings.model.max_mb * MEGABYTE:
+        raise model.BadModel(f"its files are {total / MEGABYTE:.1f} MB, and model.max_mb is {settings.model.max_mb:g}")
+    disk = os.statvfs(slot)
+    if disk.f_bavail * disk.f_frsize < total:
+        raise stores.Unavailable(f"{slot}: {total / MEGABYTE:.1f} MB are to come, and the disk has less")
+    for path, size, sha256 in files:
+        _fetch(opened, f"{pointer.folder}/{path}", slot / path, size, sha256)
+    for folder in (slot, *{(slot / path).parent for path, _, _ in files}):
+        records.sync_folder(folder)
+    with open(slot / "manifest.json", "rb") as file:
+        os.fsync(file.fileno())
+    card = golden.check(slot, settings)
+    records.write(slot / "checked.json", {"digest": digest, **card}, durable=True)
+
+
+def _files(manifest):
+    """[(path, bytes, SHA-256)] of all that a manifest names. Raises BadModel: it must lead nowhere outside its folder, and name each as whole."""
+    listed = [*(manifest["variants"].values() if isinstance(manifest["variants"], dict) else ()), *manifest["golden"]]
+    found = []
+    for entry in listed:
+        path, size, sha256 = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256"))
+        if not isinstance(path, str) or not PATH.fullmatch(path) or type(size) is not int or size <= 0 or not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
+            raise model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
+        found.append((path, size, sha256))
+    return found
+
+
+def _fetch(opened, place, path, size, sha256):
+    """One file, from where the last attempt ended. Raises Damaged, stores' exceptions."""
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and path.stat().st_size == size and _sha256(path) == sha256:
+        return
+    part = path.with_name(f"{path.name}.part")
+    there = part.stat().st_size if part.exists() else 0
+    if there > size:
+        part.unlink()
+        there = 0
+    began = there
+    with open(part, "ab") as file:
+        if there < size:
+            for piece in opened.read(place, there):
+                there += len(piece)
+                if there > size:
+                    break
+                file.write(piece)
+                file.flush()
+        os.fsync(file.fileno())
+    if there == began < size:
+        part.unlink()  # nothing follows what came before: perhaps that was another file
+    if there < size:
+        raise stores.Unavailable(f"{place}: {there} of {size} bytes came; the rest follows")
+    if there > size or _sha256(part) != sha256:
+        start = part.read_bytes()[:40]
+        part.unlink()
+        raise Damaged(f"{place}: what came, {start!r}..., is not the file of the manifest" + (" (too long)" if there > size else " (SHA-256 differs)"))
+    os.replace(part, path)
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,211 @@
+"""Where models come from: a real MLflow server, an S3 server, a Databricks workspace on loopback, a folder; unreliable lines to each."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import bundles
+import harness
+from harness import until
+from servers import Server, Workspace
+from test_score import ready, shots
+from test_score_faults import used
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory):
+    """(port, function that registers a bundle's folder as the next version and points champion at it) of a real MLflow server."""
+    root, port = tmp_path_factory.mktemp("mlflow"), harness.free_port()
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{root}/mlflow.db",
+               "--artifacts-destination", str(root / "artifacts"), "--serve-artifacts", "--workers", "1"]
+    log = open(root / "log", "w")
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+    def register(folder):
+        done = subprocess.run([sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    try:
+        until(lambda: harness._answers(port), "MLflow answers", 90)
+        yield port, register
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+REGISTER = """
+import sys, mlflow
+from mlflow.tracking import MlflowClient
+mlflow.set_tracking_uri(sys.argv[1])
+mlflow.set_experiment("edge")
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input):
+        return model_input
+with mlflow.start_run():
+    info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"], registered_model_name="lakevision")
+client = MlflowClient()
+client.log_model_artifacts(info.model_id, sys.argv[2], "edge")
+client.set_registered_model_alias("lakevision", "champion", info.registered_model_version)
+"""
+
+
+def test_from_a_real_mlflow_server(scoring, mlflow_server):
+    """By alias over its REST, artifacts below edge/, as 04_deploy logs them."""
+    port, register = mlflow_server
+    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True})
+    done = scoring.run("sync", check=False)
+    assert done.returncode == 75 and "has no lakevision@champion yet" in done.stderr
+    register(scoring.place / "versions" / "1")
+    ready(scoring)
+    assert used(scoring) == ("1", ["empty", "package"])
+    assert "nothing new" in scoring.run("sync").stdout
+    bundles.publish(scoring.models, scoring.place, "2", "other")
+    register(scoring.place / "versions" / "2")
+    part = scoring.model / "b" / "float32.tflite.part"
+    whole = (scoring.place / "versions" / "2" / "float32.tflite").read_bytes()
+    cut = "import device.source as s, device.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n" \
+          "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\ns._mlflow = broken"
+    assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
+    scoring.run("sync")
+    assert (scoring.model / "b" / "float32.tflite").read_bytes() == whole, "the rest by Range"
+    assert used(scoring) == ("2", ["package", "empty"])
+
+
+def test_mlflow_in_the_clear_needs_a_word(scoring):
+    scoring.configure(model={"url": "mlflow+http://127.0.0.1:9", "name": "lakevision"})
+    done = scoring.run("sync", check=False)
+    assert done.returncode == 77 and "allow_http" in done.stderr
+
+
+@pytest.fixture
+def over_s3(scoring, bucket, proxy):
+    """The published folder in a bucket, behind a proxy that may misbehave; a function that uploads it."""
+    import obstore
+    from obstore.store import from_url
+
+    scoring.configure(model={"url": f"s3://{bucket.name}/edge"}, store={"endpoint": f"http://127.0.0.1:{proxy.port}", "region": "us-east-1", "allow_http": True})
+
+    def publish():
+        store = from_url(f"s3://{bucket.name}/edge", config={"aws_endpoint": f"http://127.0.0.1:{bucket.port}", "aws_region": "us-east-1"},
+                         client_options={"allow_http": True})
+        files = sorted((path for path in scoring.place.rglob("*") if path.is_file()), key=lambda path: path.name == "champion.json")
+        for path in files:
+            obstore.put(store, str(path.relative_to(scoring.place)), path.read_bytes())
+
+    publish()
+    return publish
+
+
+def test_from_s3(scoring, over_s3, proxy):
+    ready(scoring)
+    assert used(scoring) == ("1", ["empty", "package"])
+    before = len(proxy.requests)
+    assert "nothing new" in scoring.run("sync").stdout
+    assert [path.rpartition("/")[2] for _, path in proxy.requests[before:]] == ["champion.json"], "one small request when nothing is new"
+    bundles.publish(scoring.models, scoring.place, "2", "other")
+    over_s3()
+    scoring.run("sync")
+    assert used(scoring) == ("2", ["package", "empty"])
+
+
+def test_a_line_that_breaks_in_the_middle_of_each_file(scoring, over_s3, proxy):
+    """Each answer is cut in half, the first time: what has come stays, and the next attempt asks for the rest only."""
+    ready(scoring)
+    bundles.publish(scoring.models, scoring.place, "2", "slow", variants=("float32",))
+    over_s3()
+    halved = set()
+    size = (scoring.place / "versions" / "2" / "float32.tflite").stat().st_size
+
+    def rule(_, path, number):
+        if "/versions/2/" in path and path not in halved:
+            halved.add(path)
+            return "half"
+        return "pass"
+
+    proxy.rule = rule
+    attempts, parts = 0, []
+    while scoring.run("sync", check=False).returncode:
+        attempts += 1
+        parts += [path.stat().st_size for path in (scoring.model / "b").glob("float32.tflite.part")]
+        assert used(scoring) == ("1", ["empty", "package"])
+        assert attempts < 12
+    assert attempts == len(halved) == 6 and 0 < parts[0] < size, "manifest, model and four photographs broke once each"
+    ranges = [asked for path, asked in proxy.ranges if path.endswith("float32.tflite") and "/2/" in path]
+    assert ranges[0] == "" and ranges[1].startswith(f"bytes={parts[0]}-") and len(ranges) == 2
+    assert json.loads((scoring.model / "sync.json").read_text())["error"] == ""
+    assert used(scoring)[0] == "2"
+
+
+@pytest.mark.parametrize("answer", [(403, harness.s3_error("AccessDenied")), (500, harness.s3_error("InternalError")), "reset", "silent", "dribble",
+                                    (200, "<html>hotel</html>"), (404, harness.s3_error("NoSuchKey"))], ids=str)
+def test_the_store_is_in_trouble(scoring, over_s3, proxy, answer):
+    ready(scoring)
+    bundles.publish(scoring.models, scoring.place, "2", "other")
+    over_s3()
+    proxy.rule = lambda *_: answer
+    score = scoring.start("score")
+    until(lambda: json.loads((scoring.model / "sync.json").read_text()).get("failures", 0) >= 2, "sync has failed twice")
+    shots(scoring, 30, 220)
+    until(lambda: not list((scoring.spool / "unscored").iterdir()), "frames are scored meanwhile")
+    assert "model 2" not in scoring.journal("score")
+    proxy.rule = lambda *_: "pass"
+    until(lambda: "model 2 (" in scoring.journal("score"), "the new version is taken when the store is well again")
+    assert scoring.stop(score) == 0
+    assert harness_secret() not in scoring.journal("score")
+
+
+def harness_secret():
+    return os.environ["AWS_SECRET_ACCESS_KEY"]
+
+
+# ---- Databricks
+
+class Catalog(Workspace):
+    """The workspace with a registered model main.lake.porch, whose champion is self.version; Files API with Range."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place, self.version, self.ranges = place, "1", []
+
+    def answer(self, method, path, query, headers, body):
+        status, content, *more = super().answer(method, path, query, headers, body) if not path.startswith("/api/2.1/") else (200, b"")
+        if headers.get("Authorization", "").partition(" ")[2] not in self.tokens and path != "/oidc/v1/token":
+            return 401, b"{}"
+        if path == "/api/2.1/unity-catalog/models/main.lake.porch/aliases/champion":
+            return 200, json.dumps({"name": "porch", "full_name": "main.lake.porch", "version": int(self.version)}).encode()
+        root = "/api/2.0/fs/files/Volumes/main/lake/landing/edge/"
+        if method == "GET" and path.startswith(root):
+            file = self.place / path[len(root):]
+            if not file.exists():
+                return 404, b'{"error_code":"NOT_FOUND"}'
+            data, asked = file.read_bytes(), headers.get("Range", "")
+            self.ranges.append((path, asked))
+            begin, end = (int(number) for number in asked[len("bytes="):].split("-"))
+            return (206, data[begin:end + 1]) if begin < len(data) else (416, b"")
+        return status, content, *more
+
+
+@pytest.mark.parametrize("way", ["registry", "pointer"])
+def test_from_databricks(scoring, monkeypatch, way):
+    """Unity Catalog's alias and the volume's files; or the volume alone, by its pointer."""
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", "client-1")
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "client/secret")
+    workspace = Catalog(scoring.place)
+    with Server(workspace.answer) as server:
+        scheme = "databricks" if way == "registry" else "volume"
+        scoring.configure(model={"url": f"{scheme}://127.0.0.1:{server.port}/main/lake/landing/edge", "name": "main.lake.porch"}, store={"allow_http": True})
+        ready(scoring)
+        assert used(scoring) == ("1", ["empty", "package"])
+        before = len(workspace.ranges)
+        assert "nothing new" in scoring.run("sync").stdout and len(workspace.ranges) - before == (0 if way == "registry" else 1)
+        bundles.publish(scoring.models, scoring.place, "2", "slow", variants=("float32",))
+        workspace.version = "2"
+        scoring.run("sync")
+        assert used(scoring)[0] == "2"
+        pieces = [asked for path, asked in workspace.ranges if path.endswith("2/float32.tflite")]
+        assert pieces == ["bytes=0-262143", "bytes=262144-524287"], "347 kB come in two pieces"
+    assert "client/secret" not in scoring.journal("sync")
