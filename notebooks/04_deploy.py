@@ -10,7 +10,7 @@
 
 # COMMAND ----------
 
-from lakevision import deploy, evaluate, gate, ledger, parity, registry, samples, serving_plots, tables, tracking, workspace
+from lakevision import deploy, endpoint, evaluate, gate, ledger, parity, registry, samples, serving_plots, tables, tracking, workspace
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -78,6 +78,7 @@ workspace.report(where, "deploy", {"model": registry.name(cfg), "version": versi
                                    "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
 workspace.display(history.drop(columns=["checks", "model"]).tail(10))
 print(ledger.why(spark, cfg, where))
+endpoint.follow(cfg, ledger.serving(cfg))
 
 # COMMAND ----------
 

@@ -3,7 +3,7 @@
 import base64
 import time
 
-from lakevision import registry, served
+from lakevision import registry, served, workspace
 
 FAILED = ("UPDATE_FAILED", "UPDATE_CANCELED")
 GREY = base64.b64encode(served.grey()).decode()
@@ -39,6 +39,12 @@ def deploy(cfg, version, progress=print, pause=10.0):
     answer = _answer(client, name, deadline, pause)
     progress(f"endpoint {name}: answers, version {version}")
     return answer
+
+
+def follow(cfg, version):
+    """On Databricks, where serve.endpoint_name is set: deploy(). Elsewhere there are no endpoints, and nothing is done."""
+    if workspace.ON_DATABRICKS and cfg.serve.endpoint_name and version:
+        deploy(cfg, version)
 
 
 def _found(client, name):

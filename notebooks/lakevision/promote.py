@@ -14,7 +14,7 @@ import getpass
 import shlex
 import sys
 
-from lakevision import config, ledger, tables, tracking, workspace
+from lakevision import config, endpoint, ledger, tables, tracking, workspace
 
 
 def main(words=None, cfg=None):
@@ -52,6 +52,8 @@ def main(words=None, cfg=None):
             elif given.action == "rollback":
                 ledger.rollback(spark, cfg, where, given.version, given.who, given.because)
             print(ledger.why(spark, cfg, where))
+            if given.action != "why":
+                endpoint.follow(cfg, ledger.serving(cfg))
     except (ledger.NotPossible, ledger.RegistryDown) as error:
         print(f"promote: {error}", file=sys.stderr)
         return 1
