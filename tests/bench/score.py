@@ -59,14 +59,14 @@ def plain(work, done, folder):
 
     train.limit_threads(1)
     memory.keep()
-    serve = tf.saved_model.load(str(Path(folder, "artifacts", "saved_model"))).serve
+    loaded = tf.saved_model.load(str(Path(folder, "artifacts", "saved_model")))  # kept: its functions die with it
     line = json.loads(Path(folder, "artifacts", "card.json").read_text())["transform"]
     side = transform.side(line)
     for jpegs in iter(work.get, None):
         answers = []
         for start in range(0, len(jpegs), 64):
             pixels = b"".join(transform.pixels(jpeg, line) for jpeg in jpegs[start:start + 64])
-            answers += serve(np.frombuffer(pixels, np.uint8).reshape(-1, side, side, 3).astype(np.float32)).numpy().tolist()
+            answers += loaded.serve(np.frombuffer(pixels, np.uint8).reshape(-1, side, side, 3).astype(np.float32)).numpy().tolist()
         done.put(len(answers))
 
 
@@ -90,7 +90,7 @@ def main(folder=None):
             began = time.monotonic()
             for part in (jpegs[::2], jpegs[1::2]):
                 work.put(part)
-            assert done.get() + done.get() == COUNT
+            assert done.get(timeout=120) + done.get(timeout=120) == COUNT
             rates["plain"].append(COUNT / (time.monotonic() - began))
             spark.sql(f"DELETE FROM {where.table('predictions')}")
             began = time.monotonic()
