@@ -173,7 +173,7 @@ def test_a_failing_cell_ends_the_run_with_its_name_and_keeps_what_was_done(comma
     assert done.returncode == 1
     assert "03_train failed in cell" in done.stderr and "Put the images into class folders" in done.stderr
     summary = json.loads((REPOSITORY / ".local/runs/latest/summary.json").read_text())
-    assert [notebook["status"] for notebook in summary["notebooks"]] == ["ok", "ok", "failed", "not run"]
+    assert [notebook["status"] for notebook in summary["notebooks"]] == ["ok", "ok", "failed", "not run", "not run"]
     assert summary["ingest"]["images"] == 4 and (tmp_path / "warehouse" / "images").is_dir()
     assert "stopped in cell" in (REPOSITORY / ".local/runs/latest/index.html").read_text()
 
