@@ -116,9 +116,15 @@ def serving(cfg, log, *settings, arguments=()):
 
 
 def workers(service):
-    """The processes that serve."""
-    children = psutil.Process(service.process.pid).children()
-    return [child for child in children if child.is_running() and "spawn_main" in " ".join(child.cmdline())]
+    """The processes that serve; one that was killed a moment ago may be a zombie by the time it is looked at."""
+    found = []
+    for child in psutil.Process(service.process.pid).children():
+        try:
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+        except (psutil.ZombieProcess, psutil.NoSuchProcess):
+            continue
+    return found
 
 
 def expected(model, data):
