@@ -6,7 +6,6 @@ import math
 import os
 import re
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +81,7 @@ def load(version):
     from mlflow.pyfunc import scoring_server
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of versions that differ from the pins in a way that scares and does not help
-    with warnings.catch_warnings(record=True):  # MLflow advises type hints, past any filter; they would change what predict() accepts
-        model = mlflow.pyfunc.load_model(version.folder)
+    model = mlflow.pyfunc.load_model(version.folder)
     asked = model.unwrap_python_model()
     if not hasattr(asked, "rows"):
         raise NotServable(f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lakevision import client, registry, served
@@ -199,3 +200,16 @@ def test_connections_are_dealt_evenly_though_they_come_one_by_one(service):
     for connection in made:
         connection.close()
     assert found == [3, 3]
+
+
+def test_a_path_is_read_in_process_and_refused_by_a_service(registered, tmp_path, monkeypatch):
+    model = registered[1]["1"]
+    (tmp_path / "photo.jpg").write_bytes(GOOD["jpeg"])
+    given = pd.DataFrame({"image": [None, GOOD["jpeg"], None, None], "path": [str(tmp_path / "photo.jpg"), None, str(tmp_path / "none.jpg"), None]})
+    monkeypatch.delenv("MLFLOW_IS_IN_SERVING_ENVIRONMENT", raising=False)
+    found = model.predict(given)
+    assert found["scores"][0] == found["scores"][1] and found["error"][:2].isna().all()
+    assert "No such file" in found["error"][2] and found["error"][3] == "no image"
+    monkeypatch.setenv("MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
+    refused = model.predict(given)
+    assert refused["label"][0] is None and refused["error"][0] == "a service reads no files: send the image" and refused["error"][1] is None
