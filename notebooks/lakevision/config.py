@@ -51,6 +51,8 @@ class Storage:
 class Spark:
     master: str
     memory: str
+    python: str
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)

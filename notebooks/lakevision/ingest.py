@@ -22,7 +22,7 @@ from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import describe, duplicates, labels, landing, quality, tables, workspace
+from lakevision import cluster, describe, duplicates, labels, landing, quality, tables, workspace
 
 FILE = "path string, modificationTime timestamp, length bigint, content binary"  # a file stream needs its schema given
 CHUNK = 2048  # files for each core that are described, judged and written together; a commit costs half a second of a laptop
@@ -178,7 +178,7 @@ def _take(this, files):
         _forget(this, there)
         files = [file for file in files if file.path not in there]
     files.sort(key=lambda file: (file.modified_at, file.path))  # the first copy of two is the earlier one
-    size = CHUNK * this.spark.sparkContext.defaultParallelism
+    size = CHUNK * cluster.slots(this.spark)
     with ThreadPoolExecutor(1) as writer:
         writing = None
         for start in range(0, len(files), size):
@@ -201,7 +201,7 @@ def _changed(file, row):
 def _describe(this, files):
     """(DataFrame of describe.DESCRIBED, persisted; the thin columns in pandas with the driver's judgement of each photograph)."""
     spark, known = this.spark, this.known.result()
-    slices = min(len(files), SLICES * spark.sparkContext.defaultParallelism)
+    slices = min(len(files), SLICES * cluster.slots(spark))
     listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
     described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED).persist()
     scores = [f"score_{issue}" for issue in describe.SCORES]

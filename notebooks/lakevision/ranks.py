@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakevision import workspace
+from lakevision import cluster, workspace
 from lakevision.train import Result
 
 
@@ -49,9 +49,9 @@ def run(spark, cfg, where, cache, setting, on_epoch_log=None):
     """
     import time
 
-    count = cfg.training.ranks or spark.sparkContext.defaultParallelism
-    if count > spark.sparkContext.defaultParallelism:
-        raise ValueError(f"training.ranks is {count}, but Spark has {spark.sparkContext.defaultParallelism} slots; the ranks would wait for ever")
+    count = cfg.training.ranks or cluster.slots(spark)
+    if count > (slots := cluster.slots(spark, count)):
+        raise ValueError(f"training.ranks is {count}, but Spark has {slots} slots; the ranks would wait for ever")
     run_folder = Path(where.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
     run_folder.mkdir(parents=True, exist_ok=True)
     job = {"cache": cache, "setting": setting, "folder": str(run_folder), "log": on_epoch_log, "ranks": count, "memory_mb": cfg.training.memory_mb}

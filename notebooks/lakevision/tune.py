@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lakevision import search_records, trial, trial_kind
+from lakevision import cluster, search_records, trial, trial_kind
 from lakevision.trial import SEARCHED
 
 
@@ -63,7 +63,7 @@ def _kind(spark, cfg, header, job, load, left):
     """The trial_kind.Kind of the trials that are left; a search that goes on keeps the one it began with."""
     if cfg.tuning.trials_on == "auto" and "kind" in header:
         return trial_kind.Kind(header["kind"], header["slots"], f"as this search began: {header['why']}", {})
-    slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism, cfg.tuning.trials)
+    slots = min(cfg.tuning.parallelism, cluster.slots(spark), cfg.tuning.trials)
     try:
         return trial_kind.choose(cfg, left, slots, lambda: trial_kind.trial_seconds(*load(), job.setting, job.fit, warm=True),
                                  lambda: trial_kind.on_spark(spark, slots, job))

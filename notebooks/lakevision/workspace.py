@@ -1,5 +1,6 @@
 """Where we run: the one module that knows a laptop from Databricks. Session, parameters, display, and where files and tables live."""
 
+import hashlib
 import io
 import json
 import os
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lakevision
-from lakevision import config, memory
+from lakevision import config
 
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
@@ -102,41 +103,9 @@ def spark(cfg):
     """The Spark session, with this library on its executors. On Databricks the one that runs, elsewhere a new one."""
     from pyspark.sql import SparkSession
 
-    if ON_DATABRICKS:
-        session = SparkSession.builder.getOrCreate()
-    else:
-        os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated as an API:UserWarning")  # hyperopt, in every worker
-        settings = {
-            "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-            "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-            "spark.driver.memory": cfg.spark.memory,
-            "spark.sql.warehouse.dir": str(Path(places(cfg).root) / "warehouse"),
-            "spark.sql.session.timeZone": "UTC",
-            "spark.ui.enabled": "false",
-            "spark.ui.showConsoleProgress": "false",
-            # The simple compiler starts soonest; its code cache of 48 MB runs full after an hour of notebooks, and then nothing is compiled any more.
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseParallelGC "
-                                             f"-Dlog4j2.configurationFile={_quiet_log4j()}",
-            # Defaults meant for a cluster make a laptop crawl; each of these was measured.
-            "spark.sql.shuffle.partitions": "2",
-            "spark.databricks.delta.snapshotPartitions": "2",
-            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-            "spark.sql.files.openCostInBytes": "0",  # else a task for every few photographs
-            "spark.python.worker.reuse": "true",
-            # One slot is one core: a model in a UDF must not take all. And glibc keeps what a worker frees, see lakevision/memory.py.
-            "spark.executorEnv.TF_NUM_INTRAOP_THREADS": "1",
-            "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
-            "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(memory.KEPT // 2),
-            "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": str(memory.KEPT),
-        }
-        builder = SparkSession.builder.master(cfg.spark.master).appName("lakevision")
-        for key, value in settings.items():
-            builder = builder.config(key, value)
-        session = builder.getOrCreate()
-        session.sparkContext.setLogLevel("ERROR")
+    from lakevision import cluster
+
+    session = SparkSession.builder.getOrCreate() if ON_DATABRICKS else cluster.session(cfg, Path(places(cfg).root) / "warehouse")
     _send_library(session)
     return session
 
@@ -153,30 +122,29 @@ def small_batches(session):
         session.conf.set(key, usual)
 
 
-def _quiet_log4j():
-    path = Path(tempfile.gettempdir()) / f"lakevision-log4j2-{os.getuid()}.properties"
-    path.write_text("rootLogger.level = error\nrootLogger.appenderRef.console.ref = console\nappender.console.type = Console\n"
-                    "appender.console.name = console\nappender.console.target = SYSTEM_ERR\nappender.console.layout.type = PatternLayout\n"
-                    "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n\n")
-    return path
-
-
 def library():
     """lakevision and device as the bytes of a zip: what an executor, a trial or a Horovod rank needs to import them."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in (Path(lakevision.__file__).parent, REPOSITORY / "device"):
             for path in sorted(package.rglob("*.py")):
-                archive.write(path, str(path.relative_to(package.parent)))
+                # A fixed time: the same code must give the same bytes, whenever it was checked out.
+                archive.writestr(zipfile.ZipInfo(str(path.relative_to(package.parent))), path.read_bytes(), zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 
 def _send_library(session):
-    """Open-source Spark does not ship the driver's sys.path to its workers; addPyFile works on both."""
-    folder = tempfile.mkdtemp(prefix="lakevision-library-")
-    path = os.path.join(folder, "lakevision_library.zip")
-    Path(path).write_bytes(library())
-    session.sparkContext.addPyFile(path)
+    """Open-source Spark does not ship the driver's sys.path to its workers; addPyFile works on both.
+
+    The file is named by its content: a cluster's notebooks share one Spark context, which takes a name once and from one path only.
+    """
+    content = library()
+    path = Path(tempfile.gettempdir()) / f"lakevision-{os.getuid()}" / f"lakevision_library_{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    session.sparkContext.addPyFile(str(path))
 
 
 def display(thing):
