@@ -99,6 +99,15 @@ def resume(folder, client, parent):
     return {number: record for number, record in found.items() if record["status"] != "running"}, kept
 
 
+def interrupted(uri, run_id, reason):
+    """Marks a trial's MLflow run as killed, and says why."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    _tag(client, run_id, {"reason": reason})
+    _terminate(client, run_id, "KILLED")
+
+
 def archive(folder, client, parent, records):
     """Logs a finished search into its MLflow run as search.json and removes its folder."""
     client.log_dict(parent, {**header(folder), "trials": records}, "search.json")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from lakevision import search_records, tracking
 
 SEARCHED = ("learning_rate", "dropout", "width")
+ATTEMPTS = 2  # of a trial whose worker dies; the second time it is most likely the trial's own doing
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,17 @@ def attempt(job, sampled):
     number = int(sampled["number"])
     values = {"learning_rate": float(sampled["learning_rate"]), "dropout": float(sampled["dropout"]), "width": int(sampled["width"])}
     earlier = search_records.read(job.folder).get(number)
-    if earlier:  # a cluster's second attempt at a task whose worker died: the trial would kill the next worker, too
-        return earlier if earlier["status"] != "running" else lost(job, earlier, "Spark gave the trial to a second worker after its first had died")
+    if earlier and earlier["status"] != "running":
+        return earlier
+    attempt = 1
+    if earlier:  # a cluster gives the task of a worker that died to another: the machine may have gone, or the trial takes more memory than there is
+        attempt = earlier["attempt"] + 1
+        if attempt > ATTEMPTS:
+            return lost(job, earlier, f"Spark gave the trial to {ATTEMPTS} workers, and each died")
+        search_records.interrupted(job.uri, earlier["run_id"], f"its worker died; attempt {attempt} is a run of its own")
     began = time.monotonic()
     client, run_id = tracking.child(job.uri, job.experiment_id, job.parent, f"trial {number + 1}", {**values, "trials_on": job.kind})
-    record = {"number": number, "status": "running", "kind": job.kind, "run_id": run_id, **values}
+    record = {"number": number, "attempt": attempt, "status": "running", "kind": job.kind, "run_id": run_id, **values}
     search_records.write(job.folder, record)
     try:
         last = _fit(job, replace(job.setting, **values), number, client, run_id)

@@ -332,18 +332,24 @@ def test_a_trial_that_takes_the_driver_along_twice_is_not_tried_again(prepared, 
     assert records[0]["status"] == "fail" and "died 2 times" in records[0]["reason"]
 
 
-def test_a_cluster_that_tries_a_dead_trial_again_gets_its_end_not_a_second_death(prepared, tmp_path):
+@pytest.mark.parametrize("deaths, status", [pytest.param(1, "ok", id="once"), pytest.param(2, "fail", id="twice")])
+def test_a_cluster_gives_a_trial_whose_worker_died_one_more_attempt(prepared, tmp_path, deaths, status):
     import mlflow
 
     _, where, built, setting, experiment = prepared
     client = mlflow.MlflowClient(where.mlflow_uri)
     run = client.create_run(experiment).info.run_id
-    values = {"learning_rate": 1e-3, "dropout": 0.0, "width": KILLED}
-    search_records.write(tmp_path, {"number": 3, "status": "running", "kind": "spark", "run_id": run, **values})
+    values = {"learning_rate": 1e-3, "dropout": 0.0, "width": FINE}
+    search_records.write(tmp_path, {"number": 3, "attempt": deaths, "status": "running", "kind": "spark", "run_id": run, **values})
     job = trial.Job(built, setting, "spark", str(tmp_path), experiment, run, where.mlflow_uri, 0.0, orders())
     record = trial.attempt(job, {**values, "number": 3})
-    assert record["status"] == "fail" and "second worker" in record["traceback"] and client.get_run(run).info.status == "FAILED"
-    assert trial.attempt(job, {**values, "number": 3}) == record
+    assert (record["status"], record["attempt"]) == (status, 2)
+    first = client.get_run(run)
+    if deaths == 1:
+        assert record["run_id"] != run and first.info.status == "KILLED" and "attempt 2" in first.data.tags["reason"]
+    else:
+        assert first.info.status == "FAILED" and "2 workers" in record["traceback"]
+    assert trial.attempt(job, {**values, "number": 3}) == record, "what is over is not run again"
 
 
 def test_a_deadline_that_was_met_hits_nothing_later():
