@@ -22,7 +22,7 @@ from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import cluster, describe, duplicates, labels, landing, quality, tables, workspace
+from lakevision import cluster, describe, duplicates, labels, landing, lease, quality, tables, workspace
 
 FILE = "path string, modificationTime timestamp, length bigint, content binary"  # a file stream needs its schema given
 CHUNK = 2048  # files for each core that are described, judged and written together; a commit costs half a second of a laptop
@@ -70,6 +70,7 @@ class Run:
     where: object
     bar: object
     known: object
+    check: object  # raises lease.Lost before a write that another ingest may be making
     suspect: Path  # a file that stands there while any batch may hold files that images has; without it only the first one of a run
     checked: bool = True  # whether the next batch may
 
@@ -85,13 +86,18 @@ class Known:
 
 
 def run(spark, cfg, where):
-    """Ingests what has landed since the last run, then stops. Returns Ingested."""
+    """Ingests what has landed since the last run, then stops. Waits for another one that is at it. Returns Ingested. Raises lease.Lost."""
+    with lease.held(spark, cfg, where, "ingest") as check:
+        tables.create(spark, where)
+        return _run(spark, cfg, where, check)
+
+
+def _run(spark, cfg, where, check):
     began = time.monotonic()
-    tables.create(spark, where)
     checkpoint, suspect = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-checks-every-batch")
     with workspace.small_batches(spark), ThreadPoolExecutor(1) as background, tqdm(
             desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
-        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), suspect)
+        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), check, suspect)
         _heal(this, checkpoint)
 
         def batch(listed, _):
@@ -221,6 +227,7 @@ def _describe(this, files):
 
 def _write(this, described, frames, checked):
     """Writes one chunk: good rows with their bytes to images, the others to rejected_images, labels by path."""
+    this.check()
     spark, where, cfg = this.spark, this.where, this.cfg
     good, bad = frames[frames["error"].isna()], frames[frames["error"].notna()]
     changed = spark.sparkContext.accumulator([], _Paths())

@@ -86,7 +86,7 @@ def _launch(job):
     job = {**job, "scratch": str(scratch)}
     try:
         with open(scratch / "stdout", "w") as out, open(scratch / "stderr", "w") as err:
-            results = horovod.spark.run(entry(), args=(workspace.library(), pickle.dumps(job)), num_proc=job["ranks"], use_gloo=True,
+            results = horovod.spark.run(entry(), args=(workspace.library(), pickle.dumps((work, job))), num_proc=job["ranks"], use_gloo=True,
                                         verbose=0, start_timeout=120, stdout=out, stderr=err)
     except Exception as error:
         reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
@@ -100,10 +100,13 @@ def _launch(job):
 
 
 def entry():
-    """The function a rank starts in. A rank is a process of its own that can import nothing of ours; so this function carries the library
-    along as a zip, is defined in here so that it is sent by value, and takes and gives pickles, not objects of our classes."""
+    """The function a rank starts in: (library, pickle of (function, its argument)) -> pickle of what the function returned.
 
-    def rank_main(library, job):
+    A rank is a process of its own that can import nothing of ours; so this function carries the library along as a zip, is defined in here so that
+    it is sent by value, and takes and gives pickles, not objects of our classes.
+    """
+
+    def rank_main(library, task):
         import os
         import pickle
         import sys
@@ -113,9 +116,8 @@ def entry():
         with open(path, "wb") as file:
             file.write(library)
         sys.path.insert(0, path)
-        from lakevision import ranks
-
-        return pickle.dumps(ranks.work(pickle.loads(job)))
+        function, argument = pickle.loads(task)
+        return pickle.dumps(function(argument))
 
     return rank_main
 

@@ -117,6 +117,13 @@ TABLES = {
     "predictions": Table(PREDICTIONS, "What each version of the model says of each image", ("scored_at",), "label IS NOT NULL OR error IS NOT NULL"),
     "promotions": Table(PROMOTIONS, "Every decision on which version serves, and why; rows are added, never changed", (), "version <> ''"),
 }
+# Made where a lease needs a table, see lease.py.
+LEASES = Table((
+    Column("name", "string NOT NULL", "what must not happen twice at a time, such as ingest; the key"),
+    Column("holder", "string NOT NULL", "the process that does it"),
+    Column("until", "timestamp NOT NULL", "when it is free again, unless its holder renews it"),
+), "Who is at work on this lakehouse", (), None)
+
 # Statistics that let a query skip files are kept of these columns only: of the others (EXIF, histograms) nobody asks for a range, and each
 # would cost time in each write.
 SKIPPING = ("path", "sha256", "duplicate_of", "modified_at", "captured_at", "device", "ingested_at", "labelled_at", "split", "delta_version",
@@ -127,10 +134,10 @@ class OtherSchema(RuntimeError):
     """A table that is there has other columns than this version of lakevision writes; the message says what to do."""
 
 
-def create(spark, where):
-    """Makes the schema and the tables that are missing; where: workspace.Places. Raises OtherSchema."""
+def create(spark, where, chosen=None):
+    """Makes the schema and the tables that are missing; where: workspace.Places; chosen: {name: Table}, None is TABLES. Raises OtherSchema."""
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {where.schema}")
-    for name, table in TABLES.items():
+    for name, table in (chosen or TABLES).items():
         location = f"{where.warehouse}/{name}" if where.warehouse else ""
         if not spark.catalog.tableExists(where.table(name)):
             if location and os.path.isdir(f"{location}/_delta_log"):  # of an earlier session: this machine's catalog forgets

@@ -1,0 +1,99 @@
+"""The library reaches every process, however the repository came to where it is: the driver, a Spark UDF, a trial of SparkTrials, a Horovod rank."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from lakevision import bundle
+from lakevision.workspace import REPOSITORY
+
+# Runs as a notebook does: its own folder is on sys.path, and nothing else of ours; the executors are JVMs of their own.
+NOTEBOOK = '''
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import cloudpickle, horovod.spark, numpy as np, pickle
+from hyperopt import STATUS_OK, SparkTrials, fmin, hp, rand
+from lakevision import config, ranks, workspace
+
+def origins(_=None):
+    import os
+    import device, lakevision
+    from device import transform
+    from lakevision import train
+    return {"lakevision": lakevision.__file__, "device": device.__file__, "side": transform.side("decode|rgb|resize(32)"), "fit": train.fit.__name__,
+            "folder": os.getcwd()}
+
+cfg = config.load("local", sys.argv[2:])
+found = {"driver": origins(), "config": str(config.FOLDER)}
+spark = workspace.spark(cfg)
+workspace.spark(cfg)  # as each notebook of a job does: on a cluster they share one Spark context
+found["UDF"] = json.loads(spark.range(1).rdd.map(lambda _: json.dumps(origins())).collect()[0])
+trials = SparkTrials(1, spark_session=spark)
+fmin(lambda x: {"loss": x, "status": STATUS_OK, "origins": origins()}, hp.uniform("x", 0, 1), rand.suggest, 1, trials=trials,
+     rstate=np.random.default_rng(0), show_progressbar=False, verbose=False)
+found["trial"] = trials.results[0]["origins"]
+found["rank"] = pickle.loads(horovod.spark.run(ranks.entry(), args=(workspace.library(), cloudpickle.dumps((origins, None))), num_proc=1, use_gloo=True,
+                                               verbose=0)[0])
+print("FOUND", json.dumps(found))
+'''
+
+
+def git_folder(place):
+    """As Databricks clones a repository: everything that git tracks, and .git."""
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(REPOSITORY), str(place)], check=True)
+    for name in changed():
+        place.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, place / name)
+
+
+def bundle_deployment(place):
+    """As `databricks bundle deploy` copies it: what git does not ignore, less databricks.yml's sync.exclude; no .git."""
+    left_out = bundle.read().get("sync", {}).get("exclude", [])
+    for name in tracked():
+        if not any(fnmatch(name, pattern) or fnmatch(name, f"{pattern.rstrip('/')}/*") for pattern in left_out):
+            place.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, place / name)
+
+
+def tracked():
+    listed = subprocess.run(["git", "-C", str(REPOSITORY), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.splitlines() if (REPOSITORY / name).is_file()]
+
+
+def changed():
+    listed = subprocess.run(["git", "-C", str(REPOSITORY), "ls-files", "-mo", "--exclude-standard"], capture_output=True, text=True, check=True).stdout
+    return [name for name in listed.splitlines() if (REPOSITORY / name).is_file()]
+
+
+@pytest.mark.parametrize("deploy, master", [
+    pytest.param(git_folder, "local-cluster[1,1,1024]", id="a Git folder"),
+    pytest.param(bundle_deployment, "local-cluster[1,1,1024]", id="a bundle"),
+    pytest.param(None, "local[2]", id="this machine"),
+])
+def test_every_process_imports_the_library(tmp_path, deploy, master):
+    place, elsewhere = REPOSITORY, tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if deploy:
+        place = tmp_path / "files"
+        place.mkdir()
+        deploy(place)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYSPARK_PYTHON", "SPARK_LOCAL_IP")}
+    done = subprocess.run([sys.executable, "-c", NOTEBOOK, str(place / "notebooks"), f"storage.root={tmp_path / 'lakehouse'}", f"spark.master={master}",
+                           "spark.memory=1g"], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND")).removeprefix("FOUND "))
+    assert found.pop("config") == str(place / "config")
+    driver = found.pop("driver")
+    assert (driver["lakevision"], driver["device"]) == (str(place / "notebooks/lakevision/__init__.py"), str(place / "device/__init__.py"))
+    assert set(found) == {"UDF", "trial", "rank"}
+    for process, origin in found.items():
+        assert "lakevision_library" in origin["lakevision"] and "lakevision_library" in origin["device"], (process, origin)
+        assert origin["side"] == 32 and origin["fit"] == "fit"
+    if deploy:
+        assert not Path(found["UDF"]["folder"]).is_relative_to(elsewhere), "a worker starts elsewhere"
