@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from pyspark.sql import functions as F
+
 from lakevision import cluster, tables, workspace
 
 EXPIRES = timedelta(minutes=5)
@@ -90,7 +92,8 @@ def by_table(spark, where, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_S
     finally:
         ended.set()
         renewer.join()
-        _take(spark, table, name, holder, timedelta(0))
+        while _take(spark, table, name, holder, timedelta(0)) == "":
+            time.sleep(poll_s / 10)
 
 
 def _make(spark, where):
@@ -107,13 +110,16 @@ def _make(spark, where):
 def _take(spark, table, name, holder, expires):
     """Takes or renews a lease if it is free, expired or the holder's own. Returns who has it now; "" where two tried at once."""
     now = datetime.now(timezone.utc)
+    row = spark.table(table).where(F.col("name") == name).select("holder", (F.col("until") > F.lit(now)).alias("taken")).first()
+    if row and row["taken"] and row["holder"] != holder:
+        return row["holder"]  # asked first: a MERGE that changes nothing is a commit, too, and would keep the holder from giving it back
     mine = spark.createDataFrame([(name, holder, now, now + expires)], "name string, holder string, now timestamp, until timestamp")
     mine.createOrReplaceTempView(view := f"lease_{uuid.uuid4().hex}")
     try:
         spark.sql(f"MERGE INTO {table} AS there USING {view} AS mine ON there.name = mine.name "
                   "WHEN MATCHED AND (there.until <= mine.now OR there.holder = mine.holder) THEN UPDATE SET holder = mine.holder, until = mine.until "
                   "WHEN NOT MATCHED THEN INSERT (name, holder, until) VALUES (mine.name, mine.holder, mine.until)")
-        return spark.table(table).where(f"name = '{name}'").collect()[0]["holder"]
+        return spark.table(table).where(F.col("name") == name).first()["holder"]
     except Exception as error:
         if not _two_at_once(error):
             raise
