@@ -34,7 +34,7 @@ def options(cfg):
         if name in OURS:
             raise config.ConfigError(f"ingest.loader_options: {name} follows from ingest.listing, backfill_interval, max_files_per_batch; set those")
         if name.endswith(SECRETS) and not workspace.SECRET.fullmatch(value):
-            raise config.ConfigError(f"ingest.loader_options: {name} is a secret, and written out it would be read by all who see this config or MLflow: "
+            raise config.ConfigError(f"ingest.loader_options: {name} is a secret, and all who see this config or MLflow would read it: "
                                      "put it into a secret scope (databricks secrets put-secret <scope> <key>), and here {{secrets/<scope>/<key>}}")
         made[name] = value
     return made

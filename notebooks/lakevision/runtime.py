@@ -20,7 +20,7 @@ class Unfit(RuntimeError):
 @dataclass(frozen=True)
 class Runtime:
     """databricks: DATABRICKS_RUNTIME_VERSION, "" elsewhere; image: the cluster's spark_version, as in 15.4.x-cpu-ml-scala2.12, and mode: its
-    data_security_mode, both "" where Databricks does not tell; java: its major version, 0 where there is none and on Databricks, which brings its own."""
+    data_security_mode, both "" where Databricks does not tell; java: its major version, 0 where there is none, and on Databricks."""
 
     python: str
     java: int = 0
@@ -44,7 +44,8 @@ def here(on_databricks):
     conf = SparkSession.builder.getOrCreate().conf
     # Clusters tell these about themselves, though no documentation promises it: where they are missing, nothing is concluded from it.
     return Runtime(python, databricks=os.environ["DATABRICKS_RUNTIME_VERSION"],
-                   image=conf.get("spark.databricks.clusterUsageTags.sparkVersion", ""), mode=conf.get("spark.databricks.clusterUsageTags.dataSecurityMode", ""))
+                   image=conf.get("spark.databricks.clusterUsageTags.sparkVersion", ""),
+                   mode=conf.get("spark.databricks.clusterUsageTags.dataSecurityMode", ""))
 
 
 def _java():
@@ -84,7 +85,7 @@ def _local_faults(found):
     if not found.python.startswith("3.11."):
         faults.append(f"Python is {found.python}, and the pinned versions need 3.11: bash config/setup.sh makes .venv with it")
     if found.java not in (8, 11, 17):
-        faults.append(f"Spark 3.5 needs Java 17 (8 and 11 work too), 'java' here is {found.java or 'missing'}: bash config/setup.sh says how to get it")
+        faults.append(f"Spark 3.5 needs Java 17 (8 and 11 work too), 'java' here is {found.java or 'missing'}: bash config/setup.sh gets it")
     return faults
 
 

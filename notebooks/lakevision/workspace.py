@@ -54,11 +54,11 @@ def parameter(name):
 def configuration():
     """The Config that this notebook's parameters name: overlay `config`, then `place`, then `set`. Raises config.ConfigError naming the widget."""
     taken = {name: parameter(name) for name in parameters()}
-    cfg = config.load(taken["config"], {"widget place:": taken["place"], "widget set:": taken["set"],
+    cfg = config.load(taken["config"], {"widget place": taken["place"], "widget set": taken["set"],
                                         "the widgets": [f"notebook.{name}={json.dumps(value)}" for name, value in taken.items()]})
     if ON_DATABRICKS and not cfg.storage.root.startswith("/Volumes/"):
-        raise config.ConfigError(f"storage.root is {cfg.storage.root}, and on Databricks it must be a volume: run the notebook by the bundle's job, or "
-                                 "fill in the widgets: config dev, place storage.catalog=<catalog> storage.schema=<schema> "
+        raise config.ConfigError(f"storage.root is {cfg.storage.root}, and on Databricks it must be a volume: run the notebook by the bundle's "
+                                 "job, or fill in the widgets: config dev, place storage.catalog=<catalog> storage.schema=<schema> "
                                  "storage.root=/Volumes/<catalog>/<schema>/<volume>")
     return cfg
 
@@ -253,7 +253,7 @@ def now():
 
 
 def commit():
-    """The git commit of the code, with '+changes' where the tree differs from it; outside a checkout what the parameter `commit` says, or 'unknown'."""
+    """The git commit of the code, with '+changes' where the tree differs from it; outside a checkout the parameter `commit`, or 'unknown'."""
     import subprocess
 
     def git(*arguments):
