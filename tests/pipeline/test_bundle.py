@@ -7,6 +7,7 @@ experiments: of those bundle_check knows the fields and which are needed, not th
 import copy
 import json
 import re
+import shutil
 
 import pytest
 from databricks.bundles.jobs import Job
@@ -249,8 +250,9 @@ def test_databricks_own_types_refuse(plant):
 # ---- Quartz
 
 
-@pytest.mark.parametrize("expression", ["0 0 3 ? * SUN", "0 30 0/6 * * ?", "0 0/15 8-17 ? * MON-FRI", "0 0 12 L * ?", "0 0 12 LW * ?", "0 0 12 L-3 * ?",
-                                        "0 0 12 15W * ?", "0 0 12 ? * 6#3", "0 0 12 ? JAN,JUL FRIL", "0 0 12 1,15 * ? 2027-2030", "*/10 * * * * ?", "0 0 22-4 * * ?"])
+@pytest.mark.parametrize("expression", ["0 0 3 ? * SUN", "0 30 0/6 * * ?", "0 0/15 8-17 ? * MON-FRI", "0 0 12 L * ?", "0 0 12 LW * ?",
+                                        "0 0 12 L-3 * ?", "0 0 12 15W * ?", "0 0 12 ? * 6#3", "0 0 12 ? JAN,JUL FRIL", "0 0 12 1,15 * ? 2027-2030",
+                                        "*/10 * * * * ?", "0 0 22-4 * * ?"])
 def test_quartz_takes(expression):
     assert quartz.fault(expression) == ""
 
@@ -279,10 +281,12 @@ def test_quartz_refuses(expression, message):
 # ---- the same jobs on this machine
 
 
-def test_the_dev_targets_jobs_run_here_on_what_has_landed(chain, command):
-    """retrain, then score, of the file that Databricks gets, with its parameters but for places."""
-    root, before, _ = chain
-    settings = [f"storage.root={root}", "tuning.trials=1", "tuning.epochs=1", "training.epochs=2", "evaluation.control_epochs=1", "training.seed=4"]
+def test_the_dev_targets_jobs_run_here_on_what_has_landed(chain, command, tmp_path):
+    """retrain, then score, of the file that Databricks gets, with its parameters but for places. On a copy: other tests know the chain's lakehouse."""
+    before, root = chain[1], tmp_path / "lakehouse"
+    shutil.copytree(chain[0], root)
+    settings = [f"storage.root={root}", "tuning.trials=1", "tuning.epochs=1", "training.epochs=2", "evaluation.control_epochs=1", "evaluation.explained=1",
+                "deploy.parity_images=8"]
     words = [word for setting in settings for word in ("--set", setting)]
     done = command("--target", "dev", "--job", "retrain", *words)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
