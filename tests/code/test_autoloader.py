@@ -32,7 +32,8 @@ def test_options(settings, more):
 @pytest.mark.parametrize("settings, message", [
     pytest.param(["ingest.listing=event"], "did you mean 'events'", id="unknown listing"),
     pytest.param(["ingest.backfill_interval=1 day"], "goes with ingest.listing: notification, not with directory", id="backfill of a directory"),
-    pytest.param(["ingest.listing=events", "ingest.backfill_interval=1 day"], "Databricks checks its file events by itself", id="backfill of file events"),
+    pytest.param(["ingest.listing=events", "ingest.backfill_interval=1 day"], "Databricks checks its file events by itself",
+                 id="backfill of file events"),
     pytest.param(["ingest.loader_options=[queueUrl=x]"], "'queueUrl' is not cloudFiles.<option>=<value>", id="not Auto Loader's"),
     pytest.param(["ingest.loader_options=[cloudFiles.queueUrl]"], "is not cloudFiles.<option>=<value>", id="no value"),
     pytest.param(["ingest.loader_options=[cloudFiles.useNotifications=true]"], "follows from ingest.listing", id="said twice"),

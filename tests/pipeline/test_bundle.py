@@ -282,11 +282,11 @@ def test_quartz_refuses(expression, message):
 
 
 def test_the_dev_targets_jobs_run_here_on_what_has_landed(chain, command, tmp_path):
-    """retrain, then score, of the file that Databricks gets, with its parameters but for places. On a copy: other tests know the chain's lakehouse."""
+    """retrain, then score, of the file that Databricks gets, with its parameters but for places. On a copy: other tests use the chain's lakehouse."""
     before, root = chain[1], tmp_path / "lakehouse"
     shutil.copytree(chain[0], root)
-    settings = [f"storage.root={root}", "tuning.trials=1", "tuning.epochs=1", "training.epochs=2", "evaluation.control_epochs=1", "evaluation.explained=1",
-                "deploy.parity_images=8"]
+    settings = [f"storage.root={root}", "tuning.trials=1", "tuning.epochs=1", "training.epochs=2", "evaluation.control_epochs=1",
+                "evaluation.explained=1", "deploy.parity_images=8"]
     words = [word for setting in settings for word in ("--set", setting)]
     done = command("--target", "dev", "--job", "retrain", *words)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
