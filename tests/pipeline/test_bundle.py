@@ -117,6 +117,15 @@ def test_the_clusters_pins_are_those_of_requirements_txt():
     assert {"mlflow", "pillow", "obstore", "ai-edge-litert", "uvloop", "httptools"} <= set(runtime.pins(pinned))
 
 
+def test_what_a_target_says_of_a_task_is_laid_over_that_task_alone(content):
+    content["targets"]["dev"]["resources"] = {"jobs": {"retrain": {"tasks": [{"task_key": "train", "timeout_seconds": 60}], "tags": {"team": "porch"}}}}
+    found = bundle.resolve(content, "dev")["resources"]["jobs"]
+    assert [task["task_key"] for task in found["retrain"]["tasks"]] == ["ingest", "train", "deploy"]
+    train = found["retrain"]["tasks"][1]
+    assert (train["timeout_seconds"], train["job_cluster_key"], found["tour"]["tasks"][2].get("timeout_seconds")) == (60, "ml", None)
+    assert found["retrain"]["tags"] == {"project": "lakevision", "target": "dev", "team": "porch", "dev": "you"}
+
+
 # ---- what is wrong in it
 
 
@@ -209,6 +218,11 @@ def test_a_fault_of_production_is_found(content, plant, given, message):
     plant(content["targets"]["prod"])
     faults = bundle_check.check(content, "prod", given)
     assert any(message in fault for fault in faults), faults
+
+
+def test_the_check_is_a_command(capsys):
+    assert bundle_check.main(["dev"]) == 0 and "target dev: no fault found" in capsys.readouterr().out
+    assert bundle_check.main(["prod", "notify=ops@example.com"]) == 1 and "${var.service_principal} refers to nothing" in capsys.readouterr().out
 
 
 def test_what_can_not_be_filled_in_is_all_named_at_once():
