@@ -118,7 +118,8 @@ def test_the_clusters_pins_are_those_of_requirements_txt():
 
 
 def test_what_a_target_says_of_a_task_is_laid_over_that_task_alone(content):
-    content["targets"]["dev"]["resources"] = {"jobs": {"retrain": {"tasks": [{"task_key": "train", "timeout_seconds": 60}], "tags": {"team": "porch"}}}}
+    own = {"tasks": [{"task_key": "train", "timeout_seconds": 60}], "tags": {"team": "porch"}}
+    content["targets"]["dev"]["resources"] = {"jobs": {"retrain": own}}
     found = bundle.resolve(content, "dev")["resources"]["jobs"]
     assert [task["task_key"] for task in found["retrain"]["tasks"]] == ["ingest", "train", "deploy"]
     train = found["retrain"]["tasks"][1]
