@@ -9,17 +9,23 @@
 # MAGIC - `folder`: your own photographs, replayed from a folder or a bucket (`capture.path`), in class folders or named `<...>_<label>.jpg`.
 # MAGIC - `landing`: devices have uploaded already (see `device/`), and nothing is copied.
 # MAGIC
-# MAGIC Parameters: `config`, the overlay to use (local, dev, prod); `place`, where files and tables live, filled in by the job or the local runner;
-# MAGIC `set`, settings that differ (`capture.photographs=64`).
+# MAGIC Parameters: `config`, the overlay to use (local, dev, prod); `place`, where files, tables, runs and models live, and `commit`, of the code, both
+# MAGIC filled in by the job or the local runner; `set`, settings that differ (`capture.photographs=64`). Defaults: section `notebook` of
+# MAGIC config/defaults.yml.
 # MAGIC Reads nothing but the source; writes the landing zone.
 
 # COMMAND ----------
 
-from lakevision import capture, plots, samples, workspace
+from lakevision import workspace
+
+workspace.check_versions()
+
+# COMMAND ----------
+
+from lakevision import capture, plots, samples
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
-workspace.check_versions()
 
 # COMMAND ----------
 

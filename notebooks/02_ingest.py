@@ -6,11 +6,18 @@
 # MAGIC nothing comes in twice, also when a run is killed. What a photograph shows goes to `labels`: from its folder or name, and from a CSV or a table
 # MAGIC (`ingest.label_source`), which outranks them; a correction is a new row there.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads the landing zone; writes `images`, `rejected_images` and `labels`.
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads the landing zone; writes `images`, `rejected_images`,
+# MAGIC `labels`.
 
 # COMMAND ----------
 
-from lakevision import ingest, plots, samples, tables, workspace
+from lakevision import workspace
+
+workspace.check_versions()
+
+# COMMAND ----------
+
+from lakevision import ingest, plots, samples, tables
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)

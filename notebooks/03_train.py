@@ -4,15 +4,21 @@
 # MAGIC Split by episodes, ask what else could tell the label, decode once into a Petastorm cache, search settings with Hyperopt in waves over Spark,
 # MAGIC train the best one on Horovod ranks, and judge it on episodes that nothing has seen, beside baselines and controls that cannot see the object.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads `images` at one Delta version; writes `splits`, the cache and one MLflow run with the trials
-# MAGIC below it.
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads `images` at one Delta version; writes `splits`, the cache and one MLflow
+# MAGIC run with the trials below it.
+
+# COMMAND ----------
+
+from lakevision import workspace
+
+workspace.check_versions()
 
 # COMMAND ----------
 
 import mlflow
 
 from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, metrics, plots, ranks, region, registry, report, samples,
-                        split, tables, tracking, train, tune, workspace)
+                        split, tables, tracking, train, tune)
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)

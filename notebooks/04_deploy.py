@@ -6,11 +6,18 @@
 # MAGIC champion only where they agree, the evaluation lets it, and it is no worse than the champion. Against the evaluation it takes somebody's
 # MAGIC explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads the training run and `images`; writes a model version, its alias, the edge folder and `promotions`.
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads the training run and `images`; writes a model version, its alias,
+# MAGIC the edge folder and `promotions`.
 
 # COMMAND ----------
 
-from lakevision import deploy, endpoint, evaluate, gate, ledger, parity, registry, samples, serving_plots, tables, tracking, workspace
+from lakevision import workspace
+
+workspace.check_versions()
+
+# COMMAND ----------
+
+from lakevision import deploy, endpoint, evaluate, gate, ledger, parity, registry, samples, serving_plots, tables, tracking
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -27,7 +34,8 @@ training = workspace.reported(where, "train")
 
 # COMMAND ----------
 
-version = registry.register(cfg, training["model_uri"], {name: training[name] for name in ("verdict", "delta_version", "split_scheme")})
+lineage = {name: training[name] for name in ("verdict", "delta_version", "split_scheme")}
+version = registry.register(cfg, training["model_uri"], lineage | {"config": cfg.notebook.config, "set": cfg.notebook.set})
 registry.set_alias(cfg, "challenger", version)
 challenger = registry.load(cfg, "challenger")
 held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images)

@@ -4,11 +4,17 @@
 # MAGIC A stream follows `images` and appends to `predictions`, each with the version that made it: what an earlier run has scored is left alone, and a
 # MAGIC run that was killed goes on. Where no version serves, nothing is scored, and that is said.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`. Reads `images` and the champion; writes `predictions`.
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads `images` and the champion; writes `predictions`.
 
 # COMMAND ----------
 
-from lakevision import ledger, registry, samples, score, serving_plots, tables, tracking, workspace
+from lakevision import workspace
+
+workspace.check_versions()
+
+# COMMAND ----------
+
+from lakevision import ledger, registry, samples, score, serving_plots, tables, tracking
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)

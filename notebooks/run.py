@@ -1,9 +1,10 @@
-"""Runs the bundle's job on this machine: the notebooks of databricks.yml, in its order, with its parameters.
+"""Runs the bundle's jobs on this machine: the notebooks of databricks.yml, in its order, with its parameters.
 
-    bash notebooks/run.sh                                       # all of it, on simulated photographs
+    bash notebooks/run.sh                                       # the job tour: all of it, on simulated photographs
     bash notebooks/run.sh --images FOLDER                       # on your own
     bash notebooks/run.sh --from 03_train --set training.epochs=3
     bash notebooks/run.sh --only 02_ingest
+    bash notebooks/run.sh --target dev --job retrain            # a scheduled job as Databricks runs it, on what has landed here; also score
     bash notebooks/run.sh --repeat RUN_ID                       # train that MLflow run again from its record, and compare
     bash notebooks/run.sh --serve                               # the champion as a REST service, until Ctrl-C
     bash notebooks/run.sh --promote why                         # why this version serves; also list, promote, rollback
@@ -35,6 +36,7 @@ from tqdm import tqdm  # noqa: E402
 from lakevision import bundle, config, local_run, page, workspace  # noqa: E402
 
 LOCAL = workspace.REPOSITORY / ".local"
+PLACED = ("storage.landing", "storage.catalog", "storage.schema", "storage.mlflow_uri", "storage.registry_uri", "storage.experiment", "deploy.model")
 
 
 class NotInside(ValueError):
@@ -47,8 +49,9 @@ def arguments(words=None):
     parser.add_argument("--from", dest="first", metavar="NOTEBOOK", help="begin here; what earlier notebooks made is used as it is")
     parser.add_argument("--only", metavar="NOTEBOOK", help="run this one alone")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting that differs; can be repeated")
-    parser.add_argument("--target", default="local", help="the overlay in config/ (default: local)")
-    parser.add_argument("--job", default="retrain", help="the job of databricks.yml (default: retrain)")
+    parser.add_argument("--target", default="local", help="the overlay in config/: local (the default), or dev or prod: a target of the "
+                                                             "bundle, whose files, tables, runs and models then lie here")
+    parser.add_argument("--job", default="tour", help="the job of databricks.yml: tour (the default), retrain or score")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs on these photographs made; touches nothing outside .local")
     parser.add_argument("--require-promotion", action="store_true", help="exit with 1 where no model became champion")
     parser.add_argument("--repeat", metavar="RUN_ID", help="train again from what MLflow holds of a run of 03_train, compare, and register nothing; "
@@ -108,7 +111,7 @@ def main(words=None):
         failure = done[-1].failure
         print(f"\n{done[-1].name} failed in cell {failure.cell}:\n\n{failure.source}\n\n{failure.traceback}", file=sys.stderr)
         return 1
-    headline(summary)
+    headline(summary, {task.name for task in tasks})
     if given.require_promotion and not summary.get("deploy", {}).get("promoted"):
         print("--require-promotion: no model became champion", file=sys.stderr)
         return 1
@@ -145,11 +148,18 @@ def plan(given):
         # Each set of photographs has a lakehouse of its own: one trained on a mixture of two is of no use.
         root = LOCAL / f"lakehouse-{Path(images).name or 'images'}-{hashlib.sha256(images.encode()).hexdigest()[:6]}"
         overrides += ["capture.source=folder", f"capture.path={json.dumps(images)}"]
-    place = shlex.join([f"storage.root={json.dumps(str(root))}"])
-    cfg = config.load(given.target, shlex.split(place) + overrides)
-    resolved = bundle.resolve(bundle.read(), given.target, {"set": shlex.join(overrides)})
-    tasks = [bundle.Task(task.name, task.path, {**task.parameters, "place": place}, task.after) for task in bundle.tasks(resolved, given.job)]
+    content = bundle.read()
+    words = [f"storage.root={json.dumps(str(root))}"]
+    if given.target in content["targets"]:  # what lies in a workspace there lies here where local has it
+        words += [f"{name}={json.dumps(value)}" for name, value in config.load("local").flat().items() if name in PLACED]
+    cfg = config.load(given.target, words + overrides)
+    here = {"config": given.target, "place": shlex.join(words), "commit": ""}  # "": git knows the commit
+    target = given.target if given.target in content["targets"] else bundle.default_target(content)
+    resolved = bundle.resolve(content, target, {**bundle.stand_ins(content), "set": shlex.join(overrides)})
+    tasks = [bundle.Task(task.name, task.path, {**task.parameters, **here}, task.after) for task in bundle.tasks(resolved, given.job)]
     names = [task.name for task in tasks]
+    if given.images and "01_capture" not in names:
+        raise bundle.BundleError(f"--images lands photographs by 01_capture, which job {given.job} does not run: run --job tour first")
     for option, name in (("--from", given.first), ("--only", given.only)):
         if name and name not in names:
             raise bundle.BundleError(f"{option} {name}: job {given.job} has {', '.join(names)}")
@@ -224,7 +234,13 @@ def finish(folder, summary, done, places):
     os.replace(link, folder.parent / "latest")
 
 
-def headline(summary):
+def headline(summary, names):
+    """Prints what came out, in a line or two. names: of the notebooks that ran."""
+    if "05_score" in names and "04_deploy" not in names:
+        figures = summary["score"]
+        print(f"version {figures['version']} scored {figures['images']} photographs, {figures['errors']} with an error" if figures["version"] else
+              "no version serves: nothing was scored")
+        return
     for stage in ("train", "deploy"):
         if stage in summary:
             figures = summary[stage]

@@ -38,8 +38,17 @@ Positive = Annotated[float, Range(1e-12)]
 
 
 @dataclass(frozen=True)
+class Notebook:
+    config: str
+    place: str
+    set: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class Storage:
     root: str
+    landing: str
     catalog: str
     schema: str
     mlflow_uri: str
@@ -70,6 +79,9 @@ class Ingest:
     max_files_per_batch: Count
     labels: Literal["auto", "folder", "name", "none"]
     label_source: str
+    listing: Literal["directory", "events", "notification"]
+    backfill_interval: str
+    loader_options: tuple[str, ...]
     timezone: str
     keep_content: bool
     count_landed: bool
@@ -187,6 +199,7 @@ class Serve:
 
 @dataclass(frozen=True)
 class Config:
+    notebook: Notebook
     storage: Storage
     spark: Spark
     capture: Capture
@@ -207,7 +220,7 @@ class Config:
 
 
 def load(target="local", overrides="", folder=FOLDER):
-    """The Config of a target (an overlay's name: local, dev, prod) with overrides ("a.b=1 c.d=x", or a list of them).
+    """The Config of a target (an overlay's name: local, dev, prod) with overrides: "a.b=1 c.d=x", a list of them, or {source: either}.
 
     Raises ConfigError for an unknown key (naming the nearest known one), a wrong type or a value out of range.
     """
@@ -218,7 +231,8 @@ def load(target="local", overrides="", folder=FOLDER):
         known = sorted(path.stem for path in folder.glob("*.yml") if path.stem != "defaults")
         raise ConfigError(f"target {target!r}: config/{target}.yml does not exist; there are {', '.join(known)}")
     layers.append((f"config/{overlay.name}", _read(overlay)))
-    layers.append(("--set", parse_overrides(overrides)))
+    for source, words in (overrides if isinstance(overrides, dict) else {"--set": overrides}).items():
+        layers.append((source, parse_overrides(words, source)))
     merged = {}
     for source, layer in layers:
         for section, values in layer.items():
@@ -232,12 +246,17 @@ def load(target="local", overrides="", folder=FOLDER):
     return Config(**{section: _section(section, cls, merged.get(section, {})) for section, cls in get_type_hints(Config).items()})
 
 
+def notebook_defaults(folder=FOLDER):
+    """{name of a notebook's parameter: its value where nobody says one}: section notebook of config/defaults.yml."""
+    return {name: str(value) for name, value in _read(Path(folder) / "defaults.yml")["notebook"].items()}
+
+
 def of_record(values, now):
     """The Config that was recorded as {section: {setting: value}}, at the place of the Config `now`: its spark section, root and servers.
 
     Returns (Config, list in words of the settings that only one of the record and this code knows). Raises ConfigError for a value out of range.
     """
-    placed = {"storage": {key: getattr(now.storage, key) for key in ("root", "mlflow_uri", "registry_uri")}, "spark": dataclasses.asdict(now.spark)}
+    placed = {"storage": {key: getattr(now.storage, key) for key in ("root", "landing", "mlflow_uri", "registry_uri")}, "spark": dataclasses.asdict(now.spark)}
     notes, sections = [], {}
     for section, cls in get_type_hints(Config).items():
         given, known = values.get(section, {}), [field.name for field in dataclasses.fields(cls)]
@@ -249,19 +268,22 @@ def of_record(values, now):
     return Config(**sections), notes
 
 
-def parse_overrides(overrides):
-    """"a.b=1 c.d=[1, 2]" or a list of such -> {"a": {"b": 1}, "c": {"d": [1, 2]}}; values are YAML. Raises ConfigError."""
-    words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+def parse_overrides(overrides, source="--set"):
+    """"a.b=1 c.d=[1, 2]" or a list of such -> {"a": {"b": 1}, "c": {"d": [1, 2]}}; values are YAML. source: for messages. Raises ConfigError."""
+    try:
+        words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+    except ValueError as error:
+        raise ConfigError(f"{source} {overrides!r}: {error}; quote as in a shell: 'deploy.promote_anyway=who, and why' training.epochs=3") from error
     nested = {}
     for word in words:
         name, equals, text = word.partition("=")
         section, dot, key = name.strip().partition(".")
         if not (equals and dot and key):
-            raise ConfigError(f"--set {word!r}: expected section.setting=value, as in training.epochs=3")
+            raise ConfigError(f"{source} {word!r}: expected section.setting=value, as in training.epochs=3")
         try:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {word!r}: the value is not YAML: {error}") from error
+            raise ConfigError(f"{source} {word!r}: the value is not YAML: {error}") from error
         nested.setdefault(section, {})[key] = value
     return nested
 

@@ -22,7 +22,7 @@ from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import cluster, describe, duplicates, labels, landing, lease, quality, tables, workspace
+from lakevision import autoloader, cluster, describe, duplicates, labels, landing, lease, quality, tables, workspace
 
 FILE = "path string, modificationTime timestamp, length bigint, content binary"  # a file stream needs its schema given
 CHUNK = 2048  # files for each core that are described, judged and written together; a commit costs half a second of a laptop
@@ -137,8 +137,7 @@ def _suspect(path):
 
 def _stream(spark, cfg, where):
     if workspace.ON_DATABRICKS:
-        reader = (spark.readStream.format("cloudFiles").option("cloudFiles.format", "binaryFile")
-                  .option("cloudFiles.maxFilesPerTrigger", cfg.ingest.max_files_per_batch))
+        reader = autoloader.reader(spark, cfg)
     else:
         # By default a stream forgets about files a week older than the newest it has seen: a device that was offline for longer would lose them.
         reader = (spark.readStream.format("binaryFile").option("maxFilesPerTrigger", cfg.ingest.max_files_per_batch).option("maxFileAge", "36500d"))

@@ -1,9 +1,11 @@
 """Where we run: the one module that knows a laptop from Databricks. Session, parameters, display, and where files and tables live."""
 
+import functools
 import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lakevision
-from lakevision import config
+from lakevision import config, runtime
 
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
@@ -23,36 +25,60 @@ warnings.filterwarnings("ignore", "IProgress not found")
 warnings.filterwarnings("ignore", "pkg_resources is deprecated")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-PARAMETERS = {"config": "local", "place": "", "set": ""}  # what a notebook takes, with the value it has when nobody says
 _given = {}
+
+
+@functools.cache
+def parameters():
+    """{name: value where nobody says one} of what a notebook takes. Read when asked: a worker has this module, and no config."""
+    return config.notebook_defaults()
 
 
 def set_parameters(**values):
     """What the local runner writes into a notebook's first cell; on Databricks the job fills widgets instead. Raises KeyError."""
-    unknown = set(values) - set(PARAMETERS)
+    unknown = set(values) - set(parameters())
     if unknown:
-        raise KeyError(f"notebooks take {', '.join(PARAMETERS)}, not {', '.join(sorted(unknown))}")
+        raise KeyError(f"notebooks take {', '.join(parameters())}, not {', '.join(sorted(unknown))}")
     _given.update(values)
 
 
 def parameter(name):
-    """The value of a notebook's parameter, text. Raises KeyError for a name that is not in PARAMETERS."""
-    default = PARAMETERS[name]
+    """The value of a notebook's parameter, text. Raises KeyError for a name that is not in parameters()."""
+    default = parameters()[name]
     if ON_DATABRICKS:
         widgets = _notebook_global("dbutils").widgets
-        widgets.text(name, "dev" if name == "config" else default)
-        return widgets.get(name)
+        widgets.text(name, default)  # makes the widget where nobody has; a value that a job or a person gave stays
+        _given[name] = widgets.get(name)
     return _given.get(name, default)
 
 
 def configuration():
-    """The Config that this notebook's parameters name: the overlay `config`, then `place`, then `set`."""
-    return config.load(parameter("config"), f"{parameter('place')} {parameter('set')}")
+    """The Config that this notebook's parameters name: overlay `config`, then `place`, then `set`. Raises config.ConfigError naming the widget."""
+    taken = {name: parameter(name) for name in parameters()}
+    cfg = config.load(taken["config"], {"widget place": taken["place"], "widget set": taken["set"],
+                                        "the widgets": [f"notebook.{name}={json.dumps(value)}" for name, value in taken.items()]})
+    if ON_DATABRICKS and not cfg.storage.root.startswith("/Volumes/"):
+        raise config.ConfigError(f"storage.root is {cfg.storage.root}, and on Databricks it must be a volume: run the notebook by the bundle's "
+                                 "job, or fill in the widgets: config dev, place storage.catalog=<catalog> storage.schema=<schema> "
+                                 "storage.root=/Volumes/<catalog>/<schema>/<volume>")
+    return cfg
 
 
 def given():
     """The words of this notebook's parameters that differ from the overlay, for a process of its own: ["storage.root=...", ...]."""
     return shlex.split(f"{parameter('place')} {parameter('set')}")
+
+
+SECRET = re.compile(r"\{\{secrets/([^/{}]+)/([^/{}]+)\}\}")
+
+
+def revealed(text):
+    """text with each {{secrets/scope/key}} replaced by the secret. The one place that ever holds one: hand the result on, and never log or keep it.
+
+    Raises LookupError off Databricks, which alone has secret scopes; Databricks' own error where the scope or key is not there or not allowed."""
+    if not ON_DATABRICKS and SECRET.search(text):
+        raise LookupError(f"{SECRET.search(text)[0]} is a secret of a Databricks scope, and this is another machine")
+    return SECRET.sub(lambda found: _notebook_global("dbutils").secrets.get(found[1], found[2]), text)
 
 
 def _notebook_global(name):
@@ -87,6 +113,8 @@ def places(cfg):
     root = Path(cfg.storage.root)
     root = root if root.is_absolute() else REPOSITORY / root
     folders = {name: str(root / name) for name in ("landing", "checkpoints", "cache", "models", "edge", "figures")}
+    if cfg.storage.landing:
+        folders["landing"] = str(REPOSITORY / cfg.storage.landing)
     if cfg.cache.folder:
         folders["cache"] = str(REPOSITORY / cfg.cache.folder)  # an absolute one stays as it is
     for folder in folders.values():
@@ -162,20 +190,11 @@ def display(thing):
 
 
 def check_versions():
-    """Prints what differs from the pins of requirements.txt, which mirror the runtime; says so too where nothing does."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    pins = dict(line.split("#")[0].split(";")[0].strip().split("==") for line in (REPOSITORY / "requirements.txt").read_text().splitlines()
-                if "==" in line and not line.startswith("#"))
-    differing = []
-    for name in ("pyspark", "delta-spark", "tensorflow-cpu", "keras", "petastorm", "hyperopt", "mlflow", "pyarrow", "numpy", "pillow"):
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            found = "absent"
-        if found != pins[name]:
-            differing.append(f"{name} {found} (pinned: {pins[name]})")
-    print("versions differ from requirements.txt: " + ", ".join(differing) if differing else f"Python {sys.version.split()[0]}, versions as pinned")
+    """Every notebook's first act: raises runtime.Unfit where it can't work; else prints what differs from the pins of requirements.txt."""
+    found = runtime.here(ON_DATABRICKS)
+    runtime.demand(found)
+    differing = runtime.differences((REPOSITORY / "requirements.txt").read_text(), ON_DATABRICKS)
+    print(found.in_words() + (", versions as pinned" if not differing else "; these differ from requirements.txt: " + ", ".join(differing)))
 
 
 def report(where, stage, figures):
@@ -202,7 +221,7 @@ def now():
 
 
 def commit():
-    """The git commit of the code, with '+changes' where the tree differs from it; 'unknown' outside a git checkout."""
+    """The git commit of the code, with '+changes' where the tree differs from it; outside a checkout the parameter `commit`, or 'unknown'."""
     import subprocess
 
     def git(*arguments):
@@ -210,4 +229,4 @@ def commit():
         return done.stdout.strip() if done.returncode == 0 else ""
 
     head = git("rev-parse", "HEAD")
-    return f"{head}{'+changes' if git('status', '--porcelain') else ''}" if head else "unknown"
+    return f"{head}{'+changes' if git('status', '--porcelain') else ''}" if head else _given.get("commit") or "unknown"
