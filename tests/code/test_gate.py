@@ -45,7 +45,7 @@ def test_all_well():
     pytest.param({"trained": {"verdict": "not evaluable", "reasons": ["it follows the day"]}}, "not evaluable: it follows the day", id="not evaluable"),
     pytest.param({"trained": {"low": 0.54}}, "not above the best baseline (0.550)", id="no better than a baseline"),
     pytest.param({"agreed": changed("pyfunc", 0, np.array([0.9001, 0.0999]))}, "pyfunc against Keras: 1.0e-04 (day)", id="pyfunc differs"),
-    pytest.param({"agreed": changed("Spark UDF", 1, np.array([0.3, 0.7]))}, "Spark UDF against Keras: 1.0e-01 (night)", id="Spark differs"),
+    pytest.param({"agreed": changed("Spark", 1, np.array([0.3, 0.7]))}, "Spark against Keras: 1.0e-01 (night)", id="Spark differs"),
     pytest.param({"agreed": changed("REST", 1, None)}, "REST against Keras: inf (night)", id="REST refuses what others take"),
     pytest.param({"agreed": changed("LiteRT float32", 2, np.array([0.5, 0.5]))}, "LiteRT float32 against Keras: inf (HTML)", id="the device takes HTML"),
     pytest.param({"agreed": changed("LiteRT float16", 0, np.array([0.4, 0.6]))}, "float16 says the same: 50.0%", id="float16 differs"),
