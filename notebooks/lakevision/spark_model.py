@@ -1,7 +1,8 @@
 """A registered version in Spark: photographs in, predictions out, by mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
 
-mlflow.pyfunc.spark_udf says the same (a test holds both to it) and costs more: on one machine, and wherever a cluster's nodes share a folder, it loads
-the model again for each task; it queues each photograph in the JVM until its answer is there; and its conversions write 'None' where there is null.
+mlflow.pyfunc.spark_udf says the same (a test holds both to it) and is slower, 453 images/s against 494 in one run of tests/bench/score.py: on one
+machine, and wherever a cluster's nodes share a folder, it loads the model again for each task, which a small network shows least; Spark queues each
+photograph in the JVM until its answer is there; and its conversions write 'None' where there is null.
 """
 
 import logging
@@ -16,8 +17,8 @@ from lakevision import landing, memory
 
 RESULT = "label string, probability double, scores array<double>, error string"
 ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the same
-# Spark's own settings are made for rows of some bytes. 32 photographs at a time: the next ones find the memory of the last in the caches. And tasks of
-# 32 MB, a few seconds each, for the last of them leaves the other cores idle: with Spark's 128 MB two files of three went first, and then one alone.
+# Spark's own settings are made for rows of some bytes. 32 photographs at a time: the next ones find the memory of the last in the caches. And tasks
+# of 32 MB, a few seconds each, since the last one leaves the other cores idle: with Spark's 128 MB two small tasks went first, and then a large one alone.
 SETTINGS = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
 
 

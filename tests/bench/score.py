@@ -125,7 +125,8 @@ def main(folder=None):
             go.put(False)
         spark.stop()
     middle = {name: statistics.median(values[1:]) for name, values in rates.items()}
-    ratios = {"of_plain_loop": round(middle["ours"] / middle["plain"], 3), "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3)}
+    ratios = {"of_plain_loop": round(middle["ours"] / middle["plain"], 3),
+              "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3)}
     rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "images": COUNT,
            "per_s": {name: round(value) for name, value in middle.items()}}
     print(json.dumps({"bench": "score", "ratios": ratios, "rig": rig}))
