@@ -18,7 +18,7 @@ from lakevision import landing, memory
 RESULT = "label string, probability double, scores array<double>, error string"
 ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the same
 # Spark's own settings are made for rows of some bytes. 32 photographs at a time: the next ones find the memory of the last in the caches. And tasks
-# of 32 MB, a few seconds each, since the last one leaves the other cores idle: with Spark's 128 MB two small tasks went first, and then a large one alone.
+# of 32 MB, a few seconds each, since the last one leaves the other cores idle: with Spark's 128 MB two small ones went first, then a large one alone.
 SETTINGS = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
 
 
