@@ -1,4 +1,4 @@
-"""Do all the paths that serve a model say the same? The same raw bytes through the training's transform and Keras, MLflow's pyfunc, Spark's UDF,
+"""Do all the paths that serve a model say the same? The same raw bytes through the training's transform and Keras, MLflow's pyfunc, Spark,
 the REST service, and LiteRT on the device's own code."""
 
 import io
@@ -13,7 +13,7 @@ from device import model as edge_model
 from device import transform
 from lakevision import client, score
 
-REFERENCE, EXACT = "Keras", ("pyfunc", "Spark UDF", "REST", "LiteRT float32")  # EXACT: must differ from it by rounding only
+REFERENCE, EXACT = "Keras", ("pyfunc", "Spark", "REST", "LiteRT float32")  # EXACT: must differ from it by rounding only
 VARIANTS = {"float32": "LiteRT float32", "float16": "LiteRT float16", "int8": "LiteRT int8"}
 
 
@@ -81,7 +81,7 @@ def compare(spark, held_out, keras_file, model_uri, pyfunc, url, edge_folder):
     names, images = [name for name, _ in named], [image for _, image in named]
     scores = {REFERENCE: in_keras(images, keras_file, manifest["transform"])}
     scores["pyfunc"] = _arrays(pyfunc.predict(pd.DataFrame({"image": images}))["scores"])
-    scores["Spark UDF"] = _arrays(score.few(spark, model_uri, images))
+    scores["Spark"] = _arrays(score.few(spark, model_uri, images))
     service = client.Client(url)
     try:
         scores["REST"] = [over_rest(service, image) for image in images]

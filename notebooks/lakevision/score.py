@@ -1,21 +1,20 @@
-"""Spark scores images with a registered version, through MLflow's own UDF: new ones as a stream, any others as a batch. Predictions are appended.
+"""Spark scores images with a registered version (spark_model.py): new ones as a stream, any others as a batch. Predictions are appended.
 
 Exactly once: the stream follows the change feed of images, and what predictions holds already of a version is left out of each batch. So a run
 that was killed, a lost checkpoint and a second run add nothing twice. Memory is bounded by the batches that Spark sends to a worker.
 """
 
-import logging
 import time
 from dataclasses import asdict, dataclass
 
-import pandas as pd
 from pyspark.sql import Observation, Window
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import labels, landing, registry, workspace
+from lakevision import labels, registry, spark_model
 
-RESULT = "label string, probability double, scores array<double>, error string"
+KEY = ["path", "sha256"]
+BROADCAST = 200_000  # keys, 26 MB: sent to each executor, so that photographs are not sent about for a join
 
 
 @dataclass
@@ -50,32 +49,25 @@ def all_new(spark, cfg, where, version):
     return Scored(new.images + old.images, new.errors + old.errors, new.version, new.seconds + old.seconds)
 
 
-def function(spark, model_uri):
-    """The UDF of a registered version: a struct with a field `image` (bytes) -> RESULT."""
-    import mlflow
-
-    logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)  # warns of env_manager="local" each time; the pins are those of the session itself
-    return mlflow.pyfunc.spark_udf(spark, model_uri, result_type=RESULT, env_manager="local")
-
-
 def few(spark, model_uri, images):
     """Scores of a list of bytes by Spark: a list of lists of floats, None for an image that can't be scored."""
-    frame = spark.createDataFrame([(place, bytearray(image)) for place, image in enumerate(images)], "place int, image binary")
-    with workspace.small_batches(spark):
-        rows = frame.select("place", function(spark, model_uri)(F.struct("image"))["scores"].alias("scores")).collect()
+    frame = spark.createDataFrame([(place, bytearray(image)) for place, image in enumerate(images)], "place int, content binary")
+    with spark_model.small_tasks(spark):
+        rows = spark_model.scorer(spark, model_uri)(frame).select("place", "scores").collect()
     found = {row["place"]: row["scores"] for row in rows}
     return [found[place] for place in range(len(images))]
 
 
 def stream(spark, cfg, where, version):
     """Scores the images that no earlier run of the stream has seen. version: MLflow's model version. Returns Scored."""
+    # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
     images = (spark.readStream.format("delta").option("readChangeFeed", "true").option("maxBytesPerTrigger", f"{cfg.score.batch_mb}m")
-              .table(where.table("images")).where("_change_type IN ('insert', 'update_postimage')"))
+              .table(where.table("images")).where("_change_type IN ('insert', 'update_postimage')").select(*KEY, "content"))
     began, added, counted = time.monotonic(), [], spark.table(where.table("images")).count()
-    scorer = function(spark, _uri(cfg, version))
-    with tqdm(total=counted, desc=f"scoring with version {version.version}", unit="photo", mininterval=1) as bar:
+    scores = _scorer(spark, cfg, where, version)
+    with spark_model.small_tasks(spark), tqdm(total=counted, desc=f"scoring with version {version.version}", unit="photo", mininterval=1) as bar:
         def write(batch, number):
-            added.append(_append(batch.sparkSession, cfg, where, version, scorer, batch))
+            added.append(_append(batch.sparkSession, where, version, scores, batch))
             bar.update(added[-1][0])
 
         query = images.writeStream.foreachBatch(write).option("checkpointLocation", f"{where.checkpoints}/score").trigger(availableNow=True).start()
@@ -87,8 +79,9 @@ def stream(spark, cfg, where, version):
 def batch(spark, cfg, where, version, condition="true"):
     """Scores the images that a condition (SQL, over the columns of images) picks and this version has not scored yet. Returns Scored."""
     began = time.monotonic()
-    chosen = spark.table(where.table("images")).where(condition)
-    return _scored([_append(spark, cfg, where, version, function(spark, _uri(cfg, version)), chosen)], version, began)
+    chosen = spark.table(where.table("images")).where(condition).select(*KEY, "content")
+    with spark_model.small_tasks(spark):
+        return _scored([_append(spark, where, version, _scorer(spark, cfg, where, version), chosen)], version, began)
 
 
 def by_label(spark, where):
@@ -98,50 +91,34 @@ def by_label(spark, where):
     return rows.groupBy("label", "said").agg(*figures).orderBy("label", "said").limit(100).toPandas()
 
 
-def _append(spark, cfg, where, version, scorer, images):
-    """Writes the predictions that a version has not made yet of a DataFrame with the columns of images. Returns (rows, of them with an error)."""
-    keys = images.select("path", "sha256").distinct()
-    done = (spark.table(where.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
-            .join(F.broadcast(keys), ["path", "sha256"]).select("path", "sha256"))
-    # Small, so the photographs' bytes are not sent about for the join.
-    todo = images.join(F.broadcast(done), ["path", "sha256"], "left_anti")
-    image = F.col("content")
-    if not cfg.ingest.keep_content:
-        image = F.coalesce(image, _fetched(where.landing)("path", "sha256"))
-    said = scorer(F.struct(image.alias("image")))
+def _append(spark, where, version, scores, images):
+    """Writes the predictions that a version has not made yet of a DataFrame of path, sha256, content. Returns (rows, of them with an error)."""
     counted = Observation()
-    with workspace.small_batches(spark):
-        (todo.withColumn("said", said).select("path", "sha256", *_honest("said"), F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
-                                              F.lit("spark").alias("scored_by"), F.current_timestamp().alias("scored_at"))
-         .observe(counted, F.count(F.lit(1)).alias("rows"), F.count("error").alias("errors"))
-         .write.format("delta").mode("append").saveAsTable(where.table("predictions")))
+    (scores(_without(images, _done(spark, where, version, images)))
+     .select(*KEY, "label", "probability", "scores", "error", F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
+             F.lit("spark").alias("scored_by"), F.current_timestamp().alias("scored_at"))
+     .observe(counted, F.count(F.lit(1)).alias("rows"), F.count("error").alias("errors"))
+     .write.format("delta").mode("append").saveAsTable(where.table("predictions")))
     return counted.get["rows"], counted.get["errors"]
 
 
-def _honest(said):
-    """The columns of RESULT from the UDF's struct: where one row of a batch has text in a column, MLflow writes 'None' into those that have null."""
-    scored = F.col(f"{said}.scores").isNotNull()
-    return [F.when(scored, F.col(f"{said}.label")).alias("label"), F.when(scored, F.col(f"{said}.probability")).alias("probability"),
-            F.col(f"{said}.scores").alias("scores"), F.when(~scored, F.col(f"{said}.error")).alias("error")]
+def _done(spark, where, version, images):
+    """The keys of those images that a version has predictions of: DataFrame of path, sha256."""
+    made = spark.table(where.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
+    return made.select(*KEY).join(images.select(*KEY), KEY, "left_semi")
 
 
-def _fetched(root):
-    """The pandas UDF (path, sha256) -> bytes from the landing zone; null where the file is gone or another one now, and the model then says so."""
-    @F.pandas_udf("binary")
-    def fetch(path: pd.Series, sha256: pd.Series) -> pd.Series:
-        def one(path, sha256):
-            try:
-                return landing.content(root, path, sha256, None)
-            except landing.Changed:
-                return None
-
-        return pd.Series([one(*row) for row in zip(path, sha256)], dtype=object)
-
-    return fetch
+def _without(images, done):
+    """Images less those of the keys `done`. Up to BROADCAST keys are sent to each executor; beyond, Spark chooses how to join."""
+    many = done.count()
+    if not many:
+        return images
+    return images.join(F.broadcast(done) if many <= BROADCAST else done, KEY, "left_anti")
 
 
-def _uri(cfg, version):
-    return f"models:/{registry.name(cfg)}/{version.version}"
+def _scorer(spark, cfg, where, version):
+    root = "" if cfg.ingest.keep_content else where.landing
+    return spark_model.scorer(spark, f"models:/{registry.name(cfg)}/{version.version}", root)
 
 
 def _scored(added, version, began):

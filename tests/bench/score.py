@@ -2,10 +2,11 @@
 
     python tests/bench/score.py [FOLDER]        # 4 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
-of_plain_loop   images/s of score.batch (read from Delta, UDF, rows appended to predictions) over those of two plain processes that decode, transform
-                and predict the same bytes in batches of 64 and keep the answers in memory: the limit
+of_plain_loop   images/s of score.batch (read from Delta, predict, rows appended to predictions) over those of two plain processes that hold the same
+                bytes, decode, transform and predict them in batches of 64 and keep the answers in memory: the limit
+of_mlflow_udf   the same reading and predicting, nothing written, over MLflow's own UDF with the same settings
 
-Both warm, the same registered model, one thread for each process; COUNT photographs, in turns. The last line is JSON.
+All warm, the same registered model, one thread for each process; COUNT photographs, in alternating order. The last line is JSON.
 """
 
 import json
@@ -48,21 +49,20 @@ def prepare(scratch, folder):
     return spark, cfg, where, registry.version_of(cfg, "champion"), jpegs
 
 
-def plain(work, done, folder):
-    """A process that scores what it is given, again and again: (list of bytes) -> seconds."""
+def plain(jpegs, go, done, folder):
+    """A process that holds a list of bytes and scores all of them each time it is told to."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     import numpy as np
     import tensorflow as tf
 
     from device import transform
-    from lakevision import memory, train
+    from lakevision import train
 
     train.limit_threads(1)
-    memory.keep()
     loaded = tf.saved_model.load(str(Path(folder, "artifacts", "saved_model")))  # kept: its functions die with it
     line = json.loads(Path(folder, "artifacts", "card.json").read_text())["transform"]
     side = transform.side(line)
-    for jpegs in iter(work.get, None):
+    while go.get():
         answers = []
         for start in range(0, len(jpegs), 64):
             pixels = b"".join(transform.pixels(jpeg, line) for jpeg in jpegs[start:start + 64])
@@ -70,10 +70,38 @@ def plain(work, done, folder):
         done.put(len(answers))
 
 
+def contenders(spark, cfg, where, version, processes):
+    """{name: function that scores COUNT photographs once}. processes: list of (go, done) queues of plain()."""
+    import mlflow
+    from pyspark.sql import functions as F
+
+    from lakevision import registry, score, spark_model
+
+    uri, images = f"models:/{registry.name(cfg)}/{version.version}", spark.table(where.table("images"))
+    udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
+
+    def loop():
+        for go, _ in processes:
+            go.put(True)
+        assert sum(done.get(timeout=300) for _, done in processes) == COUNT
+
+    def ours():
+        scored = score.batch(spark, cfg, where, version)
+        assert (scored.images, scored.errors) == (COUNT, 0)
+
+    def unwritten(frame):
+        with spark_model.small_tasks(spark):
+            frame().write.format("noop").mode("overwrite").save()
+
+    return {"plain": loop, "ours": ours,
+            "ours unwritten": lambda: unwritten(lambda: spark_model.scorer(spark, uri)(images.select("path", "sha256", "content"))),
+            "mlflow unwritten": lambda: unwritten(lambda: images.select("path", "sha256", udf(F.struct(F.col("content").alias("image")))))}
+
+
 def main(folder=None):
     import mlflow
 
-    from lakevision import registry, score
+    from lakevision import registry
 
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
@@ -81,30 +109,27 @@ def main(folder=None):
         spark, cfg, where, version, jpegs = prepare(Path(scratch), folder)
         files = mlflow.artifacts.download_artifacts(f"models:/{registry.name(cfg)}/{version.version}")
         context = get_context("spawn")
-        work, done = context.Queue(), context.Queue()
-        processes = [context.Process(target=plain, args=(work, done, files), daemon=True) for _ in range(2)]
-        for process in processes:
-            process.start()
-        rates = {"ours": [], "plain": []}
+        processes = [(context.Queue(), context.Queue()) for _ in range(2)]
+        for number, queues in enumerate(processes):
+            context.Process(target=plain, args=(jpegs[number::2], *queues, files), daemon=True).start()
+        runs = contenders(spark, cfg, where, version, processes)
+        rates = {name: [] for name in runs}
         for turn in range(TURNS + 1):  # the first warms
-            began = time.monotonic()
-            for part in (jpegs[::2], jpegs[1::2]):
-                work.put(part)
-            assert done.get(timeout=120) + done.get(timeout=120) == COUNT
-            rates["plain"].append(COUNT / (time.monotonic() - began))
-            spark.sql(f"DELETE FROM {where.table('predictions')}")
-            began = time.monotonic()
-            scored = score.batch(spark, cfg, where, version)
-            assert (scored.images, scored.errors) == (COUNT, 0)
-            rates["ours"].append(COUNT / (time.monotonic() - began))
-            print(f"{'warming' if turn == 0 else f'turn {turn}'} { {name: round(values[-1]) for name, values in rates.items()} } images/s", flush=True)
-        for _ in processes:
-            work.put(None)
+            for name in list(runs)[::1 if turn % 2 else -1]:
+                spark.sql(f"DELETE FROM {where.table('predictions')}")
+                began = time.monotonic()
+                runs[name]()
+                rates[name].append(COUNT / (time.monotonic() - began))
+            print(f"{f'turn {turn}' if turn else 'warming'} { {name: round(values[-1]) for name, values in rates.items()} } images/s", flush=True)
+        for go, _ in processes:
+            go.put(False)
         spark.stop()
-    ours, theirs = (statistics.median(rates[name][1:]) for name in ("ours", "plain"))
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "images": COUNT, "ours_per_s": round(ours),
-           "plain_per_s": round(theirs)}
-    print(json.dumps({"bench": "score", "ratios": {"of_plain_loop": round(ours / theirs, 3)}, "rig": rig}))
+    middle = {name: statistics.median(values[1:]) for name, values in rates.items()}
+    ratios = {"of_plain_loop": round(middle["ours"] / middle["plain"], 3),
+              "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3)}
+    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "images": COUNT,
+           "per_s": {name: round(value) for name, value in middle.items()}}
+    print(json.dumps({"bench": "score", "ratios": ratios, "rig": rig}))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_all_well():
     pytest.param({"trained": {"verdict": "not evaluable", "reasons": ["it follows the day"]}}, "not evaluable: it follows the day", id="not evaluable"),
     pytest.param({"trained": {"low": 0.54}}, "not above the best baseline (0.550)", id="no better than a baseline"),
     pytest.param({"agreed": changed("pyfunc", 0, np.array([0.9001, 0.0999]))}, "pyfunc against Keras: 1.0e-04 (day)", id="pyfunc differs"),
-    pytest.param({"agreed": changed("Spark UDF", 1, np.array([0.3, 0.7]))}, "Spark UDF against Keras: 1.0e-01 (night)", id="Spark differs"),
+    pytest.param({"agreed": changed("Spark", 1, np.array([0.3, 0.7]))}, "Spark against Keras: 1.0e-01 (night)", id="Spark differs"),
     pytest.param({"agreed": changed("REST", 1, None)}, "REST against Keras: inf (night)", id="REST refuses what others take"),
     pytest.param({"agreed": changed("LiteRT float32", 2, np.array([0.5, 0.5]))}, "LiteRT float32 against Keras: inf (HTML)", id="the device takes HTML"),
     pytest.param({"agreed": changed("LiteRT float16", 0, np.array([0.4, 0.6]))}, "float16 says the same: 50.0%", id="float16 differs"),
@@ -53,6 +53,9 @@ def test_all_well():
     pytest.param({"accuracies": {**ACCURACIES, "int8": 0.96}}, "int8 loses accuracy: +0.0200", id="int8 loses"),
     pytest.param({"manifest": {"variants": {"float32": {"bytes": 30_000_000, "p50_ms": 2.0}}}}, "30.00 MB", id="too large"),
     pytest.param({"manifest": {"variants": {"float32": {"bytes": 3, "p50_ms": 300.0}}}}, "300.0 ms", id="too slow"),
+    pytest.param({"manifest": {"variants": {"float32": {"bytes": 30_000_000, "p50_ms": 2.0}, "int8": {"bytes": 9, "p50_ms": 2.0}}}}, "30.00 MB",
+                 id="the largest file counts"),
+    pytest.param({"agreed": changed("REST", 0, np.array([0.9001, 0.1]))}, "REST against Keras: 1.0e-04 (day)", id="one class of an image differs"),
     pytest.param({"serving": SERVING, "trained": champion(-0.02, -0.05, 0.01)}, "-0.020", id="worse than the champion"),
     pytest.param({"serving": SERVING, "trained": champion(0.0, -0.05, -0.001)}, "against the champion", id="surely worse"),
     pytest.param({"serving": SERVING, "trained": champion(0.1, 0.05, 0.15, "7")}, "compared with 7: run it again", id="another champion meanwhile"),
@@ -71,6 +74,14 @@ def test_each_check_blocks_what_it_should(what, said):
     pytest.param({"serving": SimpleNamespace(version="1", run_id="new")}, id="the same training again"),
     pytest.param({"accuracies": {**ACCURACIES, "int8": 0.98 - 1 / 120}}, id="int8 misses one image of 120"),
     pytest.param({"agreed": changed("REST", 0, np.array([0.900004, 0.099996]))}, id="rounding"),
+    pytest.param({"manifest": {"variants": {"float32": {"bytes": 9, "p50_ms": 300.0}, "int8": {"bytes": 9, "p50_ms": 2.0}}}},
+                 id="the quickest file counts"),
+    pytest.param({"cfg": config.load("local", ["deploy.may_lose=0.03"]), "serving": SERVING, "trained": champion(-0.02, -0.05, 0.01)},
+                 id="worse by what it may lose"),
+    pytest.param({"cfg": config.load("local", ["deploy.int8_may_lose=0.03"]), "accuracies": {**ACCURACIES, "int8": 0.96}},
+                 id="int8 loses what it may"),
+    pytest.param({"cfg": config.load("local", ["deploy.parity_tolerance=0.001"]), "agreed": changed("REST", 0, np.array([0.9001, 0.0999]))},
+                 id="a wider tolerance"),
 ])
 def test_what_passes(what):
     assert decide(**what).promoted

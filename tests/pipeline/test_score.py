@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
 
 from device import simulated  # noqa: E402
-from lakevision import ingest, registry, score, tables  # noqa: E402
+from lakevision import ingest, registry, score, spark_model, tables  # noqa: E402
 from lakevision.workspace import REPOSITORY  # noqa: E402
 
 
@@ -77,6 +77,47 @@ def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
     newest = score.latest(spark, where).toPandas()
     assert len(newest) == 30 and (newest["version"] == "2").all()
     assert score.by_label(spark, where)["photographs"].sum() == 30
+
+
+def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
+    import mlflow
+    from pyspark.sql import functions as F
+
+    spark, cfg, where, _ = scored()
+    images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [("nothing", None)]
+    frame = spark.createDataFrame(images, "name string, content binary")
+    uri = f"models:/{registry.name(cfg)}/1"
+    usual = {key: spark.conf.get(key) for key in spark_model.SETTINGS}
+    with spark_model.small_tasks(spark):
+        assert {key: spark.conf.get(key) for key in spark_model.SETTINGS} == spark_model.SETTINGS
+        ours = {row["name"]: row for row in spark_model.scorer(spark, uri)(frame).collect()}
+        udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
+        theirs = {row["name"]: row["said"] for row in frame.select("name", udf(F.struct(F.col("content").alias("image"))).alias("said")).collect()}
+    assert {key: spark.conf.get(key) for key in spark_model.SETTINGS} == usual
+    assert ours.keys() == theirs.keys() == {name for name, _ in images}
+    for name in serving.GOOD:
+        assert ours[name]["label"] == theirs[name]["label"] and ours[name]["error"] is None
+        assert [ours[name]["probability"], *ours[name]["scores"]] == pytest.approx([theirs[name]["probability"], *theirs[name]["scores"]], abs=1e-6)
+    for name in [*serving.BAD, "nothing"]:
+        assert ours[name]["error"] and ours[name]["error"] == theirs[name]["error"]
+        assert ours[name]["label"] is None and ours[name]["probability"] is None and ours[name]["scores"] is None
+
+
+@pytest.mark.parametrize("keys", [pytest.param(0, id="Spark chooses the join"), pytest.param(200_000, id="broadcast")])
+def test_what_a_version_has_scored_is_left_out_however_spark_joins(scored, monkeypatch, keys):
+    spark, cfg, where, _ = scored()
+    monkeypatch.setattr(score, "BROADCAST", keys)
+    spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1" if keys == 0 else "10m")
+    try:
+        version = registry.version_of(cfg, "champion")
+        camera = spark.table(where.table("images")).first()["device"]
+        some = score.batch(spark, cfg, where, version, f"device = '{camera}'")
+        assert 0 < some.images < 24 and score.batch(spark, cfg, where, version).images == 24 - some.images
+        assert score.batch(spark, cfg, where, version).images == 0
+    finally:
+        spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
+    found = predictions(spark, where)
+    assert len(found) == 24 and found["path"].is_unique
 
 
 def test_without_the_bytes_in_the_table_a_file_that_changed_is_one_row_with_a_reason(scored):

@@ -1,0 +1,95 @@
+"""A registered version in Spark: photographs in, predictions out, by mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
+
+mlflow.pyfunc.spark_udf says the same (a test holds both to it) and is slower, 453 images/s against 494 in one run of tests/bench/score.py: on one
+machine, and wherever a cluster's nodes share a folder, it loads the model again for each task, which a small network shows least; Spark queues each
+photograph in the JVM until its answer is there; and its conversions write 'None' where there is null.
+"""
+
+import logging
+import os
+import tempfile
+from contextlib import contextmanager
+from functools import lru_cache
+
+import pyarrow as pa
+
+from lakevision import landing, memory
+
+RESULT = "label string, probability double, scores array<double>, error string"
+ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the same
+# Spark's own settings are made for rows of some bytes. 32 photographs at a time: the next ones find the memory of the last in the caches. And tasks
+# of 32 MB, a few seconds each, since the last one leaves the other cores idle: with Spark's 128 MB two small ones went first, then a large one alone.
+SETTINGS = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
+
+
+@contextmanager
+def small_tasks(session):
+    """Sets SETTINGS for as long as the block runs. A stream takes those that hold when it starts."""
+    usual = {key: session.conf.get(key) for key in SETTINGS}
+    try:
+        for key, value in SETTINGS.items():
+            session.conf.set(key, value)
+        yield
+    finally:
+        for key, value in usual.items():
+            session.conf.set(key, value)
+
+
+def scorer(session, model_uri, root=""):
+    """Sends a version to the executors. Returns a function from a DataFrame with a column `content` (bytes) to one of its other columns and RESULT.
+
+    root: the landing zone; with it a row without content is read from there by its path and sha256, and has an error where the file is gone or
+    another one now.
+    """
+    import mlflow
+
+    archive = _sent(session, mlflow.get_tracking_uri(), mlflow.get_registry_uri(), model_uri)
+
+    def scores(images):
+        keys = [name for name in images.columns if name != "content"]
+
+        def answers(batches):
+            rows = loaded(archive)
+            for batch in batches:
+                contents = batch.column("content").to_pylist()
+                if root:
+                    contents = [_read(root, *row) for row in zip(batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents)]
+                columns = list(zip(*rows(contents))) or [()] * len(ARROW)
+                yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in keys), *map(pa.array, columns, ARROW)],
+                                                 [*keys, "label", "probability", "scores", "error"])
+
+        schema = ", ".join(f"{name} {images.schema[name].dataType.simpleString()}" for name in keys)
+        return images.select(*keys, "content").mapInArrow(answers, f"{schema}, {RESULT}")
+
+    return scores
+
+
+@lru_cache(maxsize=8)
+def _sent(session, tracking_uri, registry_uri, model_uri):
+    """Makes a version's files known to the executors, once in a session; a version never changes. Returns the name that loaded() takes."""
+    from mlflow import artifacts
+    from mlflow.pyfunc.spark_model_cache import SparkModelCache
+
+    with tempfile.TemporaryDirectory() as folder:
+        return SparkModelCache.add_local_model(session, artifacts.download_artifacts(model_uri, dst_path=folder))
+
+
+def loaded(archive):
+    """In a Python worker: the function rows of photo_model.PhotoModel; MLflow keeps the model for as long as the worker lives."""
+    # One slot is one core. On this machine workspace.spark says so, too; on Databricks nobody else does.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    memory.keep()
+    from mlflow.pyfunc.spark_model_cache import SparkModelCache
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # warns of versions that differ from the pins; 01_capture prints them
+    model, _ = SparkModelCache.get_or_load(archive)
+    return model.unwrap_python_model().rows
+
+
+def _read(root, path, sha256, stored):
+    """A row's bytes; None where they are in the landing zone and the file is gone or another one now: the model then says so."""
+    try:
+        return landing.content(root, path, sha256, stored)
+    except landing.Changed:
+        return None
