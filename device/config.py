@@ -117,6 +117,8 @@ def _check(tree, path):
         refuse("capture.active_hours", '"HH:MM-HH:MM" or ""')
     if value("camera.kind") == "folder" and not value("camera.folder"):
         refuse("camera.folder", 'a folder of JPEGs, since camera.kind is "folder"')
+    if value("score.camera") and not value("score.enabled"):
+        refuse("score.camera", "false, since score.enabled is false: capture drives the camera then")
     for dotted in SHARES:
         if value(dotted) > 1:
             refuse(dotted, "0 to 1")
