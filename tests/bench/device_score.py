@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
 import bundles  # noqa: E402
 import harness  # noqa: E402
 
-FRAMES, PAIRS = 300, 7
+FRAMES, BARE_FRAMES, PAIRS = 1000, 300, 7
 BARE = """
 import sys, time, glob
 from device import model, transform
@@ -104,7 +104,7 @@ def main():
         agent.run("sync")
         for turn in range(PAIRS):
             def bare():
-                return float(python(BARE, folder / "model" / "a", folder / "photos", FRAMES, "float32"))
+                return float(python(BARE, folder / "model" / "a", folder / "photos", BARE_FRAMES, "float32"))
             later = bare() if turn % 2 else None
             rate, megabytes, first = scorer(agent, FRAMES)
             bare_rate = later or bare()
