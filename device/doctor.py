@@ -162,6 +162,8 @@ def scorer(settings):
         raise Bad(f"no model in {settings.model.folder}. Fix: set model.url, then python -m device sync")
     try:
         card = golden.check(os.path.join(settings.model.folder, used["slot"]), settings)
+    except golden.Slow as error:
+        raise Bad(f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger model.budget_ms") from error
     except (golden.Failed, ValueError) as error:
         raise Bad(f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one") from error
     figures = card["table"][card["variant"]]

@@ -5,7 +5,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from . import clock, model, records, swap, transform
+from . import clock, golden, model, records, swap, transform
 
 FEW = 5  # frames before a median of their times says anything
 
@@ -59,6 +59,8 @@ class Pilot:
         wanted = records.read(self.root / "sync.json").get("digest")
         if not wanted or wanted == self.record.get("digest") and self.model or self.record.get("fallback"):
             return
+        if swap.checked(self.root, swap.spare(self.record)).get("digest") != wanted:
+            return  # not here yet, or set aside; sync needs its lock for itself
         try:
             with swap.filling(self.root):
                 slot = swap.spare(self.record)
@@ -80,19 +82,28 @@ class Pilot:
         self.times.append(milliseconds)
         middle = statistics.median(self.times)
         if len(self.times) >= FEW and middle > self.settings.budget_ms:
-            return self.give_up(f"{middle:.0f} ms a frame, and model.budget_ms is {self.settings.budget_ms:g}")
+            over, words = swap.too_slow(self.root, self.settings, self.record, middle, golden.hindered(golden.heat()))
+            return self.give_up(words, for_good=over)
         self.on_probation -= 1
         if not self.on_probation:
             self.record.update(fallback="", strikes=0)
             self._remember()
+            swap.is_fast(self.root, self.record["digest"])
             self.say(f"model {self.record['version']} has passed its probation: {middle:.1f} ms a frame")
         return False
 
-    def give_up(self, reason):
-        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing changes: False."""
+    def give_up(self, reason, for_good=True):
+        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing changes: False.
+
+        for_good: False where it was only too slow, and may try again: it is not denied but set aside, until sync has checked it anew.
+        """
         if not self.on_probation:
             return False
-        self._deny(reason)
+        failed = self.record.get("slot", "")
+        if for_good:
+            self._deny(reason)
+        else:
+            self.say(f"model {self.record['version']} is set aside: {reason}", sys.stderr)
         slot = self.record.get("fallback", "")
         card = swap.checked(self.root, slot) if slot else {}
         loaded = self._load(slot, card) if card else None
@@ -103,6 +114,8 @@ class Pilot:
             self.record = {}
             (self.root / "active.json").unlink(missing_ok=True)
             self.say("there is no earlier model to return to; frames go home unscored", sys.stderr)
+        if not for_good:
+            swap.set_aside(self.root, failed)
         return True
 
     def _load(self, slot, card):

@@ -108,6 +108,9 @@ def _score(settings, worries):
         worries.append("there is no model that works: frames go home unscored. python -m device sync says why")
     if sync:
         print(f"          looked {_ago(sync['at'])}: {settings.model.alias} is version {sync.get('version', 'unknown')}, from {settings.model.url}")
+    slow = read(folder / "slow.json")
+    if slow and slow["digest"] not in denied:
+        print(f"          version {slow['version']} was too slow here {_ago(slow['at'])}, and is tried again: {slow['words']}")
     if sync.get("error") and sync.get("failures"):
         worries.append(f"sync, {sync['failures']} times in a row: {sync['error']}")
     for digest, entry in denied.items():

@@ -25,7 +25,7 @@ class Damaged(Exception):
 
 
 def run(settings):
-    """One look, and what follows from it. Returns 0: nothing new, or the new model is ready; EXIT_LATER; EXIT_DENIED."""
+    """One look, and what follows from it. Returns 0: nothing to do before model.interval_s is over; EXIT_LATER; EXIT_DENIED."""
     if not settings.model.url:
         print("model.url is empty: set it in /etc/lakevision/device.toml to fetch models", flush=True)
         return 0
@@ -54,6 +54,13 @@ def _look(settings, root):
         seen["attempted"] = digest
         if digest and seen["attempts"] >= settings.model.attempts:
             status = _deny(root, seen, f"{seen['attempts']} times in a row: {error}")
+    except golden.Slow as slow:
+        card = {"digest": seen["coming"], "version": seen["coming_version"]}
+        over, words = swap.too_slow(root, settings.model, card, slow.milliseconds, golden.hindered(slow.board))
+        print(f"version {card['version']}: {words}", flush=True)
+        status = _deny(root, seen, f"{slow}; {words}") if over else 0  # 0: no sooner than after model.interval_s
+        if not over:
+            seen.update(error="", failures=0)
     except (model.BadModel, transform.BadTransform, golden.Failed) as error:
         status = _deny(root, seen, str(error))
     except (stores.Denied, stores.Refused, ValueError) as error:
@@ -112,6 +119,9 @@ def _follow(settings, root, seen):
         raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
         raise stores.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
+    if digest not in known and swap.is_resting(root, settings.model, digest):
+        print(f"version {pointer.version} was too slow, and is tried again when model.interval_s is over", flush=True)
+        return 0
     if digest not in known:
         _fill(settings, opened, pointer, manifest, digest, root / swap.spare(record))
         print(f"version {pointer.version} is here and checked", flush=True)

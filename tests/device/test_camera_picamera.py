@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
+from steps import images, lines, ready
 
-from test_score import images, lines, ready
 
 FAKE = Path(__file__).parent / "fake_pi"
 DRIVER = "import mmal_library; mmal_library.install()"

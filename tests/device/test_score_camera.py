@@ -9,9 +9,8 @@ import pytest
 
 import bundles
 import harness
-from harness import until
-from test_score import doctor, images, lines, ready
-from test_score_faults import denied, kill_all
+from harness import kill_all, until
+from steps import denied, doctor, images, lines, ready
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import bundles
 from device import feedback, results
 from harness import until
-from test_score import images, lines, ready, shots
+from steps import images, lines, ready, shots
 
 NEAR = 120  # the models' threshold lies at this brightness
 

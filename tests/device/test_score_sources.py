@@ -9,10 +9,10 @@ import pytest
 
 import bundles
 import harness
+import s3
 from harness import until
 from servers import Server, Workspace
-from test_score import ready, shots
-from test_score_faults import used
+from steps import ready, shots, used
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def mlflow_server(tmp_path_factory):
         assert done.returncode == 0, done.stderr[-3000:]
 
     try:
-        until(lambda: harness._answers(port), "MLflow answers", 90)
+        until(lambda: harness.answers(port), "MLflow answers", 90)
         yield port, register
     finally:
         os.killpg(process.pid, 9)
@@ -140,8 +140,8 @@ def test_a_line_that_breaks_in_the_middle_of_each_file(scoring, over_s3, proxy):
     assert used(scoring)[0] == "2"
 
 
-@pytest.mark.parametrize("answer", [(403, harness.s3_error("AccessDenied")), (500, harness.s3_error("InternalError")), "reset", "silent", "dribble",
-                                    (200, "<html>hotel</html>"), (404, harness.s3_error("NoSuchKey"))], ids=str)
+@pytest.mark.parametrize("answer", [(403, s3.s3_error("AccessDenied")), (500, s3.s3_error("InternalError")), "reset", "silent", "dribble",
+                                    (200, "<html>hotel</html>"), (404, s3.s3_error("NoSuchKey"))], ids=str)
 def test_the_store_is_in_trouble(scoring, over_s3, proxy, answer):
     ready(scoring)
     bundles.publish(scoring.models, scoring.place, "2", "other")
