@@ -43,12 +43,23 @@ class Bucket:
         connection.close()
         return cls(port, name)
 
+    def store(self, prefix):
+        """An obstore store of what lies below the prefix."""
+        from obstore.store import from_url
+        return from_url(f"s3://{self.name}/{prefix}", config={"aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_region": "us-east-1"},
+                        client_options={"allow_http": True})
+
+    def fill(self, prefix, place):
+        """Copies a published folder of models below the prefix, its pointers last."""
+        import obstore
+        store = self.store(prefix)
+        for path in sorted((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.parent == place):
+            obstore.put(store, str(path.relative_to(place)), path.read_bytes())
+
     def objects(self, prefix="landing"):
         """{key: bytes}, keys below the prefix."""
         import obstore
-        from obstore.store import from_url
-        store = from_url(f"s3://{self.name}/{prefix}", config={"aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_region": "us-east-1"},
-                         client_options={"allow_http": True})
+        store = self.store(prefix)
         return {item["path"]: bytes(obstore.get(store, item["path"]).bytes()) for batch in obstore.list(store) for item in batch}
 
     def put(self, key, data):

@@ -130,6 +130,17 @@ def test_batches_by_count_and_by_time(scoring):
     scoring.stop(score)
 
 
+def test_frames_whose_batch_is_under_way_are_not_scored_again(scoring):
+    """A card on which deleting takes long: scoring goes on beside it, and each frame is scored once."""
+    ready(scoring)
+    scoring.configure(score={"batch_frames": 4})
+    shots(scoring, *[60, 200] * 12)
+    slow = ("import time, device.results as r; real = r.Desk._pass_on\n"
+            "def pass_on(self, *a):\n    time.sleep(0.05)\n    return real(self, *a)\nr.Desk._pass_on = pass_on")
+    scoring.run("score", "--once", driver=slow)
+    assert scoring.counters("score")["scored"] == 24 and len(lines(scoring)) == len(images(scoring)) == 24
+
+
 def test_results_lie_where_no_reader_of_photographs_looks(scoring):
     from lakevision import landing
     ready(scoring)

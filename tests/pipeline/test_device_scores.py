@@ -1,0 +1,133 @@
+"""What 04_deploy exported, fetched by the device's own processes from an MLflow server and from an S3 server: its scores are the notebook's."""
+
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+
+import harness
+import s3
+from servers import mlflow_server
+from steps import lines
+
+# By how much a variant's probabilities may differ from the unconverted model's: float32 rounds otherwise; the other two have less precise weights, and
+# their bounds are those of test_chain's test of the files themselves.
+FROM_KERAS = {"float32": 1e-5, "float16": 0.01, "int8": 0.2}
+
+
+@pytest.fixture(scope="module")
+def photographs(chain):
+    """[(path in the landing zone, bytes)] of all photographs of the chain."""
+    landing = chain[0] / "landing"
+    return [(str(path.relative_to(landing)), path.read_bytes()) for path in sorted(landing.rglob("*.jpg"))]
+
+
+@pytest.fixture(scope="module")
+def said_by_the_notebook(chain, photographs):
+    """float (64, classes): what MLflow's pyfunc of the registered version says of them."""
+    import mlflow
+    import pandas as pd
+
+    root, summary, _ = chain
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    model = mlflow.pyfunc.load_model(f"models:/{summary['deploy']['model']}/{summary['deploy']['version']}")
+    rows = model.predict(pd.DataFrame({"image": [data for _, data in photographs]}))
+    assert rows["error"].isna().all()
+    return np.array(rows["scores"].tolist())
+
+
+@pytest.fixture
+def device(chain, photographs, tmp_path, monkeypatch):
+    """A device whose camera replays the chain's photographs, following the alias that the deployment set."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test"}.items():
+        monkeypatch.setenv(name, value)
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    for index, (_, data) in enumerate(photographs):
+        (shots / f"{index:03d}.jpg").write_bytes(data)
+    (tmp_path / "landing").mkdir()
+    agent = harness.Agent(tmp_path, shots)
+    agent.model = tmp_path / "model"
+    agent.configure(camera={"loop": False}, score={"enabled": True}, store={"url": str(tmp_path / "landing"), "region": "us-east-1", "allow_http": True},
+                    model={"folder": str(agent.model), "name": chain[1]["deploy"]["model"], "alias": chain[1]["deploy"]["alias"]})
+    yield agent
+    agent.stop_all()
+
+
+@pytest.fixture(params=["MLflow server", "S3 server"])
+def synced(request, chain, device, tmp_path):
+    """The device after it has fetched the model by its alias: from MLflow's REST on the chain's own database, or from the published folder in a bucket."""
+    root, summary, _ = chain
+    if request.param == "S3 server":
+        with s3.moto_server() as port:
+            bucket = s3.Bucket.make(port, "edge")
+            bucket.fill("edge", root / "edge")
+            device.configure(model={"url": f"s3://{bucket.name}/edge"}, store={"endpoint": f"http://127.0.0.1:{port}"})
+            device.run("sync")
+    else:
+        with mlflow_server(behind_a_server(root, tmp_path), root / "mlartifacts", tmp_path / "mlflow.log") as port:
+            device.configure(model={"url": f"mlflow+http://127.0.0.1:{port}"})
+            device.run("sync")
+    device.run("score", "--once")
+    assert json.loads((device.model / "active.json").read_text())["version"] == summary["deploy"]["version"]
+    return device
+
+
+def behind_a_server(root, folder):
+    """A copy of the chain's MLflow database in which artifacts lie where a server serves them, not in the folder that this machine can see."""
+    database = folder / "mlflow.db"
+    with sqlite3.connect(root / "mlflow.db") as source, sqlite3.connect(database) as copy:
+        source.backup(copy)
+        moved = copy.execute("UPDATE model_versions SET storage_location = replace(storage_location, ?, 'mlflow-artifacts:/')",
+                             (f"file://{root}/mlartifacts/",))
+        assert moved.rowcount
+    source.close()
+    copy.close()
+    return database
+
+
+def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_notebook):
+    """Each variant on all photographs, through capture's and score's processes; equal to the same file here, and to the pyfunc within its precision."""
+    from device import model
+
+    slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
+    manifest = model.read_manifest(slot)
+    published = model.folder(chain[0] / "edge", chain[1]["deploy"]["alias"])
+    assert (slot / "manifest.json").read_bytes() == open(f"{published}/manifest.json", "rb").read()
+    card = json.loads((slot / "checked.json").read_text())
+    assert set(card["table"]) == set(FROM_KERAS) and not any(figures["failed"] for figures in card["table"].values())
+    for number, variant in enumerate(FROM_KERAS, 1):
+        (slot / "checked.json").write_text(json.dumps({**card, "variant": variant}))  # which one is the fastest depends on the processor
+        synced.run("capture")
+        synced.run("score", "--once")
+        got = lines(synced)[-len(photographs):]
+        assert len(lines(synced)) == number * len(photographs) and {line["variant"] for line in got} == {variant}
+        assert not any(line["error"] for line in got) and {line["digest"] for line in got} == {card["digest"]}
+        scores = np.array([line["scores"] for line in got])
+        here = model.load(published, variant)
+        same_file = np.array([model.probabilities(here, data) for _, data in photographs])
+        assert np.abs(scores - same_file).max() <= 1e-6, "what the device says is what the file says"
+        assert np.abs(scores - said_by_the_notebook).max() <= FROM_KERAS[variant]
+        assert card["table"][variant]["largest"] <= manifest["variants"][variant]["tolerance"]
+        decided = [model.decide(list(row), manifest["classes"], manifest["threshold"]) for row in scores]
+        assert [line["label"] for line in got] == decided
+
+
+def test_scores_equal_the_table_of_predictions(synced, chain, photographs, request):
+    """What 05_score wrote in Spark, photograph by photograph; where nothing was promoted it wrote nothing, and the pyfunc above is the witness."""
+    if not chain[1]["deploy"]["promoted"]:
+        pytest.skip("the gate promoted nothing in this chain, so 05_score predicted nothing")
+    spark = request.getfixturevalue("spark")
+    rows = spark.read.format("delta").load(str(chain[0] / "warehouse" / "predictions")).where(f"version = '{chain[1]['deploy']['version']}'").collect()
+    predicted = {row.path: row for row in rows}
+    slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
+    card = json.loads((slot / "checked.json").read_text())
+    (slot / "checked.json").write_text(json.dumps({**card, "variant": "float32"}))
+    synced.run("capture")
+    synced.run("score", "--once")
+    got = lines(synced)
+    assert len(got) == len(predicted) == len(photographs)
+    for line, (path, _) in zip(got, photographs):
+        assert line["scores"] == pytest.approx(list(predicted[path].scores), abs=FROM_KERAS["float32"])
+        assert line["label"] == predicted[path].label
