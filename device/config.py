@@ -28,7 +28,8 @@ MODEL_SCHEMES = ("mlflow+", "databricks://")
 SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs", "file", "volume")
 POSITIVE = ("camera.timeout_s", "upload.timeout_s", "upload.connect_timeout_s", "upload.poll_s", "upload.backoff_s",
             "upload.backoff_max_s", "upload.refusals", "spool.max_mb", "model.interval_s", "model.budget_ms", "model.max_mb", "model.check_s",
-            "model.attempts", "model.crashes", "model.slow_rounds", "score.poll_s", "score.batch_frames", "score.batch_s", "score.threads", "act.timeout_s")
+            "model.attempts", "model.crashes", "model.slow_rounds", "score.poll_s", "score.batch_frames",
+            "score.batch_s", "score.threads", "act.timeout_s")
 SHARES = ("feedback.margin", "feedback.dark", "feedback.bright", "feedback.flat", "feedback.drift", "feedback.sample")
 ALIAS = re.compile(r"[A-Za-z0-9_-]{1,60}")
 

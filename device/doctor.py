@@ -163,7 +163,8 @@ def scorer(settings):
     try:
         card = golden.check(os.path.join(settings.model.folder, used["slot"]), settings)
     except golden.Slow as error:
-        raise Bad(f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger model.budget_ms") from error
+        raise Bad(f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger "
+                  "model.budget_ms") from error
     except (golden.Failed, ValueError) as error:
         raise Bad(f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one") from error
     figures = card["table"][card["variant"]]

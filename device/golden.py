@@ -9,6 +9,7 @@ The same run is the benchmark: which variant is the fastest depends on the proce
 import glob
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -36,7 +37,10 @@ class Slow(Failed):
 
 
 def check(folder, settings):
-    """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}. Raises Slow, Failed, model.BadModel."""
+    """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}.
+
+    Raises Slow, Failed, model.BadModel.
+    """
     manifest = model.read_manifest(str(folder))
     table = {variant: _try(folder, variant, settings) for variant in manifest["variants"]}
     good = [variant for variant, figures in table.items() if not figures["failed"]]
@@ -107,14 +111,21 @@ def _rounded(scores):
 
 
 def heat():
-    """{"temperature_c", "throttled"} of the board, None where it won't say. throttled: vcgencmd's bits, "0x0" is well."""
+    """{"temperature_c", "throttled"} of the board, None where it won't say. throttled: vcgencmd's bits, "0x0" is well.
+
+    The units hide the device that vcgencmd asks: there the temperature speaks alone.
+    """
     temperature, throttled = None, None
-    for path in sorted(glob.glob("/sys/class/thermal/thermal_zone0/temp")):
-        with open(path) as file:
-            temperature = int(file.read()) / 1000
-    if shutil.which("vcgencmd"):
-        answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout
-        throttled = answer.strip().partition("=")[2] or None
+    try:
+        for path in sorted(glob.glob("/sys/class/thermal/thermal_zone0/temp")):
+            with open(path) as file:
+                temperature = int(file.read()) / 1000
+        if shutil.which("vcgencmd"):
+            answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout
+            found = re.search("throttled=(0x[0-9a-fA-F]+)", answer)
+            throttled = found and found[1]
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # no word about heat is worth a frame
+        print(f"the board's heat: {error}", file=sys.stderr, flush=True)
     return {"temperature_c": temperature, "throttled": throttled}
 
 

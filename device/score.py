@@ -308,5 +308,5 @@ class Sync:
 
 
 def say(line, file=None):
-    """One line to the journal."""
-    print(line, file=file or sys.stdout, flush=True)
+    """One line to the journal, in one piece: threads say things at once."""
+    print(f"{line}\n", end="", file=file or sys.stdout, flush=True)

@@ -38,7 +38,10 @@ def filling(root):
 
 
 def active(root):
-    """active.json, a dict: slot, digest, version, fallback ("" once probation is over), left (frames of it), strikes. {} where no model was ever in use."""
+    """active.json, a dict: slot, digest, version, fallback ("" once probation is over), left (frames of it), strikes.
+
+    {} where no model was ever in use.
+    """
     record = records.read(Path(root) / "active.json")
     return record if record.get("slot") in SLOTS else {}
 

@@ -109,7 +109,8 @@ def _follow(settings, root, seen):
         print(f"nothing new: {settings.model.alias} is version {seen['version']}", flush=True)
         return 0
     if pointer.digest in known:
-        print(f"{settings.model.alias} is version {pointer.version}, which is {'here' if pointer.digest in here else 'denied on this device'}", flush=True)
+        place = "here" if pointer.digest in here else "denied on this device"
+        print(f"{settings.model.alias} is version {pointer.version}, which is {place}", flush=True)
         seen.update(digest=pointer.digest, version=pointer.version, etag=pointer.etag)
         return 0
     manifest = source.small(opened.read(f"{pointer.folder}/manifest.json", 0), "manifest.json")
@@ -158,7 +159,8 @@ def _files(manifest):
     found = []
     for entry in listed:
         path, size, sha256 = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256"))
-        if not isinstance(path, str) or not PATH.fullmatch(path) or type(size) is not int or size <= 0 or not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
+        named = isinstance(path, str) and PATH.fullmatch(path) and re.fullmatch(r"[0-9a-f]{64}", str(sha256))
+        if not named or type(size) is not int or size <= 0:
             raise model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
         found.append((path, size, sha256))
     return found
@@ -191,7 +193,7 @@ def _fetch(opened, place, path, size, sha256):
     if there > size or _sha256(part) != sha256:
         start = part.read_bytes()[:40]
         part.unlink()
-        raise Damaged(f"{place}: what came, {start!r}..., is not the file of the manifest" + (" (too long)" if there > size else " (SHA-256 differs)"))
+        raise Damaged(f"{place}: what came, {start!r}..., is not the file of the manifest ({'too long' if there > size else 'SHA-256 differs'})")
     os.replace(part, path)
 
 

@@ -108,7 +108,8 @@ def test_killed_at_random_moments(alone):
     assert len(reckon(alone)) > 20
 
 
-HANG = "import time, device.cameras.folder as f; real = f.Camera.capture; f.Camera.capture = lambda self: real(self) if self.frames < {frames} else time.sleep(60)"
+HANG = ("import time, device.cameras.folder as f; real = f.Camera.capture\n"
+        "f.Camera.capture = lambda self: real(self) if self.frames < {frames} else time.sleep(60)")
 
 
 def test_a_camera_that_hangs_ends_the_process_and_is_no_strike_against_the_model(alone):
@@ -176,7 +177,8 @@ def test_status_and_doctor_know_who_drives_the_camera(alone):
     score = alone.start("score")
     until(lambda: alone.acks(), "it takes frames")
     shown = alone.run("status", check=False).stdout
-    assert "capture   running by score; camera folder" in shown and "score     running" in shown and "not running: sudo systemctl start lakevision-score" not in shown
+    assert "capture   running by score; camera folder" in shown and "score     running" in shown
+    assert "not running: sudo systemctl start lakevision-score" not in shown
     assert "in use by the running capture" in doctor(alone)["camera"]
     assert alone.stop(score) == 0
 
@@ -187,7 +189,8 @@ def test_doctor_tells_of_two_who_would_hold_the_camera(alone, monkeypatch):
     states = {"lakevision-capture": "active", "lakevision-upload": "active", "lakevision-score": "active"}
     monkeypatch.setattr(device_doctor.shutil, "which", lambda _: "/bin/systemctl")
     monkeypatch.setattr(device_doctor.os.path, "isdir", lambda _: True)
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "".join(f"{states[unit]}\n" for unit in command[2:])))
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
+        command, 0, "".join(f"{states[unit]}\n" for unit in command[2:])))
     settings = config.load(alone.config)
     with pytest.raises(device_doctor.Bad, match="disable --now lakevision-capture"):
         device_doctor.services(settings)

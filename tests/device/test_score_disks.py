@@ -7,7 +7,7 @@ import pytest
 
 import bundles
 from harness import until
-from steps import lines, ready, shots, third_is_taken, used
+from steps import denied, lines, ready, shots, third_is_taken, used
 
 
 @pytest.fixture
@@ -47,6 +47,47 @@ def test_the_disk_fills_up_in_the_middle_of_a_model(scoring, models):
     assert used(scoring) == ("1", ["empty", "package"])
 
 
+def fill(folder):
+    """Leaves no byte free on the disk of a folder; a function that makes room again."""
+    free = os.statvfs(folder)
+    (folder / "others").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
+    return (folder / "others").unlink
+
+
+def test_the_models_disk_is_full(scoring, small_disk, models):
+    """Nothing can be noted there; what scores goes on scoring, what is new waits, and what fails is given up all the same."""
+    scoring.configure(model={"probation": 4})
+    small_disk(scoring.model, 900)
+    ready(scoring)
+    bundles.publish(models, scoring.place, "2", "other", variants=("float32",))
+    scoring.run("sync")
+    make_room = fill(scoring.model)
+    assert used(scoring) == ("1", ["empty", "package"]), "a switch that can't be written is none"
+    make_room()
+    assert used(scoring) == ("2", ["package", "empty"])
+    make_room = fill(scoring.model)
+    for _ in range(2):
+        assert used(scoring) == ("2", ["package", "empty"])
+    assert "active.json stays as it was" in scoring.journal("score")
+    make_room()
+    for _ in range(2):
+        assert used(scoring) == ("2", ["package", "empty"])
+    bundles.publish(models, scoring.place, "3", "nan", variants=("float32",), golden=(40, 90))
+    scoring.run("sync")
+    shots(scoring, 30)
+    scoring.run("score", "--once")
+    assert lines(scoring)[-1]["version"] == "3"
+    make_room = fill(scoring.model)
+    shots(scoring, 250, 30, 220)
+    scoring.run("score", "--once")
+    assert [line["version"] for line in lines(scoring)[-3:]] == ["2"] * 3 and "denied.json stays as it was" in scoring.journal("score")
+    assert "Traceback" not in scoring.journal("score")
+    make_room()
+    shots(scoring, 250)
+    scoring.run("score", "--once")
+    assert used(scoring) == ("2", ["package", "empty"]) and len(denied(scoring)) == 1, "and noted when there is room"
+
+
 @pytest.mark.parametrize("policy", ["oldest", "newest", "reject"])
 def test_the_spools_disk_is_full(scoring, small_disk, policy):
     """Scoring and acting go on; when there is room again, results go home, each line once."""
@@ -58,12 +99,11 @@ def test_the_spools_disk_is_full(scoring, small_disk, policy):
     scoring.configure(spool={"when_full": policy, "max_mb": 100.0}, feedback={"send": "none"},
                       act={"command": ["sh", "-c", f"echo $LAKEVISION_LABEL >> {scoring.folder}/acted"], "hold_off_s": 0.0})
     shots(scoring, *[30, 220] * 20)
-    free = os.statvfs(scoring.spool)
-    (scoring.spool / "others").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
+    make_room = fill(scoring.spool)
     score = scoring.start("score")
     until(lambda: (scoring.folder / "acted").exists(), "it acts though the disk is full")
     until(lambda: "results wait in memory" in scoring.journal("score") or lines_in_spool(scoring), "the full disk was met")
-    (scoring.spool / "others").unlink()
+    make_room()
     until(lambda: not list((scoring.spool / "unscored").glob("*.jpg")), "all frames are through")
     assert scoring.stop(score) == 0 and "Traceback" not in scoring.journal("score")
     got = lines(scoring)

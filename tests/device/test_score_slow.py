@@ -75,7 +75,8 @@ def test_one_variant_in_time_is_enough(scoring, second):
     """Only the time of the one that is chosen counts."""
     scoring.configure(model={"budget_ms": 25.0, "slow_rounds": 1})
     (scoring.folder / "site").mkdir()
-    (scoring.folder / "site" / "sitecustomize.py").write_text(STARVED.replace('in getattr(sys, "orig_argv", ()):', 'in sys.orig_argv and "float32" in sys.orig_argv:'))
+    starved = STARVED.replace('in getattr(sys, "orig_argv", ()):', 'in sys.orig_argv and "float32" in sys.orig_argv:')
+    (scoring.folder / "site" / "sitecustomize.py").write_text(starved)
     bundles.publish(scoring.models, scoring.place, "2", "other")
     scoring.run("sync", env={"PYTHONPATH": os.pathsep.join((str(scoring.folder / "site"), os.getcwd()))})
     assert used(scoring) == ("2", ["package", "empty"])

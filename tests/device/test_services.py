@@ -144,7 +144,10 @@ def test_install_twice_use_it_and_uninstall(tmp_path):
 
 
 def test_install_follows_who_drives_the_camera(tmp_path):
-    """score.camera = true moves the camera's rights and the reboot to lakevision-score, false moves them back. Packages are those of this interpreter."""
+    """score.camera = true moves the camera's rights and the reboot to lakevision-score, false moves them back.
+
+    Packages are those of this interpreter.
+    """
     root = tmp_path / "card"
     units, toml, venv = root / "etc/systemd/system", root / "etc/lakevision/device.toml", root / "opt/lakevision/venv"
     (venv / "bin").mkdir(parents=True)

@@ -11,8 +11,8 @@ import s3
 from servers import mlflow_server
 from steps import lines
 
-# By how much a variant's probabilities may differ from the unconverted model's: float32 rounds otherwise; the other two have less precise weights, and
-# their bounds are those of test_chain's test of the files themselves.
+# By how much a variant's probabilities may differ from the unconverted model's: float32 rounds otherwise; the other two have less precise
+# weights, and their bounds are those of test_chain's test of the files themselves.
 FROM_KERAS = {"float32": 1e-5, "float16": 0.01, "int8": 0.2}
 
 
@@ -49,7 +49,8 @@ def device(chain, photographs, tmp_path, monkeypatch):
     (tmp_path / "landing").mkdir()
     agent = harness.Agent(tmp_path, shots)
     agent.model = tmp_path / "model"
-    agent.configure(camera={"loop": False}, score={"enabled": True}, store={"url": str(tmp_path / "landing"), "region": "us-east-1", "allow_http": True},
+    agent.configure(camera={"loop": False}, score={"enabled": True},
+                    store={"url": str(tmp_path / "landing"), "region": "us-east-1", "allow_http": True},
                     model={"folder": str(agent.model), "name": chain[1]["deploy"]["model"], "alias": chain[1]["deploy"]["alias"]})
     yield agent
     agent.stop_all()
@@ -57,7 +58,7 @@ def device(chain, photographs, tmp_path, monkeypatch):
 
 @pytest.fixture(params=["MLflow server", "S3 server"])
 def synced(request, chain, device, tmp_path):
-    """The device after it has fetched the model by its alias: from MLflow's REST on the chain's own database, or from the published folder in a bucket."""
+    """The device after it has fetched the model by its alias: by MLflow's REST from the chain's own database, or from the published folder."""
     root, summary, _ = chain
     if request.param == "S3 server":
         with s3.moto_server() as port:
@@ -88,7 +89,7 @@ def behind_a_server(root, folder):
 
 
 def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_notebook):
-    """Each variant on all photographs, through capture's and score's processes; equal to the same file here, and to the pyfunc within its precision."""
+    """Each variant on all photographs, through capture's and score's processes: equal to the same file here, to the pyfunc within its precision."""
     from device import model
 
     slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
@@ -119,7 +120,8 @@ def test_scores_equal_the_table_of_predictions(synced, chain, photographs, reque
     if not chain[1]["deploy"]["promoted"]:
         pytest.skip("the gate promoted nothing in this chain, so 05_score predicted nothing")
     spark = request.getfixturevalue("spark")
-    rows = spark.read.format("delta").load(str(chain[0] / "warehouse" / "predictions")).where(f"version = '{chain[1]['deploy']['version']}'").collect()
+    table = spark.read.format("delta").load(str(chain[0] / "warehouse" / "predictions"))
+    rows = table.where(table.version == chain[1]["deploy"]["version"]).collect()
     predicted = {row.path: row for row in rows}
     slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
     card = json.loads((slot / "checked.json").read_text())
