@@ -1,6 +1,7 @@
 """What 04_deploy exported, fetched by the device's own processes from an MLflow server and from an S3 server: its scores are the notebook's."""
 
 import json
+import shutil
 import sqlite3
 
 import numpy as np
@@ -42,15 +43,15 @@ def device(chain, photographs, tmp_path, monkeypatch):
     """A device whose camera replays the chain's photographs, following the alias that the deployment set."""
     for name, value in {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test"}.items():
         monkeypatch.setenv(name, value)
-    shots = tmp_path / "shots"
+    folder, shots = tmp_path / "device", tmp_path / "shots"
     shots.mkdir()
     for index, (_, data) in enumerate(photographs):
         (shots / f"{index:03d}.jpg").write_bytes(data)
-    (tmp_path / "landing").mkdir()
-    agent = harness.Agent(tmp_path, shots)
-    agent.model = tmp_path / "model"
+    (folder / "landing").mkdir(parents=True)
+    agent = harness.Agent(folder, shots)
+    agent.model = folder / "model"
     agent.configure(camera={"loop": False}, score={"enabled": True},
-                    store={"url": str(tmp_path / "landing"), "region": "us-east-1", "allow_http": True},
+                    store={"url": str(folder / "landing"), "region": "us-east-1", "allow_http": True}, upload={"timeout_s": 60.0},
                     model={"folder": str(agent.model), "name": chain[1]["deploy"]["model"], "alias": chain[1]["deploy"]["alias"]})
     yield agent
     agent.stop_all()
@@ -88,6 +89,18 @@ def behind_a_server(root, folder):
     return database
 
 
+def scored_with(device, variant):
+    """The lines of all photographs, in their order, by this variant: which one is the fastest, and in use, depends on the processor."""
+    path = device.model / json.loads((device.model / "active.json").read_text())["slot"] / "checked.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "variant": variant}))
+    before = len(lines(device))
+    device.run("capture")
+    device.run("score", "--once")
+    got = lines(device)[before:]
+    assert {line["variant"] for line in got} == {variant} and not any(line["error"] for line in got)
+    return got
+
+
 def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_notebook):
     """Each variant on all photographs, through capture's and score's processes: equal to the same file here, to the pyfunc within its precision."""
     from device import model
@@ -98,13 +111,9 @@ def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_note
     assert (slot / "manifest.json").read_bytes() == open(f"{published}/manifest.json", "rb").read()
     card = json.loads((slot / "checked.json").read_text())
     assert set(card["table"]) == set(FROM_KERAS) and not any(figures["failed"] for figures in card["table"].values())
-    for number, variant in enumerate(FROM_KERAS, 1):
-        (slot / "checked.json").write_text(json.dumps({**card, "variant": variant}))  # which one is the fastest depends on the processor
-        synced.run("capture")
-        synced.run("score", "--once")
-        got = lines(synced)[-len(photographs):]
-        assert len(lines(synced)) == number * len(photographs) and {line["variant"] for line in got} == {variant}
-        assert not any(line["error"] for line in got) and {line["digest"] for line in got} == {card["digest"]}
+    for variant in FROM_KERAS:
+        got = scored_with(synced, variant)
+        assert len(got) == len(photographs) and {line["digest"] for line in got} == {card["digest"]}
         scores = np.array([line["scores"] for line in got])
         here = model.load(published, variant)
         same_file = np.array([model.probabilities(here, data) for _, data in photographs])
@@ -115,21 +124,25 @@ def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_note
         assert [line["label"] for line in got] == decided
 
 
-def test_scores_equal_the_table_of_predictions(synced, chain, photographs, request):
-    """What 05_score wrote in Spark, photograph by photograph; where nothing was promoted it wrote nothing, and the pyfunc above is the witness."""
-    if not chain[1]["deploy"]["promoted"]:
-        pytest.skip("the gate promoted nothing in this chain, so 05_score predicted nothing")
-    spark = request.getfixturevalue("spark")
-    table = spark.read.format("delta").load(str(chain[0] / "warehouse" / "predictions"))
-    rows = table.where(table.version == chain[1]["deploy"]["version"]).collect()
-    predicted = {row.path: row for row in rows}
-    slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
-    card = json.loads((slot / "checked.json").read_text())
-    (slot / "checked.json").write_text(json.dumps({**card, "variant": "float32"}))
-    synced.run("capture")
-    synced.run("score", "--once")
-    got = lines(synced)
+@pytest.mark.parametrize("synced", ["S3 server"], indirect=True)
+def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakehouse):
+    """What 05_score's own code writes in Spark with this version, photograph by photograph, in a lakehouse where it serves."""
+    import mlflow
+    from lakevision import ingest, score
+
+    root, summary, _ = chain
+    spark, make = lakehouse
+    cfg, where = make()
+    shutil.copytree(root / "landing", where.landing)
+    ingest.run(spark, cfg, where)
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    version = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"])
+    assert score.all_new(spark, cfg, where, version).images == len(photographs)
+    rows = spark.table(where.table("predictions")).collect()
+    predicted = {row.path.rpartition("/")[2]: row for row in rows}
+    got = scored_with(synced, "float32")
     assert len(got) == len(predicted) == len(photographs)
     for line, (path, _) in zip(got, photographs):
-        assert line["scores"] == pytest.approx(list(predicted[path].scores), abs=FROM_KERAS["float32"])
-        assert line["label"] == predicted[path].label
+        row = predicted[path.rpartition("/")[2]]
+        assert line["scores"] == pytest.approx(list(row.scores), abs=FROM_KERAS["float32"])
+        assert line["label"] == row.label and line["version"] == row.version
