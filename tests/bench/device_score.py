@@ -1,9 +1,11 @@
 """What scoring on the device costs, against the bare interpreter in the same run.
 
-    python tests/bench/device_score.py              # 2 minutes
+    python tests/bench/device_score.py              # 4 minutes
 
 of_bare_loop     frames/s of `device score` from unscored/ to safe results, over a bare loop of decode + transform + invoke with LiteRT on the same
-                 bytes in memory. score reads, locks and hashes each file besides, measures its light, writes its line, syncs batches, deletes frames
+                 bytes in memory, with the allocator set as score sets it (without, the bare loop would lose a fifth to page faults). score reads, locks
+                 and hashes each file besides, measures its light and writes its line; a thread of it syncs batches and deletes frames, and the
+                 last batch of the ten is waited for
 score_mb         peak resident memory of the scorer in MB
 first_score_s    from the start of the process to the first frame scored, in seconds: Python, imports, the model's check and load
 

@@ -78,7 +78,7 @@ class FaultyProxy:
     """
 
     def __init__(self, port, listen=0):
-        self.target, self.rule, self.requests, self.signed_by, self.ranges = port, lambda method, path, number: "pass", [], [], []
+        self.target, self.rule, self.requests, self.signed_by, self.ranges, self.conditions = port, lambda *_: "pass", [], [], [], []
         self.closing = threading.Event()
         proxy = self
 
@@ -111,6 +111,7 @@ class FaultyProxy:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         self.requests.append((request.command, request.path))
         self.ranges.append((request.path, request.headers.get("Range", "")))
+        self.conditions.append(request.headers.get("If-None-Match", ""))
         self.signed_by.append(request.headers.get("Authorization", ""))
         action = self.rule(request.command, request.path, len(self.requests))
         if action == "silent":

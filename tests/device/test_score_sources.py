@@ -89,6 +89,7 @@ def test_from_s3(scoring, over_s3, proxy):
     before = len(proxy.requests)
     assert "nothing new" in scoring.run("sync").stdout
     assert [path.rpartition("/")[2] for _, path in proxy.requests[before:]] == ["champion.json"], "one small request when nothing is new"
+    assert proxy.conditions[before], "and its answer is no more than \"not modified\""
     bundles.publish(scoring.models, scoring.place, "2", "other")
     over_s3()
     scoring.run("sync")
