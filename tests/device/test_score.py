@@ -128,6 +128,7 @@ def test_bench_prints_each_variant_and_the_fastest_is_in_use(scoring):
     assert card["variant"] == min(card["table"], key=lambda variant: card["table"][variant]["p50_ms"]) == record["variant"]
     rows = {row.split()[0]: row for row in printed.splitlines()[2:-1]}
     assert set(rows) == {"float32", "float16", "int8"} and "in use" in rows[record["variant"]] and printed.count("in use") == 1
+    assert {variant: figures["tolerance"] for variant, figures in card["table"].items()} == {"float32": 0.001, "float16": 0.02, "int8": 0.02}
     for figures in card["table"].values():
         assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] and 20 < figures["memory_mb"] < 200 and figures["frames"] >= 40
     assert scoring.run("bench", "--again").stdout != printed

@@ -44,7 +44,9 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         kinds[version] = "other" if kill % 2 == 0 else "good"
         bundles.publish(models, scoring.place, version, kinds[version], variants=("float32",))
         score = scoring.start("score")
-        time.sleep(rng.uniform(0.1, 3.0))
+        if kill % 4:  # else it dies while it starts
+            until(lambda: where(scoring, version) != "not begun", "the swap has begun")
+        time.sleep(rng.uniform(0, 1.5))
         kill_all(score)
         struck[where(scoring, version)] += 1
         found = pilot.Pilot(settings, lambda *_: None)
