@@ -5,7 +5,7 @@
 of_bare_loop     frames/s of `device score` from unscored/ to safe results, over a bare loop of decode + transform + invoke with LiteRT on the same
                  bytes in memory, with the allocator set as score sets it (without, the bare loop would lose a fifth to page faults). score reads, locks
                  and hashes each file besides, measures its light and writes its line; a thread of it syncs batches and deletes frames, and the
-                 last batch of the ten is waited for
+                 last batch of the twenty is waited for
 score_mb         peak resident memory of the scorer in MB
 first_score_s    from the start of the process to the first frame scored, in seconds: Python, imports, the model's check and load
 
@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
 import bundles  # noqa: E402
 import harness  # noqa: E402
 
-FRAMES, BARE_FRAMES, PAIRS = 1000, 300, 7
+FRAMES, BARE_FRAMES, PAIRS = 2000, 400, 5
 BARE = """
 import sys, time, glob
 from device import model, score, transform

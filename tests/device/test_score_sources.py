@@ -46,7 +46,8 @@ client.set_registered_model_alias("lakevision", "champion", info.registered_mode
 def test_from_a_real_mlflow_server(scoring, registry):
     """By alias over its REST, artifacts below edge/, as 04_deploy logs them."""
     port, register = registry
-    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True})
+    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True},
+                      upload={"timeout_s": 60.0})
     done = scoring.run("sync", check=False)
     assert done.returncode == 75 and "has no lakevision@champion yet" in done.stderr
     register(scoring.place / "versions" / "1")

@@ -133,7 +133,7 @@ def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakeh
     root, summary, _ = chain
     spark, make = lakehouse
     cfg, where = make()
-    shutil.copytree(root / "landing", where.landing)
+    shutil.copytree(root / "landing", where.landing, dirs_exist_ok=True)
     ingest.run(spark, cfg, where)
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     version = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"])
