@@ -2,7 +2,8 @@
 
     python -m device capture      take photographs into the spool (--once, --dry-run, --frames N)
     python -m device upload       send the spool to the store (--once, --dry-run)
-    python -m device score        score what capture took, act on it, pass on what should come home (--once)
+    python -m device score        score what capture took, act on it, pass on what should come home (--once); with score.camera = true
+                                  it drives the camera as well (--frames N), and capture is not run
     python -m device sync         look for a new model, fetch and check it (score does this by itself)
     python -m device bench        what each variant of the model costs on this device (--again: measured anew)
     python -m device status       one screen: last frame, spool, counters, clock, camera, store
@@ -38,8 +39,9 @@ def _parser():
             command.add_argument("--again", action="store_true", help="measure now, and remember that")
         if name in ("capture", "upload"):
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-        if name == "capture":
-            command.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+        if name in ("capture", "score"):
+            command.add_argument("--frames", type=int, metavar="N",
+                                 help="stop after N frames" + (", all scored; with score.camera = true" if name == "score" else ""))
     return parser
 
 

@@ -40,8 +40,8 @@ def run(settings, once=False, dry_run=False, frames=None):
     stopping = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.append(True))
-    camera = cameras.load(settings)
     if dry_run:
+        camera = cameras.load(settings)
         try:
             _ask(settings, camera.open)
             return _show(settings, camera)
@@ -50,6 +50,16 @@ def run(settings, once=False, dry_run=False, frames=None):
             return EXIT_CAMERA
         finally:
             _close(settings, camera)
+    return drive(settings, stopping, 1 if once else frames)
+
+
+def drive(settings, stopping, frames=None, is_well=lambda: True):
+    """Camera -> spool, by this process's main thread, until `stopping` holds something or `frames` are taken; returns the exit status.
+
+    score.py calls it, too, where score drives the camera itself. is_well: whether all else in this process is well; only then frames
+    feed systemd's watchdog. Raises as run() does.
+    """
+    camera = cameras.load(settings)
     spool = Spool(settings.spool, "capture", ready="unscored" if settings.score.enabled else "ready")
     counters = spool.counters
     try:
@@ -57,7 +67,7 @@ def run(settings, once=False, dry_run=False, frames=None):
             say(line)
         _note_start(settings, spool)
         _ask(settings, camera.open)
-        return _loop(settings, camera, spool, stopping, 1 if once else frames)
+        return _loop(settings, camera, spool, stopping, frames, is_well)
     except cameras.NoMoreFrames as end:
         say(str(end))
         return 0
@@ -86,7 +96,7 @@ def _note_start(settings, spool):
     spool.save(durable=True)
 
 
-def _loop(settings, camera, spool, stopping, frames):
+def _loop(settings, camera, spool, stopping, frames, is_well):
     """Takes frames until told to stop.
 
     Up to WRITERS frames are being written while the next is taken: the camera doesn't wait for the card, and two syncs at once
@@ -116,7 +126,8 @@ def _loop(settings, camera, spool, stopping, frames):
                 notify("READY=1", f"STATUS=first frame after {time.monotonic() - first:.1f} s")
             if time.monotonic() - proved >= min(1.0, proof_every):
                 proved = time.monotonic()
-                notify("WATCHDOG=1")
+                if is_well():
+                    notify("WATCHDOG=1")
             if not is_due or not trigger.is_active(config.active_hours, time.localtime()) or (scene and not scene.wants(frame)):
                 continue
             sequence = spool.next_sequence()
@@ -240,13 +251,23 @@ def guard(seconds):
         faulthandler.enable()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process, after the traceback
         faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+    _deadline[0] = time.monotonic() + seconds
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _deadline[0] = float("inf")
+
+
+_deadline = [float("inf")]  # when guard() ends the process, by the monotonic clock
+
+
+def time_left():
+    """Seconds until guard() ends this process; infinite while no camera is asked. For threads with something to save."""
+    return _deadline[0] - time.monotonic()
 
 
 def say(line, file=None):
-    """One line to the journal."""
-    print(line, file=file or sys.stdout, flush=True)
+    """One line to the journal, in one piece: threads say things at once."""
+    print(f"{line}\n", end="", file=file or sys.stdout, flush=True)

@@ -28,7 +28,8 @@ MODEL_SCHEMES = ("mlflow+", "databricks://")
 SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs", "file", "volume")
 POSITIVE = ("camera.timeout_s", "upload.timeout_s", "upload.connect_timeout_s", "upload.poll_s", "upload.backoff_s",
             "upload.backoff_max_s", "upload.refusals", "spool.max_mb", "model.interval_s", "model.budget_ms", "model.max_mb", "model.check_s",
-            "model.attempts", "model.crashes", "score.poll_s", "score.batch_frames", "score.batch_s", "score.threads", "act.timeout_s")
+            "model.attempts", "model.crashes", "model.slow_rounds", "score.poll_s", "score.batch_frames",
+            "score.batch_s", "score.threads", "act.timeout_s")
 SHARES = ("feedback.margin", "feedback.dark", "feedback.bright", "feedback.flat", "feedback.drift", "feedback.sample")
 ALIAS = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
@@ -117,6 +118,8 @@ def _check(tree, path):
         refuse("capture.active_hours", '"HH:MM-HH:MM" or ""')
     if value("camera.kind") == "folder" and not value("camera.folder"):
         refuse("camera.folder", 'a folder of JPEGs, since camera.kind is "folder"')
+    if value("score.camera") and not value("score.enabled"):
+        refuse("score.camera", "false, since score.enabled is false: capture drives the camera then")
     for dotted in SHARES:
         if value(dotted) > 1:
             refuse(dotted, "0 to 1")

@@ -162,6 +162,9 @@ def scorer(settings):
         raise Bad(f"no model in {settings.model.folder}. Fix: set model.url, then python -m device sync")
     try:
         card = golden.check(os.path.join(settings.model.folder, used["slot"]), settings)
+    except golden.Slow as error:
+        raise Bad(f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger "
+                  "model.budget_ms") from error
     except (golden.Failed, ValueError) as error:
         raise Bad(f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one") from error
     figures = card["table"][card["variant"]]
@@ -196,8 +199,13 @@ def services(settings):
     """systemd runs all of them."""
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
         return "no systemd here"
-    units = ["lakevision-capture", "lakevision-upload"] + (["lakevision-score"] if settings.score.enabled else [])
-    states = subprocess.run(["systemctl", "is-active", *units], capture_output=True, text=True, timeout=10).stdout.split()
-    if states != ["active"] * len(units):
-        raise Bad(f"{dict(zip(units, states))}. Fix: sudo systemctl enable --now {' '.join(units)}; journalctl -u {units[0]} -n 50")
-    return f"all {len(units)} are active"
+    wanted = {"lakevision-capture": not settings.score.camera, "lakevision-upload": True, "lakevision-score": settings.score.enabled}
+    states = subprocess.run(["systemctl", "is-active", *wanted], capture_output=True, text=True, timeout=10).stdout.split()
+    states = dict(zip(wanted, states))
+    missing = [unit for unit, wish in wanted.items() if wish and states.get(unit) != "active"]
+    if missing:
+        raise Bad(f"{states}. Fix: sudo systemctl enable --now {' '.join(missing)}; journalctl -u {missing[0]} -n 50")
+    if settings.score.camera and states.get("lakevision-capture") == "active":
+        raise Bad("lakevision-capture runs, and score.camera is true: only one of them can hold the camera. "
+                  "Fix: sudo systemctl disable --now lakevision-capture, or score.camera = false")
+    return f"all {sum(wanted.values())} are active"

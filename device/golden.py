@@ -9,6 +9,7 @@ The same run is the benchmark: which variant is the fastest depends on the proce
 import glob
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -20,21 +21,38 @@ from . import clock, model
 
 TIMED = 40  # frames timed for each variant, at least
 MEMORY = 2 << 30  # bytes of address space that a model may ask for
+HOT = 80.0  # degrees Celsius from which a Pi's processor slows down
 
 
 class Failed(Exception):
     """No variant of the model can be used here; the message says why, for each."""
 
 
+class Slow(Failed):
+    """A variant scores rightly, or did not come to an end, and only its time is against it. milliseconds: the best p50, None where no answer came."""
+
+    def __init__(self, message, milliseconds, board):
+        super().__init__(message)
+        self.milliseconds, self.board = milliseconds, board
+
+
 def check(folder, settings):
-    """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}. Raises Failed, model.BadModel."""
+    """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}.
+
+    Raises Slow, Failed, model.BadModel.
+    """
     manifest = model.read_manifest(str(folder))
     table = {variant: _try(folder, variant, settings) for variant in manifest["variants"]}
     good = [variant for variant, figures in table.items() if not figures["failed"]]
+    board = heat()
     if not good:
-        raise Failed("; ".join(f"{variant}: {figures['failed']}" for variant, figures in table.items()) or "the manifest names no variant")
+        words = "; ".join(f"{variant}: {figures['failed']}" for variant, figures in table.items()) or "the manifest names no variant"
+        slow = [figures for figures in table.values() if figures.get("slow")]
+        if slow:
+            raise Slow(words, min((figures["p50_ms"] for figures in slow if "p50_ms" in figures), default=None), board)
+        raise Failed(words)
     return {"variant": min(good, key=lambda variant: table[variant]["p50_ms"]), "version": str(manifest["version"]), "table": table,
-            "board": heat(), "at": clock.now().isoformat()}
+            "board": board, "at": clock.now().isoformat()}
 
 
 def _try(folder, variant, settings):
@@ -43,7 +61,7 @@ def _try(folder, variant, settings):
         done = subprocess.run(command, capture_output=True, text=True, timeout=settings.model.check_s, env=environment(),
                               stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        return {"failed": f"no answer within model.check_s = {settings.model.check_s:g} s"}
+        return {"failed": f"no answer within model.check_s = {settings.model.check_s:g} s", "slow": True}
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         return {"failed": f"its process ended with status {done.returncode}: {last[:300]}"}
@@ -52,7 +70,7 @@ def _try(folder, variant, settings):
     except (ValueError, IndexError):
         return {"failed": f"its process said {done.stdout[-80:]!r}"}
     if not figures["failed"] and figures["p50_ms"] > settings.model.budget_ms:
-        figures["failed"] = f"{figures['p50_ms']:.0f} ms a frame, and model.budget_ms is {settings.model.budget_ms:g}"
+        figures.update(slow=True, failed=f"{figures['p50_ms']:.0f} ms a frame, and model.budget_ms is {settings.model.budget_ms:g}")
     return figures
 
 
@@ -93,15 +111,30 @@ def _rounded(scores):
 
 
 def heat():
-    """{"temperature_c", "throttled"} of the board, None where it won't say. throttled: vcgencmd's bits, "0x0" is well."""
+    """{"temperature_c", "throttled"} of the board, None where it won't say. throttled: vcgencmd's bits, "0x0" is well.
+
+    The units hide the device that vcgencmd asks: there the temperature speaks alone.
+    """
     temperature, throttled = None, None
-    for path in sorted(glob.glob("/sys/class/thermal/thermal_zone0/temp")):
-        with open(path) as file:
-            temperature = int(file.read()) / 1000
-    if shutil.which("vcgencmd"):
-        answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout
-        throttled = answer.strip().partition("=")[2] or None
+    try:
+        for path in sorted(glob.glob("/sys/class/thermal/thermal_zone0/temp")):
+            with open(path) as file:
+                temperature = int(file.read()) / 1000
+        if shutil.which("vcgencmd"):
+            answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout
+            found = re.search("throttled=(0x[0-9a-fA-F]+)", answer)
+            throttled = found and found[1]
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # no word about heat is worth a frame
+        print(f"the board's heat: {error}", file=sys.stderr, flush=True)
     return {"temperature_c": temperature, "throttled": throttled}
+
+
+def hindered(board):
+    """Why a board that answers heat() so is slower than it could be at this moment; "" where nothing says that it is."""
+    # Bits 0 to 3 of get_throttled are now, 16 to 19 are since boot (Raspberry Pi documentation, vcgencmd).
+    if board["throttled"] and int(board["throttled"], 16) & 0xF:
+        return f"throttled {board['throttled']}"
+    return f"{board['temperature_c']:.0f} C" if (board["temperature_c"] or 0) >= HOT else ""
 
 
 def main(folder, variant, threads):

@@ -98,13 +98,22 @@ chmod 600 "$etc/credentials"
 put() { # source, destination: only where it differs, so that systemd is told only of changes
     cmp -s "$1" "$2" || { mkdir -p "$(dirname "$2")"; install -m 644 "$1" "$2"; say "writing ${2#"$root"}"; changed=yes; }
 }
-services=(lakevision-capture lakevision-upload)
-[ "$score" = no ] || services+=(lakevision-score)
-for unit in "${services[@]}"; do put "$opt/device/systemd/$unit.service" "$units/$unit.service"; done
+# Who drives the camera: capture, or score where score.camera = true. The program itself knows what the owner's file means.
+driver=capture other=score
+asked='import sys; from device import config; sys.exit(not config.load(sys.argv[1]).score.camera)'
+if [ "$score" = yes ] && (cd "$opt" && venv/bin/python -c "$asked" "$etc/device.toml" 2>/dev/null); then driver=score other=capture; fi
+services=(lakevision-upload "lakevision-$driver")
+[ "$score" = no ] || [ "$driver" = score ] || services+=(lakevision-score)
+for unit in lakevision-capture "${services[@]}"; do put "$opt/device/systemd/$unit.service" "$units/$unit.service"; done
 if [ "$score" = yes ] && grep -qs '^gpio *= *"..*"' "$etc/device.toml"; then
     put "$opt/device/systemd/gpio.conf" "$units/lakevision-score.service.d/gpio.conf"
 fi
-drop_ins=$units/lakevision-capture.service.d
+drop_ins=$units/lakevision-$driver.service.d others=$units/lakevision-$other.service.d
+if [ "$driver" = score ]; then put "$opt/device/systemd/camera.conf" "$drop_ins/camera.conf"; fi
+for name in camera legacy-camera; do # rights go where the camera went
+    [ ! -e "$others/$name.conf" ] || { rm -f "$others/$name.conf"; changed=yes; }
+done
+[ ! -e "$others/reboot.conf" ] || { mkdir -p "$drop_ins"; mv "$others/reboot.conf" "$drop_ins/reboot.conf"; changed=yes; }
 if grep -qs '^kind *= *"picamera"' "$etc/device.toml"; then put "$opt/device/systemd/legacy-camera.conf" "$drop_ins/legacy-camera.conf"; fi
 if [ "${reboot_after:-}" = 0 ]; then
     rm -f "$drop_ins/reboot.conf"
@@ -120,6 +129,7 @@ if [ -n "$root" ]; then say "installed below $root"; exit 0; fi
 install -d -o lakevision -g lakevision -m 750 /var/lib/lakevision /var/lib/lakevision/spool /var/lib/lakevision/model
 systemctl daemon-reload
 if [ "$start" = yes ]; then
+    if [ "$driver" = score ]; then systemctl disable -q --now lakevision-capture; fi
     systemctl enable -q "${services[@]}"
     if [ "${changed:-no}" = yes ]; then systemctl restart "${services[@]}"; else systemctl start "${services[@]}"; fi
 fi

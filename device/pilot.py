@@ -5,7 +5,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from . import clock, model, records, swap, transform
+from . import clock, golden, model, records, swap, transform
+from .spool import FULL
 
 FEW = 5  # frames before a median of their times says anything
 
@@ -22,16 +23,17 @@ class Pilot:
         self.root = Path(self.settings.folder)
         self.root.mkdir(parents=True, exist_ok=True)
         self.model, self.record, self.on_probation, self.times = None, {}, 0, []
+        self.refused = set()  # digests that failed in this process: known, too, where a full disk takes no note of them
 
     def start(self):
         """Loads the model of active.json, or returns to the last good one, or takes any slot that is whole; None is left where none is."""
         self.record = swap.active(self.root)
         if self.record.get("fallback"):
             self.record["strikes"] = self.record.get("strikes", 0) + 1  # taken back by a clean stop: a crash of the process counts, too
-            records.write(self.root / "active.json", self.record, durable=True)
+            self._remember(self.record)
             if self.record["strikes"] > self.settings.crashes and self.record["digest"] not in swap.denied(self.root):
                 self._deny(f"{self.record['strikes'] - 1} starts of the scorer did not live through its probation")
-        known = swap.denied(self.root)
+        known = swap.denied(self.root).keys() | self.refused
         wanted = [self.record.get("slot"), self.record.get("fallback"), *swap.SLOTS]
         for slot in dict.fromkeys(slot for slot in wanted if slot):
             card = swap.checked(self.root, slot)
@@ -52,12 +54,16 @@ class Pilot:
         """A clean stop is no strike against a model on probation, and the frames it was watched for count."""
         if self.on_probation and self.record.get("fallback"):
             self.record.update(strikes=0, left=self.on_probation)
-            self._remember()
+            self._remember(self.record)
 
     def look(self):
         """Takes the model that sync.py has made ready, if there is one; says so. Cheap: a few small files are read."""
         wanted = records.read(self.root / "sync.json").get("digest")
         if not wanted or wanted == self.record.get("digest") and self.model or self.record.get("fallback"):
+            return
+        if swap.checked(self.root, swap.spare(self.record)).get("digest") != wanted:
+            return  # not here yet, or set aside; sync needs its lock for itself
+        if wanted in self.refused:
             return
         try:
             with swap.filling(self.root):
@@ -69,9 +75,12 @@ class Pilot:
                 if loaded is None:
                     swap.clear(self.root / slot)  # as in _discard
                     return
-                self._use(slot, card, loaded, fallback=self.record.get("slot", "") if self.model else "")
+                self._use(slot, card, loaded, fallback=self.record.get("slot", "") if self.model else "", must=True)
         except swap.Busy:
             return
+        except OSError as error:
+            if error.errno not in FULL:
+                raise  # on a full disk the one in use stays that, until the switch can be written
 
     def judge(self, milliseconds):
         """Takes in a frame that was scored, and how long it took. True where the model was given up for the last good one."""
@@ -80,19 +89,36 @@ class Pilot:
         self.times.append(milliseconds)
         middle = statistics.median(self.times)
         if len(self.times) >= FEW and middle > self.settings.budget_ms:
-            return self.give_up(f"{middle:.0f} ms a frame, and model.budget_ms is {self.settings.budget_ms:g}")
+            return self._too_slow(middle)
         self.on_probation -= 1
         if not self.on_probation:
             self.record.update(fallback="", strikes=0)
-            self._remember()
+            self._remember(self.record)
+            swap.is_fast(self.root, self.record["digest"])
             self.say(f"model {self.record['version']} has passed its probation: {middle:.1f} ms a frame")
         return False
 
-    def give_up(self, reason):
-        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing changes: False."""
+    def _too_slow(self, milliseconds):
+        try:
+            over, words = swap.too_slow(self.root, self.settings, self.record, milliseconds, golden.hindered(golden.heat()))
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            over, words = False, f"{milliseconds:.0f} ms a frame, and model.budget_ms is {self.settings.budget_ms:g}"
+        return self.give_up(words, for_good=over)
+
+    def give_up(self, reason, for_good=True):
+        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing changes: False.
+
+        for_good: False where it was only too slow, and may try again: it is not denied but set aside, until sync has checked it anew.
+        """
         if not self.on_probation:
             return False
-        self._deny(reason)
+        failed = self.record.get("slot", "")
+        if for_good:
+            self._deny(reason)
+        else:
+            self.say(f"model {self.record['version']} is set aside: {reason}", sys.stderr)
         slot = self.record.get("fallback", "")
         card = swap.checked(self.root, slot) if slot else {}
         loaded = self._load(slot, card) if card else None
@@ -103,6 +129,8 @@ class Pilot:
             self.record = {}
             (self.root / "active.json").unlink(missing_ok=True)
             self.say("there is no earlier model to return to; frames go home unscored", sys.stderr)
+        if not for_good:
+            swap.set_aside(self.root, failed)
         return True
 
     def _load(self, slot, card):
@@ -120,13 +148,14 @@ class Pilot:
         except swap.Busy:
             self.say(f"slot {slot} stays as it is: sync is at work", sys.stderr)
 
-    def _use(self, slot, card, loaded, fallback, back=False):
-        """Switches: from the one rename on, this slot is the model, crash or not."""
+    def _use(self, slot, card, loaded, fallback, back=False, must=False):
+        """Switches: from the one rename on, this slot is the model, crash or not. must: raises OSError, and switches nothing, on a full disk."""
         fallback = fallback if fallback != slot else ""
-        self.record = {"slot": slot, "digest": card["digest"], "version": card["version"], "variant": card["variant"], "fallback": fallback,
-                       "strikes": 0, "since": clock.now().isoformat()}
+        record = {"slot": slot, "digest": card["digest"], "version": card["version"], "variant": card["variant"], "fallback": fallback,
+                  "strikes": 0, "since": clock.now().isoformat()}
         first = not back and not fallback and self.model is None
-        self._remember()
+        self._remember(record, must)
+        self.record = record
         self._take(loaded)
         if first:
             self.on_probation = self.settings.probation  # the first model has none to return to, and is watched all the same
@@ -137,12 +166,24 @@ class Pilot:
         self.model, self.times = loaded, []
         self.on_probation = self.record.get("left", self.settings.probation) if self.record.get("fallback") else 0
 
-    def _remember(self):
-        records.write(self.root / "active.json", self.record, durable=True)
+    def _remember(self, record, must=False):
+        """Writes active.json. A disk that takes none costs memory of it, not the scoring: after a restart the one written last is in use."""
+        try:
+            records.write(self.root / "active.json", record, durable=True)
+        except OSError as error:
+            if must or error.errno not in FULL:
+                raise
+            self.say(f"{self.root / 'active.json'} stays as it was: {error.strerror}", sys.stderr)
 
     def _deny(self, reason):
         self.say(f"model {self.record['version']} is given up: {reason}", sys.stderr)
-        swap.deny(self.root, self.record["digest"], self.record["version"], reason)
+        self.refused.add(self.record["digest"])
+        try:
+            swap.deny(self.root, self.record["digest"], self.record["version"], reason)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.say(f"{self.root / 'denied.json'} stays as it was: {error.strerror}", sys.stderr)
 
 
 def sound(scores, classes):

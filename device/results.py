@@ -7,7 +7,8 @@ A scored frame stays in unscored/ until its batch is safe; that folder is the jo
     3. each frame goes to ready/ or is deleted
 
 A crash before 1 costs some scoring, which is done again. After it, 2 and 3 are done again at the next start: same name, same bytes,
-and a store that has them already says so.
+and a store that has them already says so. All three happen in a thread beside the scoring, one batch after the other: a card takes its time
+to sync and to delete, and the processor has better to do than to wait for it.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from . import records
@@ -40,6 +42,10 @@ class Batch:
         if line is not None:
             self.lines.append(json.dumps(line, separators=(",", ":")))
 
+    def followed_by(self, later):
+        """Both as one Batch."""
+        return Batch(self.lines + later.lines, {**self.frames, **later.frames}, self.began)
+
     def is_due(self, settings):
         """Whether [score]'s batch_frames or batch_s is reached."""
         return bool(self.frames) and (len(self.frames) >= settings.batch_frames or time.monotonic() - self.began >= settings.batch_s)
@@ -51,6 +57,8 @@ class Desk:
     def __init__(self, inbox, outbox, say):
         self.inbox, self.outbox, self.say = inbox, outbox, say
         self.path = outbox.root / "batch.json"
+        self.thread = ThreadPoolExecutor(1, "results")
+        self.batch, self.answer = None, None  # the one under way, and send()'s Future
 
     def finish(self):
         """Does again what a crash may have left half done; the account of feedback.Choice as of that batch. Call it once, at start."""
@@ -58,6 +66,29 @@ class Desk:
         if record.get("frames"):
             self._deliver(record)
         return record.get("account", {})
+
+    def start(self, batch, account):
+        """Sends a batch in the thread. Only when the one before is settled."""
+        self.batch, self.answer = batch, self.thread.submit(self.send, batch, account)
+
+    def under_way(self):
+        """Names in unscored/ of the frames of the batch under way."""
+        return self.batch.frames.keys() if self.batch else set()
+
+    def is_done(self):
+        """Whether settle() would not wait, and has something to say."""
+        return self.answer is not None and self.answer.done()
+
+    def settle(self):
+        """Waits for the batch under way, if there is one. None when it is safe, else the Batch, still to be sent. Raises OSError."""
+        if self.answer is None:
+            return None
+        batch, answer, self.batch, self.answer = self.batch, self.answer, None, None
+        return None if answer.result() else batch
+
+    def close(self):
+        """Ends the thread, when it has done what it has."""
+        self.thread.shutdown()
 
     def send(self, batch, account):
         """True when the batch is safe. False where the disk or the spool is full: it waits in memory, and frames that would not go home go now."""

@@ -2,8 +2,12 @@
 
     capture -> unscored/ -> score -> ready/ -> upload
 
+With score.camera = true one process does both: capture's loop in the main thread, which signals and drivers want, the scorer's in another. Between
+them lies the same folder, so that a frame is safe before it is scored, and either way can take over from the other.
+
 One loop scores; all that may wait for somebody happens elsewhere: models come in by a process of their own (sync.py), actions run in a thread
-(act.py), sending is upload's. Which model is in use is pilot.py's matter. Without any model frames go home as they are.
+(act.py), batches of results become safe in another (results.py), sending is upload's. Which model is in use is pilot.py's matter. Without any
+model frames go home as they are.
 """
 
 import ctypes
@@ -12,9 +16,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from . import act, clock, feedback, golden, model, pilot, results, transform
-from .notify import notify
+from . import act, capture, clock, feedback, golden, model, pilot, results, transform
+from .notify import notify, watchdog_s
 from .spool import Damaged, Spool
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
@@ -23,8 +28,14 @@ LOOK_EVERY_S = 1.0  # for a model that has come in
 STATUS_EVERY_S = 10.0
 
 
-def run(settings, once=False):
-    """Scores until SIGTERM or SIGINT; returns the exit status. once: all that waits, then ends; no model is fetched."""
+def run(settings, once=False, frames=None):
+    """Scores until SIGTERM or SIGINT; returns the exit status. once: all that waits, then ends; no model is fetched.
+
+    frames: with score.camera, so many are taken, and all that waits is scored (once: one is). SpoolBusy and OSErrors pass through, as in capture.
+    """
+    if frames and not settings.score.camera:
+        print("--frames is the camera's, and score.camera is false: python -m device capture --frames N, or set it to true", file=sys.stderr)
+        return 64
     if not settings.score.enabled:
         print("score.enabled is false: set it to true in /etc/lakevision/device.toml, and restart capture too", file=sys.stderr)
         return 78
@@ -42,11 +53,28 @@ def run(settings, once=False):
     try:
         for line in outbox.recover() + inbox.recover():
             say(line, sys.stderr)
-        return _Scorer(settings, inbox, outbox, stopping).loop(once)
+        scorer = _Scorer(settings, inbox, outbox, stopping, once)
+        return _with_camera(settings, scorer, stopping, 1 if once else frames) if settings.score.camera else scorer.loop()
     finally:
         outbox.counters["running"] = False
         inbox.close()
         outbox.close()
+
+
+def _with_camera(settings, scorer, stopping, frames):
+    """Drives the camera in this thread and scores in another, until either ends; the camera's exit status."""
+    with ThreadPoolExecutor(1, "score") as threads:
+        scoring = threads.submit(scorer.loop)
+        scoring.add_done_callback(lambda _: stopping.append(True))  # a scorer that failed ends the camera's loop
+        status = None
+        try:
+            status = capture.drive(settings, stopping, frames, scorer.is_well)
+        finally:
+            scorer.ending = True
+            if status not in (0, capture.EXIT_FULL):
+                stopping.append(True)  # a camera that failed: what waits is scored after the new start, which should come soon
+        scoring.result()
+    return status
 
 
 def _keep_memory():
@@ -61,10 +89,12 @@ def _keep_memory():
 
 
 class _Scorer:
-    """The loop and what it keeps between frames."""
+    """The loop and what it keeps between frames. ending: whether it ends when nothing waits."""
 
-    def __init__(self, settings, inbox, outbox, stopping):
-        self.settings, self.inbox, self.outbox, self.stopping = settings, inbox, outbox, stopping
+    def __init__(self, settings, inbox, outbox, stopping, once):
+        self.settings, self.inbox, self.outbox, self.stopping, self.once = settings, inbox, outbox, stopping, once
+        self.ending = once and not settings.score.camera
+        self.alive = time.monotonic()
         self.counters = outbox.counters
         self.desk, self.batch = results.Desk(inbox, outbox, say), results.Batch()
         self.choice = feedback.Choice(settings.feedback, **{**{"day": "", "spent": 0}, **self.desk.finish()})
@@ -73,45 +103,67 @@ class _Scorer:
         self.sync = Sync(settings)
         self.looked = self.saved = self.tried = -float("inf")
 
-    def loop(self, once):
+    def loop(self):
+        """Scores until told to stop, or until nothing waits where it is to end then; 0."""
         began = time.monotonic()
         self.counters.update(running=True, starts=self.counters.get("starts", 0) + 1, device=self.settings.device.id)
         self.pilot.start()
-        self._tend(once)
-        notify("READY=1", f"STATUS=scoring after {time.monotonic() - began:.1f} s")
+        self._tend()
+        if not self.settings.score.camera:  # else its first frame says so
+            notify("READY=1", f"STATUS=scoring after {time.monotonic() - began:.1f} s")
         try:
             while not self.stopping:
-                fresh = [entry for entry in self.inbox.oldest(AT_A_TIME + len(self.batch.frames)) if entry.name not in self.batch.frames]
+                ending = self.ending  # asked before the folder is: whatever came until then is seen
+                fresh = self._fresh()
                 for entry in fresh:
                     self._frame(entry)
-                    self._tend(once)
+                    self._tend()
                     if self.stopping:
                         break
-                if not fresh and once:
+                if not fresh and ending:
                     break
                 if not fresh:
                     time.sleep(self.settings.score.poll_s)
-                    self._tend(once)
+                    self._tend()
             say("stopped as asked" if self.stopping else "nothing waits to be scored")
+            self._settle()
             self._send()
+            self._settle()
             self.pilot.stop()
         finally:
             self.sync.end()
-        self.actor.finish(self.settings.act.timeout_s if once else 1.0)
+            self.desk.close()
+        self.actor.finish(self.settings.act.timeout_s if self.once else 1.0)
         notify("STOPPING=1")
         return 0
 
-    def _tend(self, once):
+    def _fresh(self):
+        """The oldest Entries that wait, without those whose results are under way."""
+        busy = self.batch.frames.keys() | self.desk.under_way()
+        return [entry for entry in self.inbox.oldest(AT_A_TIME + len(busy)) if entry.name not in busy]
+
+    def is_well(self):
+        """Whether the scorer has lately shown that it neither hangs nor waits; for the watchdog of a process that has two loops."""
+        patience = watchdog_s()
+        return patience is None or time.monotonic() - self.alive < patience / 3
+
+    def _tend(self):
         """Between frames: the watchdog, batches that are due, a model that has come in, counters."""
-        now = time.monotonic()
-        if self.batch.is_due(self.settings.score) and now - self.tried > 1:  # a full disk is not asked more often
+        now = self.alive = time.monotonic()
+        due = self.batch.is_due(self.settings.score)
+        if self.desk.is_done() or due and self.desk.under_way():
+            self._settle()  # a card slower than the scoring is waited for here
+        if due and now - self.tried > 1:  # a full disk is not asked more often
             self._send()
         if now - self.looked < LOOK_EVERY_S:
             return
         self.looked = now
-        notify("WATCHDOG=1")
+        if not self.settings.score.camera:
+            notify("WATCHDOG=1")
+        elif capture.time_left() < 2 * LOOK_EVERY_S:
+            self.pilot.stop()  # the camera hangs and will end this process: no fault of a model on probation
         self.pilot.look()
-        if not once:
+        if not self.once:
             self.sync.tend()
         if now - self.saved >= STATUS_EVERY_S:
             self.saved = now
@@ -124,11 +176,17 @@ class _Scorer:
         self.outbox.save()
 
     def _send(self):
+        """Has the batch made safe, beside the scoring."""
         if self.batch.frames:
-            if self.desk.send(self.batch, self.choice.account()):
-                self.batch = results.Batch()
-            else:
-                self.tried = time.monotonic()
+            self.desk.start(self.batch, self.choice.account())
+            self.batch = results.Batch()
+
+    def _settle(self):
+        """Takes in how the batch under way fared; what found no room waits with the next."""
+        left = self.desk.settle()
+        if left:
+            self.tried = time.monotonic()
+            self.batch = left.followed_by(self.batch)
         self._save()
 
     def _frame(self, entry):
@@ -250,5 +308,5 @@ class Sync:
 
 
 def say(line, file=None):
-    """One line to the journal."""
-    print(line, file=file or sys.stdout, flush=True)
+    """One line to the journal, in one piece: threads say things at once."""
+    print(f"{line}\n", end="", file=file or sys.stdout, flush=True)

@@ -37,7 +37,10 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Source:
-    """look(etag): the Pointer, or None where the server says that nothing changed since that ETag. read(path, offset): the file's bytes from there on."""
+    """look(etag): the Pointer, or None where the server says that nothing changed since that ETag.
+
+    read(path, offset): the file's bytes from there on.
+    """
 
     name: str
     look: Callable[[str], Optional[Pointer]]
@@ -209,7 +212,8 @@ def _mlflow(settings, secrets):
     model = f"name={quote(settings.model.name, safe='')}"
 
     def ask(path, offset=0):
-        request = urllib.request.Request(base + path, headers={"User-Agent": "lakevision-device", **({"Range": f"bytes={offset}-"} if offset else {})})
+        headers = {"User-Agent": "lakevision-device", **({"Range": f"bytes={offset}-"} if offset else {})}
+        request = urllib.request.Request(base + path, headers=headers)
         signed = _signature(secrets)
         if signed:
             request.add_unredirected_header("Authorization", signed)  # never to where a redirect leads

@@ -19,7 +19,8 @@ def run(settings):
     print(f"device    {settings.device.id}   settings from {settings.source}")
     synced = clock.synced()
     print(f"clock     {clock.now():%Y-%m-%d %H:%M:%S} UTC, {clock.WORDS[synced]}; up {clock.uptime() / 3600:.1f} h, boot {clock.boot_id()[:8]}")
-    print(f"capture   {_process(settings, 'capture', capture, worries)}; camera {capture.get('camera', settings.camera.kind)}, "
+    print(f"capture   {_process(settings, 'capture', capture, worries)}{' by score' if settings.score.camera else ''}; "
+          f"camera {capture.get('camera', settings.camera.kind)}, "
           f"every {settings.capture.interval_s:g} s, hours {settings.capture.active_hours or 'always'}")
     last = capture.get("last")
     print(f"          last frame {_ago(last['at'])}, {last['bytes'] / 1000:.0f} kB, {last['key']}" if last else "          no frame yet")
@@ -61,7 +62,8 @@ def _process(settings, owner, record, worries):
     """"running", or what it is instead."""
     if is_running(settings, owner):
         return "running"
-    worries.append(f"{owner} is not running: sudo systemctl start lakevision-{owner}; journalctl -u lakevision-{owner} -n 50")
+    unit = "lakevision-score" if owner == "capture" and settings.score.camera else f"lakevision-{owner}"
+    worries.append(f"{owner} is not running: sudo systemctl start {unit}; journalctl -u {unit} -n 50")
     return "stopped in the middle" if record.get("running") else "stopped" if record else "never started here"
 
 
@@ -107,11 +109,15 @@ def _score(settings, worries):
         worries.append("there is no model that works: frames go home unscored. python -m device sync says why")
     if sync:
         print(f"          looked {_ago(sync['at'])}: {settings.model.alias} is version {sync.get('version', 'unknown')}, from {settings.model.url}")
+    slow = read(folder / "slow.json")
+    if slow and slow["digest"] not in denied:
+        print(f"          version {slow['version']} was too slow here {_ago(slow['at'])}, and is tried again: {slow['words']}")
     if sync.get("error") and sync.get("failures"):
         worries.append(f"sync, {sync['failures']} times in a row: {sync['error']}")
     for digest, entry in denied.items():
         if digest == sync.get("digest"):
-            worries.append(f"version {entry['version']} is denied on this device since {entry['at']}: {entry['reason']}. After mending: rm {folder / 'denied.json'}")
+            worries.append(f"version {entry['version']} is denied on this device since {entry['at']}: {entry['reason']}. "
+                           f"After mending: rm {folder / 'denied.json'}")
     if record.get("waiting_for_room"):
         worries.append(f"{record['waiting_for_room']} results wait in memory: the disk is full")
     if record.get("act_error"):

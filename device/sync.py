@@ -25,7 +25,7 @@ class Damaged(Exception):
 
 
 def run(settings):
-    """One look, and what follows from it. Returns 0: nothing new, or the new model is ready; EXIT_LATER; EXIT_DENIED."""
+    """One look, and what follows from it. Returns 0: nothing to do before model.interval_s is over; EXIT_LATER; EXIT_DENIED."""
     if not settings.model.url:
         print("model.url is empty: set it in /etc/lakevision/device.toml to fetch models", flush=True)
         return 0
@@ -54,6 +54,13 @@ def _look(settings, root):
         seen["attempted"] = digest
         if digest and seen["attempts"] >= settings.model.attempts:
             status = _deny(root, seen, f"{seen['attempts']} times in a row: {error}")
+    except golden.Slow as slow:
+        card = {"digest": seen["coming"], "version": seen["coming_version"]}
+        over, words = swap.too_slow(root, settings.model, card, slow.milliseconds, golden.hindered(slow.board))
+        print(f"version {card['version']}: {words}", flush=True)
+        status = _deny(root, seen, f"{slow}; {words}") if over else 0  # 0: no sooner than after model.interval_s
+        if not over:
+            seen.update(error="", failures=0)
     except (model.BadModel, transform.BadTransform, golden.Failed) as error:
         status = _deny(root, seen, str(error))
     except (stores.Denied, stores.Refused, ValueError) as error:
@@ -102,7 +109,8 @@ def _follow(settings, root, seen):
         print(f"nothing new: {settings.model.alias} is version {seen['version']}", flush=True)
         return 0
     if pointer.digest in known:
-        print(f"{settings.model.alias} is version {pointer.version}, which is {'here' if pointer.digest in here else 'denied on this device'}", flush=True)
+        place = "here" if pointer.digest in here else "denied on this device"
+        print(f"{settings.model.alias} is version {pointer.version}, which is {place}", flush=True)
         seen.update(digest=pointer.digest, version=pointer.version, etag=pointer.etag)
         return 0
     manifest = source.small(opened.read(f"{pointer.folder}/manifest.json", 0), "manifest.json")
@@ -112,6 +120,9 @@ def _follow(settings, root, seen):
         raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
         raise stores.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
+    if digest not in known and swap.is_resting(root, settings.model, digest):
+        print(f"version {pointer.version} was too slow, and is tried again when model.interval_s is over", flush=True)
+        return 0
     if digest not in known:
         _fill(settings, opened, pointer, manifest, digest, root / swap.spare(record))
         print(f"version {pointer.version} is here and checked", flush=True)
@@ -148,7 +159,8 @@ def _files(manifest):
     found = []
     for entry in listed:
         path, size, sha256 = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256"))
-        if not isinstance(path, str) or not PATH.fullmatch(path) or type(size) is not int or size <= 0 or not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
+        named = isinstance(path, str) and PATH.fullmatch(path) and re.fullmatch(r"[0-9a-f]{64}", str(sha256))
+        if not named or type(size) is not int or size <= 0:
             raise model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
         found.append((path, size, sha256))
     return found
@@ -181,7 +193,7 @@ def _fetch(opened, place, path, size, sha256):
     if there > size or _sha256(part) != sha256:
         start = part.read_bytes()[:40]
         part.unlink()
-        raise Damaged(f"{place}: what came, {start!r}..., is not the file of the manifest" + (" (too long)" if there > size else " (SHA-256 differs)"))
+        raise Damaged(f"{place}: what came, {start!r}..., is not the file of the manifest ({'too long' if there > size else 'SHA-256 differs'})")
     os.replace(part, path)
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
 import harness  # noqa: E402
+import s3  # noqa: E402
 
 SIZES = {"600x600": (600, 600), "1920x1080": (1920, 1080)}
 FRAMES, UPLOADS, PAIRS = 600, 300, 7
@@ -145,13 +146,13 @@ def bench_upload(folder, name, port, pairs):
     """Middle ratio of upload over bare obstore puts, and upload's peak memory."""
     ratios, rates, memory = [], [], 0
     for turn in range(pairs):
-        bucket = harness.Bucket.make(port, f"bench-{turn}")
+        bucket = s3.Bucket.make(port, f"bench-{turn}")
         work = folder / f"up-{name}-{turn}"
         work.mkdir()
         agent = harness.Agent(work, folder / name)
         agent.use_bucket(bucket)
         agent.run("capture", "--frames", str(UPLOADS))
-        other = harness.Bucket.make(port, f"bare-{turn}")
+        other = s3.Bucket.make(port, f"bare-{turn}")
         bare, (rate, megabytes) = in_turns(
             turn, lambda: float(python(BARE_PUT, folder / name, f"s3://{other.name}", f"http://127.0.0.1:{port}", UPLOADS)),
             lambda: timed("upload", "uploaded", agent.config, "--once"))
@@ -178,7 +179,7 @@ def main():
     ratios, capture_mb, upload_mb = {}, 0, 0
     local = ROOT / ".local"  # the checkout's disk: /tmp may be memory, where fsync costs nothing
     local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch, harness.moto_server() as port:
+    with tempfile.TemporaryDirectory(dir=local) as scratch, s3.moto_server() as port:
         folder = Path(scratch)
         for name, size in SIZES.items():
             (folder / name).mkdir()

@@ -1,5 +1,6 @@
 """Fixtures of the agent's tests: real processes, a real S3 server on loopback, and a proxy before it that misbehaves on demand."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import bundles  # noqa: E402
 import harness  # noqa: E402
+import s3  # noqa: E402
+import steps  # noqa: E402
 
 SECRET = "verySecret/Key+of=tests"
 
@@ -28,20 +31,20 @@ def credentials(monkeypatch):
 @pytest.fixture(scope="session")
 def moto():
     """Port of an S3 server in a process of its own."""
-    with harness.moto_server() as port:
+    with s3.moto_server() as port:
         yield port
 
 
 @pytest.fixture
 def bucket(moto, request):
-    """An empty S3 bucket, as a harness.Bucket."""
-    return harness.Bucket.make(moto, request.node.name)
+    """An empty S3 bucket, as a s3.Bucket."""
+    return s3.Bucket.make(moto, request.node.name)
 
 
 @pytest.fixture
 def proxy(moto):
     """An HTTP proxy before the S3 server; proxy.rule decides what happens to each request."""
-    with harness.FaultyProxy(moto) as faulty:
+    with s3.FaultyProxy(moto) as faulty:
         yield faulty
 
 
@@ -78,6 +81,21 @@ def scoring(agent, models, tmp_path):
                     model={"folder": str(agent.model), "url": str(agent.place), "interval_s": 0.3, "probation": 6})
     bundles.publish(models, agent.place, "1")
     return agent
+
+
+@pytest.fixture
+def second(scoring, models):
+    """Has version 1 in use; a function that publishes version 2 spoilt by spoil(folder), and returns its digest."""
+    steps.ready(scoring)
+    for kind in ("shape", "three"):
+        (scoring.folder / kind).write_bytes((models / f"{kind}-float32.tflite").read_bytes())
+
+    def publish(spoil, kind="good", **more):
+        bundles.publish(models, scoring.place, "2", kind, variants=("float32",), **more)
+        spoil(scoring.place / "versions" / "2")
+        return json.loads((scoring.place / "champion.json").read_text())["manifest_sha256"]
+
+    return publish
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
-"""What the agent's tests share: processes, servers, and the reckoning at the end."""
+"""What the agent's tests share: processes, and the reckoning at the end."""
 
 import hashlib
-import http.client
-import http.server
 import io
 import os
 import random
@@ -11,9 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +130,24 @@ def _toml(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+def kill_all(process):
+    """Kills a process and all below it, as a power cut would."""
+    def below(pid):
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children") as file:
+                children = [int(child) for child in file.read().split()]
+        except OSError:
+            children = []
+        return [pid, *(grandchild for child in children for grandchild in below(child))]
+
+    for pid in below(process.pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.wait()
+
+
 def until(condition, what, seconds=60):
     """Waits until condition() is true; fails saying `what` did not happen."""
     end = time.monotonic() + seconds
@@ -183,152 +197,20 @@ def fill_landing(agent, landing, frames):
     return landing, agent.acks()
 
 
-# ---- servers
-
 def free_port():
+    """A port of loopback that nobody uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-@contextmanager
-def moto_server():
-    """moto's S3 server in a process of its own; yields its port."""
-    port = free_port()
-    command = [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: _answers(port), "moto's server answers", 60)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(port):
+def answers(port):
+    """Whether somebody listens there."""
     try:
         socket.create_connection(("127.0.0.1", port), 0.2).close()
     except OSError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A bucket of the S3 server."""
-
-    port: int
-    name: str
-
-    @classmethod
-    def make(cls, port, wish):
-        name = (re.sub("[^a-z0-9]+", "-", wish.lower()).strip("-")[:40] or "b") + f"-{random.getrandbits(32):08x}"
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        connection.request("PUT", f"/{name}")
-        assert connection.getresponse().status == 200
-        connection.close()
-        return cls(port, name)
-
-    def objects(self, prefix="landing"):
-        """{key: bytes}, keys below the prefix."""
-        import obstore
-        from obstore.store import from_url
-        store = from_url(f"s3://{self.name}/{prefix}", config={"aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_region": "us-east-1"},
-                         client_options={"allow_http": True})
-        return {item["path"]: bytes(obstore.get(store, item["path"]).bytes()) for batch in obstore.list(store) for item in batch}
-
-    def put(self, key, data):
-        """Writes an object, as a stranger would."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        connection.request("PUT", f"/{self.name}/landing/{key}", data)
-        assert connection.getresponse().status == 200
-        connection.close()
-
-
-class FaultyProxy:
-    """Passes requests on to a port, unless rule(method, path, number) says otherwise:
-
-    "pass"; "silent" (reads, never answers); "dribble" (a byte of the answer each 0.2 s); "lost" (passes on, then hangs up without
-    an answer); "half" (hangs up in the middle of the answer); "reset" (hangs up at once); or (status, body) to answer by itself.
-    """
-
-    def __init__(self, port, listen=0):
-        self.target, self.rule, self.requests, self.signed_by, self.ranges = port, lambda method, path, number: "pass", [], [], []
-        self.closing = threading.Event()
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self):
-                proxy.handle(self)
-
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
-
-            def log_message(self, *_):
-                """The tests look at proxy.requests."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", listen), Handler)
-        self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # clients that die in the middle are what the tests are about
-        self.port = self.server.server_address[1]
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.closing.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-    def handle(self, request):
-        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        self.requests.append((request.command, request.path))
-        self.ranges.append((request.path, request.headers.get("Range", "")))
-        self.signed_by.append(request.headers.get("Authorization", ""))
-        action = self.rule(request.command, request.path, len(self.requests))
-        if action == "silent":
-            self.closing.wait(30)
-        if action in ("silent", "reset"):
-            request.close_connection = True
-            return
-        if isinstance(action, tuple):
-            status, answer, headers = action[0], action[1].encode(), []
-        else:
-            status, answer, headers = self.forward(request, body)
-        if action == "lost":
-            request.close_connection = True
-            return
-        request.send_response(status)
-        for name, value in headers:
-            if name.lower() not in ("content-length", "connection", "transfer-encoding", "date", "server"):
-                request.send_header(name, value)
-        request.send_header("Content-Length", str(len(answer)))
-        if action == "dribble":
-            request.wfile.write(b"X-Slow: ")
-            while not self.closing.wait(0.2):
-                request.wfile.write(b"x")
-        request.end_headers()
-        if action == "half":
-            request.close_connection = True
-            answer = answer[:len(answer) // 2]
-        if request.command != "HEAD":
-            request.wfile.write(answer)
-
-    def forward(self, request, body):
-        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=30)
-        try:
-            connection.request(request.command, request.path, body, {k: v for k, v in request.headers.items() if k.lower() != "connection"})
-            response = connection.getresponse()
-            return response.status, response.read(), response.getheaders()
-        finally:
-            connection.close()
-
-
-def s3_error(code, message="said by the test"):
-    """The body of an S3 error."""
-    return f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
 
 
 class NotifySocket:

@@ -1,10 +1,35 @@
-"""Small servers on loopback that speak a store's protocol: a Databricks workspace's Files API, and Google's XML API."""
+"""Servers on loopback: MLflow's own, and small ones that speak a store's protocol, a Databricks workspace's Files API and Google's XML API."""
 
 import base64
 import http.server
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+from contextlib import contextmanager
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from harness import answers, free_port, until
+
+MLFLOW = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@contextmanager
+def mlflow_server(database, artifacts, log):
+    """A real MLflow server on a sqlite file (made where it is missing) that serves the artifacts of a folder; yields its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{database}",
+               "--artifacts-destination", str(artifacts), "--serve-artifacts", "--workers", "1"]
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **MLFLOW}, start_new_session=True)
+    try:
+        until(lambda: answers(port), "MLflow answers", 90)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 class Server:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
+from steps import images, lines, ready
+
 
 FAKE = Path(__file__).parent / "fake_pi"
 DRIVER = "import mmal_library; mmal_library.install()"
@@ -66,6 +68,18 @@ def test_an_encoder_that_hangs(pi):
     pi.configure(camera={"timeout_s": 0.8})
     done = pi.run("capture", "--once", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "hang"}, timeout=30)
     assert done.returncode == -14 and "picamera" in done.stderr and pi.waiting() == []
+
+
+def test_score_drives_it(pi, scoring):
+    """One process: the driver's threads, LiteRT's and the agent's own beside each other."""
+    ready(scoring)
+    pi.configure(score={"camera": True})
+    pi.run("score", "--frames", "4", driver=DRIVER, env=pi.env)
+    got = lines(scoring)
+    assert len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+    pi.configure(camera={"timeout_s": 0.8})
+    done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "hang"}, timeout=30)
+    assert done.returncode == -14 and "picamera" in done.stderr
 
 
 def test_without_the_library_the_apt_line_is_given(agent, package):

@@ -12,6 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from device import exif
+from steps import images, lines, ready
 
 FAKE = Path(__file__).parent / "fake_pi"
 PACKAGES = ["picamera2==0.3.38", "piexif==1.1.3", "videodev2==0.0.4", "simplejpeg==1.8.2"]
@@ -101,6 +102,20 @@ def test_faults(pi, fault, words):
     done = pi.run("capture", "--frames", "500", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": fault})
     assert done.returncode in (71, -14) and (words in done.stderr or done.returncode == -14), done.stderr
     assert len(pi.acks()) == len(pi.waiting())
+
+
+def test_score_drives_it(pi, scoring):
+    """One process: the driver's threads, LiteRT's and the agent's own beside each other."""
+    ready(scoring)
+    pi.configure(score={"camera": True})
+    pi.run("score", "--frames", "4", driver=DRIVER, env=pi.env)
+    got = lines(scoring)
+    assert len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+    pi.configure(camera={"timeout_s": 1.5})
+    done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "stall:60"})
+    assert done.returncode in (71, -14), done.stderr
+    pi.run("score", "--once", driver=DRIVER, env=pi.env)
+    assert len(lines(scoring)) == len(images(scoring)) >= 6, "what was taken before the cable came loose is scored after it"
 
 
 def test_a_missing_picamera2_gives_the_apt_line(agent):

@@ -8,7 +8,9 @@ import time
 import pytest
 
 import harness
-from harness import reckon, s3_error, until
+import s3
+from harness import reckon, until
+from s3 import s3_error
 
 FRAMES = 15
 
@@ -21,7 +23,7 @@ def test_store_down_for_a_while(agent, bucket):
     capture, upload = agent.start("capture"), agent.start("upload")
     until(lambda: len(agent.acks()) > 20 and agent.journal("upload").count("trying again") > 3, "frames are taken, uploads fail")
     assert "uploaded " not in agent.journal("upload")
-    with harness.FaultyProxy(bucket.port, listen=port):
+    with s3.FaultyProxy(bucket.port, listen=port):
         until(lambda: agent.journal("upload").count("uploaded ") > 20, "uploads resume")
         assert agent.stop(capture) == 0
         until(lambda: not agent.waiting(), "the spool runs empty")

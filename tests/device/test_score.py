@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import sys
 
@@ -11,39 +10,7 @@ import pytest
 import bundles
 import harness
 from harness import ROOT, until
-
-
-def shots(agent, *greys):
-    """Makes the agent's camera replay photographs of these brightnesses, each once, and captures them."""
-    folder = agent.folder / f"shots-{len(os.listdir(agent.folder))}"
-    folder.mkdir()
-    for index, grey in enumerate(greys):
-        (folder / f"{index:03d}.jpg").write_bytes(bundles.photo(grey, seed=index))
-    agent.configure(camera={"folder": str(folder), "loop": False})
-    agent.run("capture")
-
-
-def lines(agent):
-    """All result lines in the landing zone and in the spool, as dicts; each image once."""
-    agent.run("upload", "--once")
-    found = [json.loads(line) for key, data in harness.read_folder(agent.folder / "landing").items() if key.startswith("_results/")
-             for line in data.decode().splitlines()]
-    assert len({line["image"] for line in found}) == len(found), "a frame has two lines"
-    return sorted(found, key=lambda line: line["image"])
-
-
-def images(agent):
-    """Keys of the photographs in the landing zone."""
-    return sorted(key for key in harness.read_folder(agent.folder / "landing") if key.endswith(".jpg"))
-
-
-def ready(agent, version="1"):
-    """Has a model of this version in use and confirmed."""
-    agent.run("sync")
-    agent.run("score", "--once")
-    record = json.loads((agent.model / "active.json").read_text())
-    assert record["version"] == version
-    return record
+from steps import doctor, images, lines, ready, shots
 
 
 def test_frames_are_scored_and_come_home(scoring):
@@ -161,6 +128,7 @@ def test_bench_prints_each_variant_and_the_fastest_is_in_use(scoring):
     assert card["variant"] == min(card["table"], key=lambda variant: card["table"][variant]["p50_ms"]) == record["variant"]
     rows = {row.split()[0]: row for row in printed.splitlines()[2:-1]}
     assert set(rows) == {"float32", "float16", "int8"} and "in use" in rows[record["variant"]] and printed.count("in use") == 1
+    assert {variant: figures["tolerance"] for variant, figures in card["table"].items()} == {"float32": 0.001, "float16": 0.02, "int8": 0.02}
     for figures in card["table"].values():
         assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] and 20 < figures["memory_mb"] < 200 and figures["frames"] >= 40
     assert scoring.run("bench", "--again").stdout != printed
@@ -205,11 +173,6 @@ def test_status_without_a_model_says_so(scoring):
     scoring.run("sync", check=False)
     shown = scoring.run("status", check=False).stdout
     assert "LOOK      there is no model that works" in shown and "LOOK      sync, 1 times in a row" in shown
-
-
-def doctor(agent):
-    """{check: its line} of what doctor says."""
-    return {row.split()[1]: row for row in agent.run("doctor", check=False).stdout.splitlines() if row.startswith(("ok", "FAIL"))}
 
 
 def test_doctor_knows_the_scorer(scoring):

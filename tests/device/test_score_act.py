@@ -9,7 +9,7 @@ from broker import Broker
 from device import act, mqtt
 from harness import until
 from servers import Server
-from test_score import lines, ready, shots
+from steps import lines, ready, shots
 
 
 def settings(**changes):

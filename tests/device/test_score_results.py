@@ -9,7 +9,7 @@ import pytest
 import bundles
 from device import feedback, results
 from harness import until
-from test_score import images, lines, ready, shots
+from steps import images, lines, ready, shots
 
 NEAR = 120  # the models' threshold lies at this brightness
 
@@ -128,6 +128,17 @@ def test_batches_by_count_and_by_time(scoring):
     score = scoring.start("score")
     until(lambda: not list((scoring.spool / "unscored").iterdir()), "a frame alone is through after batch_s")
     scoring.stop(score)
+
+
+def test_frames_whose_batch_is_under_way_are_not_scored_again(scoring):
+    """A card on which deleting takes long: scoring goes on beside it, and each frame is scored once."""
+    ready(scoring)
+    scoring.configure(score={"batch_frames": 4})
+    shots(scoring, *[60, 200] * 12)
+    slow = ("import time, device.results as r; real = r.Desk._pass_on\n"
+            "def pass_on(self, *a):\n    time.sleep(0.05)\n    return real(self, *a)\nr.Desk._pass_on = pass_on")
+    scoring.run("score", "--once", driver=slow)
+    assert scoring.counters("score")["scored"] == 24 and len(lines(scoring)) == len(images(scoring)) == 24
 
 
 def test_results_lie_where_no_reader_of_photographs_looks(scoring):

@@ -8,33 +8,23 @@ import sys
 import pytest
 
 import bundles
-import harness
+import s3
 from harness import until
-from servers import Server, Workspace
-from test_score import ready, shots
-from test_score_faults import used
+from servers import MLFLOW, Server, Workspace, mlflow_server
+from steps import ready, shots, used
 
 
 @pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory):
+def registry(tmp_path_factory):
     """(port, function that registers a bundle's folder as the next version and points champion at it) of a real MLflow server."""
-    root, port = tmp_path_factory.mktemp("mlflow"), harness.free_port()
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{root}/mlflow.db",
-               "--artifacts-destination", str(root / "artifacts"), "--serve-artifacts", "--workers", "1"]
-    log = open(root / "log", "w")
-    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    root = tmp_path_factory.mktemp("mlflow")
+    with mlflow_server(root / "mlflow.db", root / "artifacts", root / "log") as port:
+        def register(folder):
+            done = subprocess.run([sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)], capture_output=True, text=True,
+                                  env={**os.environ, **MLFLOW})
+            assert done.returncode == 0, done.stderr[-3000:]
 
-    def register(folder):
-        done = subprocess.run([sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)], capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr[-3000:]
-
-    try:
-        until(lambda: harness._answers(port), "MLflow answers", 90)
         yield port, register
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()
 
 
 REGISTER = """
@@ -53,10 +43,11 @@ client.set_registered_model_alias("lakevision", "champion", info.registered_mode
 """
 
 
-def test_from_a_real_mlflow_server(scoring, mlflow_server):
+def test_from_a_real_mlflow_server(scoring, registry):
     """By alias over its REST, artifacts below edge/, as 04_deploy logs them."""
-    port, register = mlflow_server
-    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True})
+    port, register = registry
+    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True},
+                      upload={"timeout_s": 60.0})
     done = scoring.run("sync", check=False)
     assert done.returncode == 75 and "has no lakevision@champion yet" in done.stderr
     register(scoring.place / "versions" / "1")
@@ -84,17 +75,10 @@ def test_mlflow_in_the_clear_needs_a_word(scoring):
 @pytest.fixture
 def over_s3(scoring, bucket, proxy):
     """The published folder in a bucket, behind a proxy that may misbehave; a function that uploads it."""
-    import obstore
-    from obstore.store import from_url
-
     scoring.configure(model={"url": f"s3://{bucket.name}/edge"}, store={"endpoint": f"http://127.0.0.1:{proxy.port}", "region": "us-east-1", "allow_http": True})
 
     def publish():
-        store = from_url(f"s3://{bucket.name}/edge", config={"aws_endpoint": f"http://127.0.0.1:{bucket.port}", "aws_region": "us-east-1"},
-                         client_options={"allow_http": True})
-        files = sorted((path for path in scoring.place.rglob("*") if path.is_file()), key=lambda path: path.name == "champion.json")
-        for path in files:
-            obstore.put(store, str(path.relative_to(scoring.place)), path.read_bytes())
+        bucket.fill("edge", scoring.place)
 
     publish()
     return publish
@@ -106,6 +90,7 @@ def test_from_s3(scoring, over_s3, proxy):
     before = len(proxy.requests)
     assert "nothing new" in scoring.run("sync").stdout
     assert [path.rpartition("/")[2] for _, path in proxy.requests[before:]] == ["champion.json"], "one small request when nothing is new"
+    assert proxy.conditions[before], "and its answer is no more than \"not modified\""
     bundles.publish(scoring.models, scoring.place, "2", "other")
     over_s3()
     scoring.run("sync")
@@ -140,8 +125,8 @@ def test_a_line_that_breaks_in_the_middle_of_each_file(scoring, over_s3, proxy):
     assert used(scoring)[0] == "2"
 
 
-@pytest.mark.parametrize("answer", [(403, harness.s3_error("AccessDenied")), (500, harness.s3_error("InternalError")), "reset", "silent", "dribble",
-                                    (200, "<html>hotel</html>"), (404, harness.s3_error("NoSuchKey"))], ids=str)
+@pytest.mark.parametrize("answer", [(403, s3.s3_error("AccessDenied")), (500, s3.s3_error("InternalError")), "reset", "silent", "dribble",
+                                    (200, "<html>hotel</html>"), (404, s3.s3_error("NoSuchKey"))], ids=str)
 def test_the_store_is_in_trouble(scoring, over_s3, proxy, answer):
     ready(scoring)
     bundles.publish(scoring.models, scoring.place, "2", "other")

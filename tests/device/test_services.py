@@ -143,6 +143,55 @@ def test_install_twice_use_it_and_uninstall(tmp_path):
     assert not (root / "etc/lakevision").exists() and not (root / "var/lib/lakevision").exists()
 
 
+def test_install_follows_who_drives_the_camera(tmp_path):
+    """score.camera = true moves the camera's rights and the reboot to lakevision-score, false moves them back.
+
+    Packages are those of this interpreter.
+    """
+    root = tmp_path / "card"
+    units, toml, venv = root / "etc/systemd/system", root / "etc/lakevision/device.toml", root / "opt/lakevision/venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (venv / "bin/python").chmod(0o755)
+    wanted = b"".join((ROOT / "device" / name).read_bytes() for name in ("requirements.txt", "requirements-score.txt"))
+    version = subprocess.run([sys.executable, "--version"], capture_output=True).stdout
+    (venv / ".ready").write_text(hashlib.sha256(wanted + version).hexdigest() + "\n")
+
+    def drop_ins():
+        return {str(path.relative_to(units)) for path in units.glob("*.d/*.conf")}
+
+    install(root, "--camera", "picamera", "--score", "--reboot-after", "5")
+    assert drop_ins() == {"lakevision-capture.service.d/legacy-camera.conf", "lakevision-capture.service.d/reboot.conf"}
+    toml.write_text(toml.read_text() + "[score]\nenabled = true\ncamera = true\n")
+    install(root)
+    assert drop_ins() == {f"lakevision-score.service.d/{name}.conf" for name in ("camera", "legacy-camera", "reboot")}
+    assert install(root) == f"installed below {root}\n", "the second run changes nothing"
+    toml.write_text(toml.read_text().replace("camera = true", "camera = false"))
+    install(root)
+    assert drop_ins() == {"lakevision-capture.service.d/legacy-camera.conf", "lakevision-capture.service.d/reboot.conf"}
+    install(root, "--reboot-after", "0")
+    assert drop_ins() == {"lakevision-capture.service.d/legacy-camera.conf"}
+
+
+@needs_analyze
+def test_a_scorer_with_the_camera_keeps_its_guard_up(tmp_path):
+    """camera.conf opens the camera's devices and no more: the same key twice in a unit, the later one holds."""
+    unit = tmp_path / "lakevision-score.service"
+    drop_in = (UNITS / "camera.conf").read_text()
+    unit.write_text((UNITS / "lakevision-score.service").read_text().replace("[Install]", drop_in + "\n[Install]").replace(
+        "/opt/lakevision/venv/bin/python", sys.executable))
+    done = subprocess.run([ANALYZE, "verify", str(unit)], capture_output=True, text=True)
+    assert done.returncode == 0 and not [line for line in (done.stdout + done.stderr).splitlines() if "lakevision-score" in line]
+    done = subprocess.run([ANALYZE, "security", "--offline=true", "--no-pager", str(unit)], capture_output=True, text=True)
+    if "Unknown" in done.stderr or "unrecognized" in done.stderr:
+        pytest.skip(f"this systemd-analyze is too old: {done.stderr.strip()}")
+    exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)[1])
+    print(f"score with the camera: exposure {exposure}")
+    assert exposure <= 2.0
+    devices = {line for line in drop_in.splitlines() if line.startswith("DeviceAllow=")}
+    assert devices == {line for line in (UNITS / "lakevision-capture.service").read_text().splitlines() if line.startswith("DeviceAllow=")}
+
+
 @pytest.mark.parametrize("options", [["--camera", "webcam"], ["--reboot-after", "soon"], ["--bogus"], ["--camera"]], ids=" ".join)
 def test_install_refuses(tmp_path, options):
     done = subprocess.run(["bash", str(ROOT / "device/install.sh"), "--root", str(tmp_path), *options], capture_output=True, text=True)

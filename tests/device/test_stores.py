@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import harness
+import s3
 import pytest
 import servers
 from conftest import SECRET
@@ -79,7 +80,7 @@ def azurite():
     port = harness.free_port()
     process = subprocess.Popen([str(program), "--inMemoryPersistence", "--disableTelemetry", "--silent", "--skipApiVersionCheck", "--blobPort", str(port)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    harness.until(lambda: harness._answers(port), "azurite answers", 60)
+    harness.until(lambda: harness.answers(port), "azurite answers", 60)
     yield port
     process.kill()
     process.wait()
@@ -196,7 +197,7 @@ def test_volume_denied(agent, workspace, monkeypatch):
 def test_volume_misbehaves(agent, workspace, monkeypatch, action):
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
     port = int(re.search(r":(\d+)/", agent.settings["store"]["url"])[1])
-    with harness.FaultyProxy(port) as proxy:
+    with s3.FaultyProxy(port) as proxy:
         proxy.rule = lambda method, path, number: action if number in (2, 5) else "pass"
         agent.configure(store={"url": agent.settings["store"]["url"].replace(str(port), str(proxy.port))}, upload={"timeout_s": 0.8})
         agent.run("capture", "--frames", "6")
@@ -210,7 +211,7 @@ def test_a_volume_has_one_request_at_a_time(agent, workspace, monkeypatch):
     """Its client keeps one connection, which two threads would tear apart."""
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
     port = int(re.search(r":(\d+)/", agent.settings["store"]["url"])[1])
-    with harness.FaultyProxy(port) as proxy:
+    with s3.FaultyProxy(port) as proxy:
         there, seen = [], []
 
         def hold(method, path, number):
@@ -268,7 +269,7 @@ def test_redact(text):
 
 def test_no_secret_in_journal_spool_or_command_line(agent, bucket, proxy):
     """Through failures of every kind, everything the agent wrote is searched for the secret."""
-    answers = iter([(403, harness.s3_error("AccessDenied", f"you said {SECRET}")), (500, "x"), (400, harness.s3_error("ExpiredToken")), "silent"])
+    answers = iter([(403, s3.s3_error("AccessDenied", f"you said {SECRET}")), (500, "x"), (400, s3.s3_error("ExpiredToken")), "silent"])
     proxy.rule = lambda *_: next(answers, "pass")
     agent.use_bucket(bucket, proxy.port)
     agent.run("capture", "--frames", "3")
@@ -288,7 +289,7 @@ def test_no_secret_in_journal_spool_or_command_line(agent, bucket, proxy):
 def test_new_credentials_are_taken_up_without_a_restart(agent, bucket, proxy, tmp_path):
     folder = _made(tmp_path / "credentials")
     (folder / "store").write_text("AWS_ACCESS_KEY_ID=AKIAOLD\nAWS_SECRET_ACCESS_KEY=old-secret\n")
-    proxy.rule = lambda *_: "pass" if "AKIANEW" in proxy.signed_by[-1] else (403, harness.s3_error("InvalidAccessKeyId"))
+    proxy.rule = lambda *_: "pass" if "AKIANEW" in proxy.signed_by[-1] else (403, s3.s3_error("InvalidAccessKeyId"))
     agent.use_bucket(bucket, proxy.port)
     agent.run("capture", "--frames", "2")
     upload = agent.start("upload", env={"CREDENTIALS_DIRECTORY": str(folder)})

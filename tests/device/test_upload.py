@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from harness import reckon, s3_error, until
+from harness import reckon, until
+from s3 import s3_error
 
 
 @pytest.fixture

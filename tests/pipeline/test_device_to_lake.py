@@ -5,6 +5,7 @@ import pytest
 from lakevision import capture, ingest, labels
 
 import harness
+import s3
 
 
 @pytest.fixture(params=["a local folder", "an S3 server"])
@@ -19,9 +20,9 @@ def uploaded(request, tmp_path, monkeypatch):
     if request.param == "a local folder":
         yield harness.fill_landing(agent, tmp_path / "uploaded", frames=8)
     else:
-        with harness.moto_server() as port:
+        with s3.moto_server() as port:
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-            bucket = harness.Bucket.make(port, "lake")
+            bucket = s3.Bucket.make(port, "lake")
             agent.use_bucket(bucket)
             agent.configure(device={"label": "package"})
             agent.run("capture", "--frames", "5")

@@ -1,0 +1,191 @@
+"""The order of things in a swap, step by step: what is whole comes last, what is denied stays away, and every step outlives a power cut."""
+
+import json
+import os
+import signal
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+import bundles
+from device import clock, golden, model, records, results, swap, sync
+from device.entry import describe
+from device.spool import Spool
+from servers import Server
+from steps import denied, used
+
+
+@pytest.fixture
+def steps_of(monkeypatch):
+    """A list that fills with what is done to files from now on: ("fsync" | "replace" | "rename" | "unlink", name of the file)."""
+    done = []
+
+    def name(target):
+        return os.path.basename(os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target))
+
+    def watch(call, place):
+        real = getattr(os, call)
+        monkeypatch.setattr(os, call, lambda *arguments, **more: (done.append((call, name(arguments[place]))), real(*arguments, **more))[1])
+
+    watch("fsync", 0)
+    watch("replace", 1)
+    watch("unlink", 0)
+    return done
+
+
+def test_a_durable_record_is_synced_then_renamed_then_its_folder_is_synced(tmp_path, steps_of):
+    records.write(tmp_path / "active.json", {"slot": "a"}, durable=True)
+    assert steps_of == [("fsync", "active.json.new"), ("replace", "active.json"), ("fsync", tmp_path.name)]
+
+
+def test_a_record_is_never_seen_half_written(tmp_path):
+    path, ending, torn = tmp_path / "active.json", threading.Event(), []
+    records.write(path, {"n": 0})
+
+    def read():
+        while not ending.is_set():
+            try:
+                json.loads(path.read_text())
+            except ValueError as error:
+                torn.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1500):
+        records.write(path, {"n": number, "padding": "x" * (number % 97) * 500})
+    ending.set()
+    reader.join()
+    assert not torn
+
+
+def test_a_slot_is_whole_only_when_all_its_files_are_on_the_card(scoring, steps_of):
+    from device import config
+    assert sync.run(config.load(scoring.config)) == 0
+    manifest = model.read_manifest(str(scoring.model / "a"))
+    files = [os.path.basename(entry["file"]) for entry in [*manifest["variants"].values(), *manifest["golden"]]]
+    whole = steps_of.index(("replace", "checked.json"))
+    for file in files:
+        assert steps_of.index(("fsync", f"{file}.part")) < steps_of.index(("replace", file)) < whole
+    last = max(steps_of.index(("replace", file)) for file in files)
+    for folder in ("a", "golden", "manifest.json", "checked.json.new"):
+        assert ("fsync", folder) in steps_of[last:whole], f"{folder} is not synced before the slot counts as whole"
+
+
+def test_killed_while_a_model_is_checked(scoring, second):
+    """The slot is not whole then, and what has come is not fetched again."""
+    second(lambda folder: None, "other")
+    deadly = "import os, device.golden as g\ng.check = lambda *_: os.kill(os.getpid(), 9)"
+    assert scoring.run("sync", check=False, driver=deadly).returncode == -signal.SIGKILL
+    assert swap.checked(scoring.model, "b") == {} and used(scoring) == ("1", ["empty", "package"])
+    (scoring.place / "versions" / "2" / "float32.tflite").unlink()
+    scoring.run("sync")
+    assert used(scoring) == ("2", ["package", "empty"])
+
+
+def test_killed_between_the_check_and_the_switch(scoring, second):
+    second(lambda folder: None, "other")
+    scoring.run("sync")
+    for target in ("swap.filling", "Pilot._use", "Pilot._remember"):
+        owner, _, name = f"device.pilot.{target}".rpartition(".")
+        deadly = f"import os, device.pilot\n{owner}.{name} = lambda *a, **k: os.kill(os.getpid(), 9)"
+        assert scoring.run("score", "--once", check=False, driver=deadly).returncode == -signal.SIGKILL
+        assert swap.active(scoring.model)["version"] == "1"
+    assert used(scoring) == ("2", ["package", "empty"])
+
+
+def test_what_is_denied_is_not_taken_though_it_lies_there(scoring, second):
+    digest = second(lambda folder: None, "other")
+    scoring.run("sync")
+    assert swap.checked(scoring.model, "b")["digest"] == digest
+    swap.deny(scoring.model, digest, "2", "said by the test")
+    assert used(scoring) == ("1", ["empty", "package"])
+    (scoring.model / "active.json").unlink()
+    swap.clear(scoring.model / "a")
+    scoring.run("score", "--once")
+    assert swap.active(scoring.model) == {}, "not even where there is no other"
+
+
+def test_nothing_is_fetched_over_the_last_good_one_during_probation(scoring, second):
+    second(lambda folder: None, "other")
+    scoring.run("sync")
+    assert used(scoring)[0] == "2" and swap.active(scoring.model)["fallback"] == "a"
+    bundles.publish(scoring.models, scoring.place, "3", "good")
+    assert "on probation: no look" in scoring.run("sync").stdout
+    assert swap.checked(scoring.model, "a")["version"] == "1"
+
+
+def test_probation_goes_on_where_it_was(scoring, second):
+    scoring.configure(model={"probation": 50})
+    second(lambda folder: None, "other")
+    scoring.run("sync")
+    for frames in (2, 4, 6):
+        assert used(scoring)[0] == "2" and swap.active(scoring.model)["left"] == 50 - frames
+
+
+def test_two_syncs_do_not_fill_one_slot(scoring):
+    with swap.filling(scoring.model):
+        done = scoring.run("sync", check=False)
+    assert done.returncode == 75 and "another sync is under way" in done.stdout and not (scoring.model / "a" / "checked.json").exists()
+    assert not denied(scoring)
+
+
+# ---- golden photographs
+
+@pytest.mark.parametrize("scores", [[float("nan"), float("nan")], [1.0], [0.5, 0.5, 0.0], [float("inf"), 0.0]], ids=str)
+def test_an_answer_that_is_none_fails_the_golden_check(scoring, monkeypatch, scores):
+    monkeypatch.setattr(model, "probabilities", lambda *_: scores)
+    assert "was said at home" in golden.measure(str(scoring.place / "versions" / "1"), "float32", 1)["failed"]
+
+
+# ---- results
+
+def test_a_batch_is_safe_before_any_of_its_frames_goes(tmp_path, steps_of):
+    """The journal, its folder, the lines and the image's new place are synced before a frame is deleted that has none."""
+    settings = SimpleNamespace(path=str(tmp_path / "s"), max_mb=1.0, free_mb=0.0, dead_mb=1.0, when_full="reject")
+    inbox, outbox = Spool(settings, "inbox", ready="unscored"), Spool(settings, "score", tmp="tmp-score")
+    desk, batch = results.Desk(inbox, outbox, print), results.Batch()
+    entries = [describe([bytes(50 + sequence)], "d", clock.now(), sequence) for sequence in (1, 2, 3)]
+    for entry in entries:
+        inbox.put(entry, [bytes(entry.size)])
+        batch.add(entry, {"n": entry.sequence}, entry.sequence == 2)
+    del steps_of[:]
+    desk.start(batch, {})
+    assert desk.under_way() == batch.frames.keys()
+    assert desk.settle() is None and not desk.under_way()
+    desk.close()
+    gone = min(steps_of.index(("unlink", entry.name)) for entry in entries if entry.sequence != 2)
+    assert steps_of[:3] == [("fsync", "batch.json.new"), ("replace", "batch.json"), ("fsync", "s")]
+    lines_safe = next(index for index, (call, name) in enumerate(steps_of) if call == "fsync" and name.endswith(".jsonl"))
+    assert lines_safe < gone and ("fsync", "ready") in steps_of[lines_safe:gone]
+    assert sorted(name.rpartition(".")[2] for name in os.listdir(outbox.ready)) == ["jpg", "jsonl"] and not os.listdir(inbox.ready)
+    inbox.close()
+    outbox.close()
+
+
+def test_batches_joined_lose_nothing():
+    one = results.Batch(["a", "b"], {"1": True, "2": False}, 5.0)
+    both = one.followed_by(results.Batch(["c"], {"3": False}, 9.0))
+    assert (both.lines, both.frames, both.began) == (["a", "b", "c"], {"1": True, "2": False, "3": False}, 5.0)
+
+
+# ---- what goes over the line
+
+def test_a_redirect_does_not_carry_the_password_away(scoring, monkeypatch):
+    """MLflow behind a gateway that sends elsewhere: the other place gets the request without our credentials."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-123456")
+    seen = {}
+
+    def thief(method, path, query, headers, body):
+        seen["thief"] = headers.get("Authorization")
+        return 200, b"{}"
+
+    with Server(thief) as elsewhere:
+        def gateway(method, path, query, headers, body):
+            seen["gateway"] = headers.get("Authorization")
+            return 302, b"", ("Location", f"http://127.0.0.1:{elsewhere.port}{path}")
+
+        with Server(gateway) as server:
+            scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{server.port}"}, store={"allow_http": True})
+            assert scoring.run("sync", check=False).returncode == 75
+    assert seen == {"gateway": "Bearer tok-123456", "thief": None}

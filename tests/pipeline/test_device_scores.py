@@ -1,0 +1,148 @@
+"""What 04_deploy exported, fetched by the device's own processes from an MLflow server and from an S3 server: its scores are the notebook's."""
+
+import json
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+
+import harness
+import s3
+from servers import mlflow_server
+from steps import lines
+
+# By how much a variant's probabilities may differ from the unconverted model's: float32 rounds otherwise; the other two have less precise
+# weights, and their bounds are those of test_chain's test of the files themselves.
+FROM_KERAS = {"float32": 1e-5, "float16": 0.01, "int8": 0.2}
+
+
+@pytest.fixture(scope="module")
+def photographs(chain):
+    """[(path in the landing zone, bytes)] of all photographs of the chain."""
+    landing = chain[0] / "landing"
+    return [(str(path.relative_to(landing)), path.read_bytes()) for path in sorted(landing.rglob("*.jpg"))]
+
+
+@pytest.fixture(scope="module")
+def said_by_the_notebook(chain, photographs):
+    """float (64, classes): what MLflow's pyfunc of the registered version says of them."""
+    import mlflow
+    import pandas as pd
+
+    root, summary, _ = chain
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    model = mlflow.pyfunc.load_model(f"models:/{summary['deploy']['model']}/{summary['deploy']['version']}")
+    rows = model.predict(pd.DataFrame({"image": [data for _, data in photographs]}))
+    assert rows["error"].isna().all()
+    return np.array(rows["scores"].tolist())
+
+
+@pytest.fixture
+def device(chain, photographs, tmp_path, monkeypatch):
+    """A device whose camera replays the chain's photographs, following the alias that the deployment set."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test"}.items():
+        monkeypatch.setenv(name, value)
+    folder, shots = tmp_path / "device", tmp_path / "shots"
+    shots.mkdir()
+    for index, (_, data) in enumerate(photographs):
+        (shots / f"{index:03d}.jpg").write_bytes(data)
+    (folder / "landing").mkdir(parents=True)
+    agent = harness.Agent(folder, shots)
+    agent.model = folder / "model"
+    agent.configure(camera={"loop": False}, score={"enabled": True},
+                    store={"url": str(folder / "landing"), "region": "us-east-1", "allow_http": True}, upload={"timeout_s": 60.0},
+                    model={"folder": str(agent.model), "name": chain[1]["deploy"]["model"], "alias": chain[1]["deploy"]["alias"]})
+    yield agent
+    agent.stop_all()
+
+
+@pytest.fixture(params=["MLflow server", "S3 server"])
+def synced(request, chain, device, tmp_path):
+    """The device after it has fetched the model by its alias: by MLflow's REST from the chain's own database, or from the published folder."""
+    root, summary, _ = chain
+    if request.param == "S3 server":
+        with s3.moto_server() as port:
+            bucket = s3.Bucket.make(port, "edge")
+            bucket.fill("edge", root / "edge")
+            device.configure(model={"url": f"s3://{bucket.name}/edge"}, store={"endpoint": f"http://127.0.0.1:{port}"})
+            device.run("sync")
+    else:
+        with mlflow_server(behind_a_server(root, tmp_path), root / "mlartifacts", tmp_path / "mlflow.log") as port:
+            device.configure(model={"url": f"mlflow+http://127.0.0.1:{port}"})
+            device.run("sync")
+    device.run("score", "--once")
+    assert json.loads((device.model / "active.json").read_text())["version"] == summary["deploy"]["version"]
+    return device
+
+
+def behind_a_server(root, folder):
+    """A copy of the chain's MLflow database in which artifacts lie where a server serves them, not in the folder that this machine can see."""
+    database = folder / "mlflow.db"
+    with sqlite3.connect(root / "mlflow.db") as source, sqlite3.connect(database) as copy:
+        source.backup(copy)
+        moved = copy.execute("UPDATE model_versions SET storage_location = replace(storage_location, ?, 'mlflow-artifacts:/')",
+                             (f"file://{root}/mlartifacts/",))
+        assert moved.rowcount
+    source.close()
+    copy.close()
+    return database
+
+
+def scored_with(device, variant):
+    """The lines of all photographs, in their order, by this variant: which one is the fastest, and in use, depends on the processor."""
+    path = device.model / json.loads((device.model / "active.json").read_text())["slot"] / "checked.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "variant": variant}))
+    before = len(lines(device))
+    device.run("capture")
+    device.run("score", "--once")
+    got = lines(device)[before:]
+    assert {line["variant"] for line in got} == {variant} and not any(line["error"] for line in got)
+    return got
+
+
+def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_notebook):
+    """Each variant on all photographs, through capture's and score's processes: equal to the same file here, to the pyfunc within its precision."""
+    from device import model
+
+    slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
+    manifest = model.read_manifest(slot)
+    published = model.folder(chain[0] / "edge", chain[1]["deploy"]["alias"])
+    assert (slot / "manifest.json").read_bytes() == open(f"{published}/manifest.json", "rb").read()
+    card = json.loads((slot / "checked.json").read_text())
+    assert set(card["table"]) == set(FROM_KERAS) and not any(figures["failed"] for figures in card["table"].values())
+    for variant in FROM_KERAS:
+        got = scored_with(synced, variant)
+        assert len(got) == len(photographs) and {line["digest"] for line in got} == {card["digest"]}
+        scores = np.array([line["scores"] for line in got])
+        here = model.load(published, variant)
+        same_file = np.array([model.probabilities(here, data) for _, data in photographs])
+        assert np.abs(scores - same_file).max() <= 1e-6, "what the device says is what the file says"
+        assert np.abs(scores - said_by_the_notebook).max() <= FROM_KERAS[variant]
+        assert card["table"][variant]["largest"] <= manifest["variants"][variant]["tolerance"]
+        decided = [model.decide(list(row), manifest["classes"], manifest["threshold"]) for row in scores]
+        assert [line["label"] for line in got] == decided
+
+
+@pytest.mark.parametrize("synced", ["S3 server"], indirect=True)
+def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakehouse):
+    """What 05_score's own code writes in Spark with this version, photograph by photograph, in a lakehouse where it serves."""
+    import mlflow
+    from lakevision import ingest, score
+
+    root, summary, _ = chain
+    spark, make = lakehouse
+    cfg, where = make()
+    shutil.copytree(root / "landing", where.landing, dirs_exist_ok=True)
+    ingest.run(spark, cfg, where)
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    version = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"])
+    assert score.all_new(spark, cfg, where, version).images == len(photographs)
+    rows = spark.table(where.table("predictions")).collect()
+    predicted = {row.path.rpartition("/")[2]: row for row in rows}
+    got = scored_with(synced, "float32")
+    assert len(got) == len(predicted) == len(photographs)
+    for line, (path, _) in zip(got, photographs):
+        row = predicted[path.rpartition("/")[2]]
+        assert line["scores"] == pytest.approx(list(row.scores), abs=FROM_KERAS["float32"])
+        assert line["label"] == row.label and line["version"] == row.version
