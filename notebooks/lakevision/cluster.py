@@ -107,5 +107,8 @@ def _quiet_log4j():
     path = Path(tempfile.gettempdir()) / f"lakevision-log4j2-{os.getuid()}.properties"
     path.write_text("rootLogger.level = error\nrootLogger.appenderRef.console.ref = console\nappender.console.type = Console\n"
                     "appender.console.name = console\nappender.console.target = SYSTEM_ERR\nappender.console.layout.type = PatternLayout\n"
-                    "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n\n")
+                    "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n\n"
+                    # As it ends, local-cluster starts executors in place of those that it stops, and says at length that it can't.
+                    "logger.worker.name = org.apache.spark.deploy.worker.Worker\nlogger.worker.level = off\n"
+                    "logger.rpc.name = org.apache.spark.network.server.TransportRequestHandler\nlogger.rpc.level = off\n")
     return path

@@ -11,7 +11,7 @@ from pyspark.sql import Observation, Window
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import labels, registry, spark_model
+from lakevision import labels, lease, registry, spark_model
 
 KEY = ["path", "sha256"]
 BROADCAST = 200_000  # keys, 26 MB: sent to each executor, so that photographs are not sent about for a join
@@ -42,10 +42,12 @@ def all_new(spark, cfg, where, version):
     """What 05_score does: the stream, and with score.rescore the older images. version: MLflow's, or None where none serves. Returns Scored."""
     if version is None:
         return Scored(0, 0, "", 0.0)
-    new = stream(spark, cfg, where, version)
-    if not cfg.score.rescore:
-        return new
-    old = batch(spark, cfg, where, version)
+    with lease.held(spark, cfg, where, "score") as check:  # the jobs score and tour share a checkpoint
+        new = stream(spark, cfg, where, version, check)
+        if not cfg.score.rescore:
+            return new
+        check()
+        old = batch(spark, cfg, where, version)
     return Scored(new.images + old.images, new.errors + old.errors, new.version, new.seconds + old.seconds)
 
 
@@ -58,8 +60,9 @@ def few(spark, model_uri, images):
     return [found[place] for place in range(len(images))]
 
 
-def stream(spark, cfg, where, version):
-    """Scores the images that no earlier run of the stream has seen. version: MLflow's model version. Returns Scored."""
+def stream(spark, cfg, where, version, check=lambda: None):
+    """Scores the images that no earlier run of the stream has seen. version: MLflow's model version; check: called before each write, see lease.py.
+    Returns Scored."""
     # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
     images = (spark.readStream.format("delta").option("readChangeFeed", "true").option("maxBytesPerTrigger", f"{cfg.score.batch_mb}m")
               .table(where.table("images")).where("_change_type IN ('insert', 'update_postimage')").select(*KEY, "content"))
@@ -67,6 +70,7 @@ def stream(spark, cfg, where, version):
     scores = _scorer(spark, cfg, where, version)
     with spark_model.small_tasks(spark), tqdm(total=counted, desc=f"scoring with version {version.version}", unit="photo", mininterval=1) as bar:
         def write(batch, number):
+            check()
             added.append(_append(batch.sparkSession, where, version, scores, batch))
             bar.update(added[-1][0])
 
