@@ -32,6 +32,7 @@ def said_by_the_notebook(chain, photographs):
 
     root, summary, _ = chain
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    mlflow.set_registry_uri(f"sqlite:///{root}/mlflow.db")  # an earlier test may have set another
     model = mlflow.pyfunc.load_model(f"models:/{summary['deploy']['model']}/{summary['deploy']['version']}")
     rows = model.predict(pd.DataFrame({"image": [data for _, data in photographs]}))
     assert rows["error"].isna().all()
@@ -136,6 +137,7 @@ def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakeh
     shutil.copytree(root / "landing", where.landing, dirs_exist_ok=True)
     ingest.run(spark, cfg, where)
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    mlflow.set_registry_uri(f"sqlite:///{root}/mlflow.db")  # an earlier test may have set another
     version = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"])
     assert score.all_new(spark, cfg, where, version).images == len(photographs)
     rows = spark.table(where.table("predictions")).collect()

@@ -341,7 +341,8 @@ def test_a_cluster_gives_a_trial_whose_worker_died_one_more_attempt(prepared, tm
     run = client.create_run(experiment).info.run_id
     values = {"learning_rate": 1e-3, "dropout": 0.0, "width": FINE}
     search_records.write(tmp_path, {"number": 3, "attempt": deaths, "status": "running", "kind": "spark", "run_id": run, **values})
-    job = trial.Job(built, setting, "spark", str(tmp_path), experiment, run, where.mlflow_uri, 0.0, orders())
+    # In this process TensorFlow may have started, and a worker's one thread can't be set any more.
+    job = trial.Job(built, setting, "driver", str(tmp_path), experiment, run, where.mlflow_uri, 0.0, orders())
     record = trial.attempt(job, {**values, "number": 3})
     assert (record["status"], record["attempt"]) == (status, 2)
     first = client.get_run(run)
