@@ -113,7 +113,7 @@ def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(regi
         try:
             for number in ("2", "1"):
                 registry.set_alias(cfg, "champion", number)
-                deadline, seen = time.monotonic() + 60, 0
+                deadline, seen = time.monotonic() + 180, 0
                 while seen < 20:  # both workers are asked, in turns
                     found = service.ask(None, None, "/version", "GET")[1]
                     seen = seen + 1 if found["version"] == number and found["run_id"] == models[number].metadata.run_id else 0
