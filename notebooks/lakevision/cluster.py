@@ -97,7 +97,8 @@ def jars():
 
 def slots(spark, wanted=0):
     """Tasks that run at the same time. wanted: so many are waited for, up to PATIENCE_S, where executors may still be starting."""
-    until = time.monotonic() + (0 if spark.sparkContext.master.startswith("local[") else PATIENCE_S)
+    fixed = spark.sparkContext.master.partition("[")[0] == "local"
+    until = time.monotonic() + (0 if fixed else PATIENCE_S)
     while (found := spark.sparkContext.defaultParallelism) < wanted and time.monotonic() < until:
         time.sleep(0.2)
     return found
