@@ -91,4 +91,5 @@ endpoint.follow(cfg, ledger.serving(cfg))
 # COMMAND ----------
 
 workspace.display(serving_plots.paths(agreed, decision.table(), history,
-                              f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32"))
+                              f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32",
+                              cfg.deploy.parity_tolerance))

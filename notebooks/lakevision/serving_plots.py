@@ -11,13 +11,13 @@ from lakevision.plots import COLOURS
 GOOD, BAD = "#3c8d53", "#b9423f"
 
 
-def paths(agreed, checks, history, title, shown=6):
-    """agreed: parity.Parity; checks: DataFrame of gate.Decision.table(); history: rows of `promotions`, oldest first."""
+def paths(agreed, checks, history, title, tolerance, shown=6):
+    """agreed: parity.Parity; tolerance: deploy.parity_tolerance; checks: DataFrame of gate.Decision.table(); history: rows of `promotions`, oldest first."""
     figure = plt.figure(figsize=(15, 11))
     plt.close(figure)
     grid = figure.add_gridspec(3, 2 * shown, height_ratios=(0.9, 1.25, 1.5))
     _photographs(figure, grid, agreed, shown)
-    _differences(figure.add_subplot(grid[1, :]), agreed)
+    _differences(figure.add_subplot(grid[1, :]), agreed, tolerance)
     _table(figure.add_subplot(grid[2, :7]), [(row.check, row.found, row.wanted) for row in checks.itertuples()], ("check", "found", "wanted"),
            (0.3, 0.39, 0.31), f"The gate: {int(checks['passed'].sum())} of {len(checks)} passed", [GOOD if row.passed else BAD for row in checks.itertuples()])
     latest = list(history.tail(len(checks)).itertuples())[::-1]
@@ -43,7 +43,7 @@ def _photographs(figure, grid, agreed, shown):
         axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {said[0][-1]:.3f}, int8 {said[1][-1]:.3f}", fontsize=8)
 
 
-def _differences(axis, agreed):
+def _differences(axis, agreed, tolerance):
     # Paths that agree to the bit lie on each other: the sizes let all of them be seen.
     for colour, marker, size, path in zip(COLOURS, "oos^x+", (150, 80, 26, 30, 24, 24), [path for path in agreed.scores if path != parity.REFERENCE]):
         apart = agreed.apart(path)
@@ -55,8 +55,8 @@ def _differences(axis, agreed):
     hard = sum(name in parity.HARD for name in agreed.names)
     axis.axvspan(-0.5, hard - 0.5, color="#eef1f4", zorder=0)
     axis.text(hard / 2 - 0.5, 2.0, "hard on purpose", ha="center", fontsize=8)
-    axis.axhline(1e-5, color="#999999", linewidth=0.8, linestyle="--")
-    axis.set(title="Largest difference from Keras' probabilities, by image and path (dashed: 1e-5)", xlabel="image, in the order of the comparison",
+    axis.axhline(tolerance, color="#999999", linewidth=0.8, linestyle="--")
+    axis.set(title=f"Largest difference from Keras' probabilities, by image and path (dashed: {tolerance:g}, what float32 may differ)", xlabel="image, in the order of the comparison",
              ylabel="probability (log scale; 1e-9 and less at 1e-9)", yscale="log", ylim=(5e-10, 6), xlim=(-0.5, len(agreed.images) - 0.5))
     axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.3))
 
