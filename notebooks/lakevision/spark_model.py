@@ -8,31 +8,20 @@ photograph in the JVM until its answer is there; and its conversions write 'None
 import logging
 import os
 import tempfile
-from contextlib import contextmanager
 from functools import lru_cache
 
 import pyarrow as pa
 
-from lakevision import landing, memory
+from lakevision import landing, memory, workspace
 
 RESULT = "label string, probability double, scores array<double>, error string"
 ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the same
-# Spark's own settings are made for rows of some bytes. 32 photographs at a time: the next ones find the memory of the last in the caches. And tasks
-# of 32 MB, a few seconds each, since the last one leaves the other cores idle: with Spark's 128 MB two small ones went first, then a large one alone.
-SETTINGS = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
 
 
-@contextmanager
 def small_tasks(session):
-    """Sets SETTINGS for as long as the block runs. A stream takes those that hold when it starts."""
-    usual = {key: session.conf.get(key) for key in SETTINGS}
-    try:
-        for key, value in SETTINGS.items():
-            session.conf.set(key, value)
-        yield
-    finally:
-        for key, value in usual.items():
-            session.conf.set(key, value)
+    """Makes tasks of 32 MB, a few seconds each, for as long as the block runs: the last one leaves the other cores idle. With Spark's 128 MB two small
+    ones went first, then a large one alone."""
+    return workspace.small_batches(session, **{"spark.sql.files.maxPartitionBytes": "32m"})
 
 
 def scorer(session, model_uri, root=""):

@@ -139,15 +139,20 @@ def spark(cfg):
 
 
 @contextmanager
-def small_batches(session):
-    """Sends workers 32 records at a time, not 10,000: each is a photograph here, and the next batch finds the memory of the last in the caches."""
-    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    usual = session.conf.get(key)
-    session.conf.set(key, "32")
+def small_batches(session, **more):
+    """Sends workers 32 records at a time, not 10,000: each is a photograph here, and the next batch finds the memory of the last in the caches.
+
+    more: further settings of Spark for as long as the block runs, {name: text}. A stream takes those that hold when it starts.
+    """
+    settings = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", **more}
+    usual = {key: session.conf.get(key) for key in settings}
     try:
+        for key, value in settings.items():
+            session.conf.set(key, value)
         yield
     finally:
-        session.conf.set(key, usual)
+        for key, value in usual.items():
+            session.conf.set(key, value)
 
 
 def library():
