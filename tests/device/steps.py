@@ -62,6 +62,15 @@ def used(agent):
     return version.pop(), [line["label"] for line in got]
 
 
+def drives_the_camera(agent, scoring, **how):
+    """One process takes four frames and scores each. scoring: the same agent with a model; how: given to Agent.run()."""
+    ready(scoring)
+    agent.configure(score={"camera": True})
+    agent.run("score", "--frames", "4", **how)
+    got = lines(scoring)
+    assert len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+
+
 def sync_until_settled(agent, times=4, env=None):
     """Runs sync as often as it would until it gives up; what was said."""
     return "".join(done.stdout + done.stderr for done in (agent.run("sync", check=False, env=env) for _ in range(times)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import ExifTags, Image
-from steps import images, lines, ready
+from steps import drives_the_camera
 
 
 FAKE = Path(__file__).parent / "fake_pi"
@@ -72,11 +72,7 @@ def test_an_encoder_that_hangs(pi):
 
 def test_score_drives_it(pi, scoring):
     """One process: the driver's threads, LiteRT's and the agent's own beside each other."""
-    ready(scoring)
-    pi.configure(score={"camera": True})
-    pi.run("score", "--frames", "4", driver=DRIVER, env=pi.env)
-    got = lines(scoring)
-    assert len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+    drives_the_camera(pi, scoring, driver=DRIVER, env=pi.env)
     pi.configure(camera={"timeout_s": 0.8})
     done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "hang"}, timeout=30)
     assert done.returncode == -14 and "picamera" in done.stderr

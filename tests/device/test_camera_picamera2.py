@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from device import exif
-from steps import images, lines, ready
+from steps import drives_the_camera
 
 FAKE = Path(__file__).parent / "fake_pi"
 PACKAGES = ["picamera2==0.3.38", "piexif==1.1.3", "videodev2==0.0.4", "simplejpeg==1.8.2"]
@@ -106,11 +106,7 @@ def test_faults(pi, fault, words):
 
 def test_score_drives_it(pi, scoring):
     """One process: the driver's threads, LiteRT's and the agent's own beside each other."""
-    ready(scoring)
-    pi.configure(score={"camera": True})
-    pi.run("score", "--frames", "4", driver=DRIVER, env=pi.env)
-    got = lines(scoring)
-    assert len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+    drives_the_camera(pi, scoring, driver=DRIVER, env=pi.env)
     pi.configure(camera={"timeout_s": 1.5})
     done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "stall:60"})
     assert done.returncode in (71, -14), done.stderr
