@@ -89,19 +89,6 @@ def nested(experiment, parent):
     return mlflow.search_runs([experiment], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'").sort_values("params.learning_rate").reset_index()
 
 
-@pytest.mark.parametrize("figures, kind", [
-    pytest.param((4, 2, 20.0, 5.0, 36.0), "driver", id="two cores, short"),
-    pytest.param((16, 2, 60.0, 5.0, 108.0), "spark", id="two cores, long"),
-    pytest.param((16, 2, 60.0, 5.0, 120.0), "driver", id="threads as good as processes"),
-    pytest.param((3, 2, 60.0, 5.0, 100.0), "driver", id="a wave half empty"),
-    pytest.param((16, 16, 20.0, 30.0, 100.0), "spark", id="a cluster with slow start-up"),
-])
-def test_the_rule_follows_the_figures(figures, kind):
-    chosen = trial_kind.predicted(*figures)
-    assert chosen.name == kind and (chosen.figures["spark_s"] < chosen.figures["driver_s"]) == (kind == "spark")
-    assert chosen.slots == (figures[1] if kind == "spark" else 1) and f"{chosen.figures['driver_s']:.0f} s" in chosen.why
-
-
 @pytest.mark.parametrize("setting, trials, slots, driver_s, asked, kind", [
     pytest.param("spark", 8, 2, 1.0, [], "spark", id="forced: nothing is measured"),
     pytest.param("auto", 8, 1, 1.0, [], "driver", id="one slot: nothing is measured"),
@@ -297,17 +284,6 @@ def test_a_search_stopped_by_hand_keeps_its_trials_and_runs_none_twice(search, p
     assert [record["loss"] for record in found.trials] == [0.5, 0.4, 0.3, 0.3] and done == [0.5, 0.4, 0.3, 0.3]
 
 
-def test_one_search_runs_once_at_a_time(tmp_path):
-    with search_records.opened(tmp_path, "key"):
-        with pytest.raises(search_records.SearchRuns, match="tuning.seed"):
-            with search_records.opened(tmp_path, "key"):
-                pass
-        with search_records.opened(tmp_path, "another"):
-            pass
-    with search_records.opened(tmp_path, "key"):
-        pass
-
-
 def test_the_key_follows_what_decides_the_outcome(prepared):
     cfg, _, built, setting, _ = prepared
     name = search_records.key(cfg, built, setting)
@@ -351,14 +327,3 @@ def test_a_cluster_gives_a_trial_whose_worker_died_one_more_attempt(prepared, tm
     else:
         assert first.info.status == "FAILED" and "2 workers" in record["traceback"]
     assert trial.attempt(job, {**values, "number": 3}) == record, "what is over is not run again"
-
-
-def test_a_deadline_that_was_met_hits_nothing_later():
-    with trial.deadline(0.05):
-        pass
-    for _ in range(20):
-        time.sleep(0.01)
-    with pytest.raises(trial.TimedOut, match="0.1 s"):
-        with trial.deadline(0.1):
-            while True:
-                time.sleep(0.01)
