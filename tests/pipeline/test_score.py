@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
 
 from device import simulated  # noqa: E402
-from lakevision import ingest, registry, score, spark_model, tables  # noqa: E402
+from lakevision import ingest, lease, registry, score, spark_model, tables  # noqa: E402
 from lakevision.workspace import REPOSITORY  # noqa: E402
 
 
@@ -43,6 +43,28 @@ def scored(lakehouse, tmp_path):
 
 def predictions(spark, where):
     return spark.table(where.table("predictions")).toPandas()
+
+
+def test_scoring_holds_a_lease_and_asks_before_it_writes(scored, monkeypatch):
+    from contextlib import contextmanager
+
+    spark, cfg, where, _ = scored()
+    champion, asked = registry.version_of(cfg, "champion"), []
+
+    @contextmanager
+    def lost(spark, cfg, where, name):
+        def check():
+            asked.append(name)
+            raise lease.Lost("taken over")
+
+        yield check
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "held", lost)
+        with pytest.raises(Exception, match="taken over"):
+            score.all_new(spark, cfg, where, champion)
+    assert asked == ["score"] and len(predictions(spark, where)) == 0
+    assert score.all_new(spark, cfg, where, champion).images == 24
 
 
 def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
