@@ -109,10 +109,15 @@ def _make(spark, where):
 
 def _take(spark, table, name, holder, expires):
     """Takes or renews a lease if it is free, expired or the holder's own. Returns who has it now; "" where two tried at once."""
-    now = datetime.now(timezone.utc)
-    row = spark.table(table).where(F.col("name") == name).select("holder", (F.col("until") > F.lit(now)).alias("taken")).first()
+    row = spark.table(table).where(F.col("name") == name).select("holder", (F.col("until") > F.lit(datetime.now(timezone.utc))).alias("taken")).first()
     if row and row["taken"] and row["holder"] != holder:
         return row["holder"]  # asked first: a MERGE that changes nothing is a commit, too, and would keep the holder from giving it back
+    return _merge(spark, table, name, holder, expires)
+
+
+def _merge(spark, table, name, holder, expires):
+    """As _take(), which may have seen it free a moment ago: Delta looks again and writes in one."""
+    now = datetime.now(timezone.utc)
     mine = spark.createDataFrame([(name, holder, now, now + expires)], "name string, holder string, now timestamp, until timestamp")
     mine.createOrReplaceTempView(view := f"lease_{uuid.uuid4().hex}")
     try:

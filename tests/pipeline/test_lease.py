@@ -58,6 +58,18 @@ def test_a_lease_is_renewed_while_its_holder_lives_and_given_back(place):
     assert lease._take(spark, where.table("leases"), "ingest", "another", lease.EXPIRES) == "another"
 
 
+def test_who_saw_it_free_a_moment_too_early_gets_no_lease(place):
+    spark, _, where = place
+    table = where.table("leases")
+    with lease.by_table(spark, where, "ingest") as check:
+        holder = spark.table(table).collect()[0]["holder"]
+        assert lease._merge(spark, table, "ingest", "another", lease.EXPIRES) == holder
+        commits = spark.sql(f"DESCRIBE HISTORY {table}").count()
+        assert lease._take(spark, table, "ingest", "another", lease.EXPIRES) == holder
+        assert spark.sql(f"DESCRIBE HISTORY {table}").count() == commits, "asking is no commit, which the holder's own would meet"
+        check()
+
+
 def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
     spark, _, where = place
     with lease.by_table(spark, where, "ingest"):
