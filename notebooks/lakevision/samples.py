@@ -69,14 +69,15 @@ def _with_bytes(spark, where, rows):
 
 
 def least_sure(spark, where, count):
-    """The photographs whose newest prediction is least sure, as (bytes, caption)."""
+    """The photographs whose newest prediction is least sure, the least first, as (bytes, caption)."""
     from lakevision import score
 
     chosen = score.latest(spark, where).where("error IS NULL").orderBy("probability", "path").select("path", "label", "probability").limit(count)
     said = chosen.toPandas().set_index("path")
     rows = spark.table(where.table("images")).where(F.col("path").isin(list(said.index))).select("path", "device", "captured_at", "sha256").orderBy("path")
-    return [(data, f"{said.loc[row['path'], 'label']} {said.loc[row['path'], 'probability']:.2f}\n{row['device'][:14]} {row['captured_at']:%d %b %H:%M}")
-            for row, data in _with_bytes(spark, where, rows)]
+    found = {row["path"]: (data, f"{said.loc[row['path'], 'label']} {said.loc[row['path'], 'probability']:.2f}\n{row['device'][:14]} "
+                                 f"{row['captured_at']:%d %b %H:%M}") for row, data in _with_bytes(spark, where, rows)}
+    return [found[path] for path in said.index if path in found]
 
 
 def light(spark, where):

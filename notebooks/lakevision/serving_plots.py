@@ -24,7 +24,7 @@ def paths(agreed, checks, history, title, tolerance, shown=6):
     rows = [(f"{row.decided_at:%d %b %H:%M}", row.version, "forced" if row.promoted and row.forced else "champion" if row.promoted else "held back",
              f"{row.action}: {row.reason}") for row in latest]
     _table(figure.add_subplot(grid[2, 7:]), rows, ("UTC", "version", "became", "why"), (0.19, 0.11, 0.16, 0.54),
-           "The ledger, newest first", [GOOD if row.promoted and not row.forced else "#c98a1b" if row.promoted else BAD for row in latest], 92)
+           "The ledger, newest first", [GOOD if row.promoted and not row.forced else "#c98a1b" if row.promoted else BAD for row in latest], 100)
     figure.suptitle(title)
     return figure
 
@@ -61,7 +61,7 @@ def _differences(axis, agreed, tolerance):
     axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.3))
 
 
-def _table(axis, rows, columns, widths, title, colours, letters=128):
+def _table(axis, rows, columns, widths, title, colours, letters=140):
     axis.axis("off")
     axis.set_title(title, loc="left")
     if not rows:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
 
 from device import simulated  # noqa: E402
-from lakevision import ingest, lease, registry, score, spark_model, tables  # noqa: E402
+from lakevision import ingest, lease, registry, samples, score, spark_model, tables  # noqa: E402
 from lakevision.workspace import REPOSITORY  # noqa: E402
 
 
@@ -81,6 +81,8 @@ def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
         assert list(one) == pytest.approx(other, abs=1e-6)
     assert (found["model"] == "lakevision").all() and (found["version"] == "1").all() and found["scored_at"].notna().all()
     assert score.all_new(spark, cfg, where, champion).images == 0
+    sure = [float(caption.split()[1]) for _, caption in samples.least_sure(spark, where, 6)]
+    assert sure == sorted(sure) and max(sure) <= found["probability"].nsmallest(6).max() + 0.01
 
     land(where, 24, 6)
     ingest.run(spark, cfg, where)
@@ -109,13 +111,14 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
     images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [("nothing", None)]
     frame = spark.createDataFrame(images, "name string, content binary")
     uri = f"models:/{registry.name(cfg)}/1"
-    usual = {key: spark.conf.get(key) for key in spark_model.SETTINGS}
+    small = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
+    usual = {key: spark.conf.get(key) for key in small}
     with spark_model.small_tasks(spark):
-        assert {key: spark.conf.get(key) for key in spark_model.SETTINGS} == spark_model.SETTINGS
+        assert {key: spark.conf.get(key) for key in small} == small
         ours = {row["name"]: row for row in spark_model.scorer(spark, uri)(frame).collect()}
         udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
         theirs = {row["name"]: row["said"] for row in frame.select("name", udf(F.struct(F.col("content").alias("image"))).alias("said")).collect()}
-    assert {key: spark.conf.get(key) for key in spark_model.SETTINGS} == usual
+    assert {key: spark.conf.get(key) for key in small} == usual
     assert ours.keys() == theirs.keys() == {name for name, _ in images}
     for name in serving.GOOD:
         assert ours[name]["label"] == theirs[name]["label"] and ours[name]["error"] is None
