@@ -109,6 +109,9 @@ def _quiet_log4j():
     path.write_text("rootLogger.level = error\nrootLogger.appenderRef.console.ref = console\nappender.console.type = Console\n"
                     "appender.console.name = console\nappender.console.target = SYSTEM_ERR\nappender.console.layout.type = PatternLayout\n"
                     "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n\n"
+                    # pyspark-shell says that it sets a level where these two have another than the root.
+                    "logger.submit.name = org.apache.spark.deploy.SparkSubmit\nlogger.submit.level = error\n"
+                    "logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer\nlogger.gateway.level = error\n"
                     # As it ends, local-cluster starts executors in place of those that it stops, and says at length that it can't.
                     "logger.worker.name = org.apache.spark.deploy.worker.Worker\nlogger.worker.level = off\n"
                     "logger.rpc.name = org.apache.spark.network.server.TransportRequestHandler\nlogger.rpc.level = off\n")
