@@ -12,7 +12,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from device import exif
-from steps import drives_the_camera
+from steps import drives_the_camera, images, lines
 
 FAKE = Path(__file__).parent / "fake_pi"
 PACKAGES = ["picamera2==0.3.38", "piexif==1.1.3", "videodev2==0.0.4", "simplejpeg==1.8.2"]
