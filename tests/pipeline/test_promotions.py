@@ -51,6 +51,8 @@ def test_the_gate_writes_down_what_it_decides_and_the_alias_follows(two):
 
 
 def test_a_forced_promotion_says_so_for_ever(two):
+    from mlflow import MlflowClient
+
     spark, cfg, where = two
     ledger.gated(spark, cfg, where, "1", FORCED, "")
     ledger.gated(spark, cfg, where, "2", YES, "1")
@@ -61,6 +63,10 @@ def test_a_forced_promotion_says_so_for_ever(two):
     # By hand a version that passed its gate is not forced, one that never did is.
     ledger.promote(spark, cfg, where, "2", "B. Person", "again")
     assert not rows(spark, where)[-1]["forced"]
+    ledger.promote(spark, cfg, where, "1", "C. Person", "a demonstration again")
+    assert rows(spark, where)[-1]["forced"]
+    tags = [MlflowClient().get_model_version(registry.name(cfg), version).tags.get("promoted_anyway") for version in "12"]
+    assert tags == ["C. Person: a demonstration again", None]
 
 
 def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
