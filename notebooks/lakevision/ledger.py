@@ -50,7 +50,7 @@ def rollback(spark, cfg, where, version, who, why):
     history = rows(spark, where, cfg).where("promoted").orderBy("number").collect()
     now = serving(cfg)
     if not version:
-        before = [row["previous"] for row in history if row["version"] == now and row["previous"]]
+        before = [row["previous"] for row in history if row["version"] == now and row["previous"] not in (None, now)]
         if not before:
             raise NotPossible(f"version {now or '(none)'} has nothing before it to return to")
         version = before[-1]

@@ -81,6 +81,36 @@ def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
     assert ledger.serving(cfg) == "1" and len(rows(spark, where)) == 1
 
 
+def test_rollback_returns_to_what_served_before_the_last_promotion_also_of_a_version_promoted_twice(two):
+    from mlflow import MlflowClient
+
+    spark, cfg, where = two
+    client, name = MlflowClient(), registry.name(cfg)
+    first = client.get_model_version(name, "1")
+    assert str(client.create_model_version(name, first.source, first.run_id).version) == "3"
+    for version in ("1", "3", "2", "3", "3"):
+        ledger.promote(spark, cfg, where, version, "A", f"to {version}")
+    assert [row["previous"] for row in rows(spark, where)] == [None, "1", "3", "2", "3"]
+    assert ledger.rollback(spark, cfg, where, "", "A", "back") == "2" == ledger.serving(cfg)
+
+
+def test_a_decision_that_came_between_keeps_its_number(two, monkeypatch):
+    """Between the number that a decision takes and its row, another's row has that number: it takes the next, and neither is lost."""
+    spark, cfg, where = two
+    ask, between = ledger._ask, []
+
+    def meanwhile(function, done, version=""):
+        if done == "nothing was decided" and not between:
+            between.append("B")
+            ledger.promote(spark, cfg, where, "2", "B", "between")
+        return ask(function, done, version)
+
+    monkeypatch.setattr(ledger, "_ask", meanwhile)
+    ledger.promote(spark, cfg, where, "1", "A", "slower")
+    assert [(row["number"], row["who"], row["previous"]) for row in rows(spark, where)] == [(1, "B", None), (2, "A", "2")]
+    assert ledger.serving(cfg) == "1"
+
+
 def test_devices_are_pointed_at_the_champion_too(two):
     spark, cfg, where = two
     for version in "12":
