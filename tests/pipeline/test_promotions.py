@@ -1,5 +1,7 @@
 """The ledger: every decision a row, the alias follows, rollback, two at once, a registry that is down."""
 
+import hashlib
+import json
 import sys
 import threading
 from dataclasses import replace
@@ -123,7 +125,9 @@ def test_devices_are_pointed_at_the_champion_too(two):
     ledger.gated(spark, cfg, where, "2", YES, "")
     assert '"versions/2"' in Path(where.edge, "champion.json").read_text()
     ledger.promote(spark, cfg, where, "1", "A", "why")
-    assert '"versions/1"' in Path(where.edge, "champion.json").read_text()
+    pointer = json.loads(Path(where.edge, "champion.json").read_text())
+    manifest = Path(where.edge, pointer["folder"], "manifest.json").read_bytes()
+    assert pointer["folder"] == "versions/1" and (pointer["manifest_bytes"], pointer["manifest_sha256"]) == (len(manifest), hashlib.sha256(manifest).hexdigest())
 
 
 def test_a_gate_that_compared_with_another_champion_is_stale(two):
