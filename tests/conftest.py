@@ -14,6 +14,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SMALL = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=2", "training.epochs=6")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def mlflow_forgotten():
+    """MLflow's addresses, and the environment that it hands to subprocesses, are the process's: no module leaves its own to the next."""
+    yield
+    if "mlflow" in sys.modules:
+        from mlflow.tracking._model_registry import utils as registry
+        from mlflow.tracking._tracking_service import utils as tracking
+
+        tracking._tracking_uri = registry._registry_uri = None
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def spark_config(tmp_path_factory):
     from lakevision import config

@@ -54,8 +54,10 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         assert found.model, f"kill {kill}: no model works any more"
         label = model.decide(model.probabilities(found.model, dark), found.model.classes, found.model.threshold)
         assert label == ("empty" if kinds[found.model.version] == "good" else "package")
-    assert scoring.stop(capture) == 0
     score = scoring.start("score")
+    told = len(lines(scoring))
+    until(lambda: len(lines(scoring)) > told, "it scores")  # before that, a SIGTERM may meet Python's own start
+    assert scoring.stop(capture) == 0
     until(lambda: not list((scoring.spool / "unscored").glob("*.jpg")), "the rest is scored")
     assert scoring.stop(score) == 0 and "Traceback" not in scoring.journal("score")
     got = lines(scoring)
