@@ -107,14 +107,16 @@ def _append(spark, where, version, scores, images):
 
 
 def _done(spark, where, version, images):
-    """The keys of those images that a version has predictions of: DataFrame of path, sha256."""
+    """The keys of those images that a version has predictions of: DataFrame of path, sha256; None for a version that has made none."""
     made = spark.table(where.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
+    if made.isEmpty():
+        return None  # told by Delta's statistics: a new version's first batch is not joined with what others said
     return made.select(*KEY).join(images.select(*KEY), KEY, "left_semi")
 
 
 def _without(images, done):
     """Images less those of the keys `done`. Up to BROADCAST keys are sent to each executor; beyond, Spark chooses how to join."""
-    many = done.count()
+    many = done.count() if done is not None else 0
     if not many:
         return images
     return images.join(F.broadcast(done) if many <= BROADCAST else done, KEY, "left_anti")

@@ -61,17 +61,24 @@ def _differences(axis, agreed, tolerance):
     axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.3))
 
 
-def _table(axis, rows, columns, widths, title, colours, letters=140):
+def _table(axis, rows, columns, widths, title, colours, letters=140, most=14):
+    # Rows as tall as their text, as many as fit into `most` lines.
     axis.axis("off")
     axis.set_title(title, loc="left")
     if not rows:
         return
-    shown = [[textwrap.shorten(str(cell), int(letters * width), placeholder=" ...") for cell, width in zip(row, widths)] for row in rows]
+    lines = [[textwrap.wrap(str(cell), int(letters * width), max_lines=3, placeholder=" ...") for cell, width in zip(row, widths)] for row in rows]
+    tall = [max(map(len, row)) for row in lines]
+    kept = max(1, sum(np.cumsum(tall) <= most))
+    shown, tall, colours = [["\n".join(cell) for cell in row] for row in lines[:kept]], tall[:kept], colours[:kept]
     table = axis.table(shown, colLabels=columns, colWidths=widths, loc="upper left", cellLoc="left", edges="horizontal")
     table.auto_set_font_size(False)
     table.set_fontsize(7.5)
     table.scale(1, 1.25)
+    line = table[0, 0].get_height()
     for number, colour in enumerate(colours, 1):
+        for column in range(len(columns)):
+            table[number, column].set_height(line * (0.25 + 0.75 * tall[number - 1]))
         table[number, 0].get_text().set_color(colour)
         table[number, 0].get_text().set_weight("bold")
 

@@ -1,13 +1,16 @@
 """A registered version in Spark: photographs in, predictions out, by mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
 
-mlflow.pyfunc.spark_udf says the same (a test holds both to it) and is slower, 453 images/s against 494 in one run of tests/bench/score.py: on one
+mlflow.pyfunc.spark_udf says the same (a test holds both to it) and is slower, 632 images/s against 734 in one run of tests/bench/score.py: on one
 machine, and wherever a cluster's nodes share a folder, it loads the model again for each task, which a small network shows least; Spark queues each
 photograph in the JVM until its answer is there; and its conversions write 'None' where there is null.
 """
 
+import gc
 import logging
 import os
+import sys
 import tempfile
+import zipimport
 from functools import lru_cache
 
 import pyarrow as pa
@@ -73,7 +76,22 @@ def loaded(archive):
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # warns of versions that differ from the pins; 01_capture prints them
     model, _ = SparkModelCache.get_or_load(archive)
+    _settle(archive)
     return model.unwrap_python_model().rows
+
+
+@lru_cache
+def _frozen(archive):
+    gc.freeze()
+
+
+def _settle(archive):
+    """Between two tasks Spark's worker collects garbage, among TensorFlow's objects that all stay, and reads the directories of all zips anew that
+    something was imported from: 0.25 and 0.1 s for each task, so that small tasks, which keep all cores busy, cost as much as their photographs."""
+    _frozen(archive)
+    for place, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimport.zipimporter):  # Python makes it again where an import asks for it
+            del sys.path_importer_cache[place]
 
 
 def _read(root, path, sha256, stored):

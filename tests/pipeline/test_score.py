@@ -128,6 +128,26 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
         assert ours[name]["label"] is None and ours[name]["probability"] is None and ours[name]["scores"] is None
 
 
+def test_a_worker_has_little_to_tidy_between_two_tasks(scored):
+    """Neither garbage nor zips: see spark_model._settle. Asked of the same worker, after a task that scored."""
+    def tidy(batches):
+        import gc
+        import sys
+        import zipimport
+
+        import pyarrow as pa
+
+        for _ in batches:
+            zips = sum(isinstance(finder, zipimport.zipimporter) for finder in sys.path_importer_cache.values())
+            yield pa.RecordBatch.from_pydict({"zips": [zips], "frozen": [gc.get_freeze_count()], "tracked": [len(gc.get_objects())],
+                                              "loaded": ["tensorflow" in sys.modules]})
+
+    spark, cfg, _, _ = scored()
+    score.few(spark, f"models:/{registry.name(cfg)}/1", [simulated.jpeg(simulated.plan(1)[0])] * 8)
+    rows = spark.range(2, numPartitions=2).mapInArrow(tidy, "zips long, frozen long, tracked long, loaded boolean").where("loaded").collect()
+    assert rows and all(row["zips"] == 0 and row["frozen"] > 10 * row["tracked"] for row in rows), rows
+
+
 @pytest.mark.parametrize("keys", [pytest.param(0, id="Spark chooses the join"), pytest.param(200_000, id="broadcast")])
 def test_what_a_version_has_scored_is_left_out_however_spark_joins(scored, monkeypatch, keys):
     spark, cfg, where, _ = scored()
