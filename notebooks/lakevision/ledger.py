@@ -87,6 +87,8 @@ def _write(spark, cfg, where, action, version, promoted, forced, who, reason, ch
         mine = spark.table(where.table("promotions")).where((F.col("number") == number)).first()
         if (mine["version"], mine["who"], mine["reason"]) == (version, who, reason):
             break
+    else:
+        raise NotPossible(f"nothing was decided on version {version}: {TRIES} other decisions came before it one after the other; try again")
     done = f"decision {number} on version {version} is in `promotions`, but the alias was not moved: `settle` does it when the registry is back"
     tags = {"promoted": str(promoted).lower(), "reason": reason, "decided_by": who, "decision": str(number)}
     tags |= {"promoted_anyway": f"{who}: {reason}"} if forced else {}

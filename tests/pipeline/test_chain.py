@@ -144,6 +144,13 @@ def _flip_a_bit(path):
     path.write_bytes(data)
 
 
+def test_the_readmes_command_says_why_this_version_serves_or_none_does(chain, command):
+    done = command("--promote", "why", "--set", f"storage.root={chain[0]}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = "serves since" if chain[1]["deploy"]["promoted"] else f"version {chain[1]['deploy']['version']} was held back: {chain[1]['deploy']['reason']}"
+    assert said in done.stdout
+
+
 def test_the_run_carries_what_it_can_be_repeated_from(chain):
     import mlflow
 

@@ -196,6 +196,34 @@ def test_on_the_command_line(two, capsys):
     assert capsys.readouterr().out.count("A. Person") == 2
     assert promote.main(["rollback", "7", "--because", "no"], cfg) == 1
     assert "version 7 has never been champion" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        promote.main(["promote", "2"], cfg)
-    assert "needs --because" in capsys.readouterr().err
+    registry.set_alias(cfg, "champion", "2")
+    assert promote.main(["why"], cfg) == 0
+    assert "the alias was moved by hand" in capsys.readouterr().out
+    assert promote.main(["settle"], cfg) == 0
+    assert "champion: version 1" in capsys.readouterr().out and ledger.serving(cfg) == "1"
+    for words, message in ((["promote", "2"], "needs --because"), (["promote", "--because", "a try"], "needs a version"), (["demote", "2"], "invalid choice")):
+        with pytest.raises(SystemExit) as ended:
+            promote.main(words, cfg)
+        assert ended.value.code == 2 and message in capsys.readouterr().err
+    assert promote.main(["why", "--set", "training.epoch=3"]) == 2
+    assert "is not a setting of training" in capsys.readouterr().err
+
+
+def test_a_decision_that_others_always_come_before_is_not_made(two, monkeypatch):
+    """Each time it has its number, another decision takes it."""
+    from delta.tables import DeltaTable
+
+    spark, cfg, where = two
+    for_name, names = DeltaTable.forName, iter(range(100))
+
+    def late(*words):
+        with monkeypatch.context() as patch:
+            patch.setattr(DeltaTable, "forName", for_name)
+            ledger.gated(spark, cfg, where, "2", replace(YES, reason=f"sooner {next(names)}"), None)
+        return for_name(*words)
+
+    monkeypatch.setattr(ledger, "TRIES", 2)
+    monkeypatch.setattr(DeltaTable, "forName", late)
+    with pytest.raises(ledger.NotPossible, match="2 other decisions came before it"):
+        ledger.promote(spark, cfg, where, "1", "A. Person", "never")
+    assert [row["reason"] for row in rows(spark, where)] == ["sooner 0", "sooner 1"] and ledger.serving(cfg) == "2"
