@@ -51,7 +51,7 @@ workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=h
 
 saved = registry.files(training)
 built = deploy.build(cfg, training, saved, version)
-with deploy.service(version, workspace.given()) as url:
+with deploy.service(where, version, workspace.given()) as url:
     agreed = parity.compare(spark, held_out, saved.keras, f"models:/{registry.name(cfg)}/{version}", challenger, url, built.folder)
 deploy.measured(built, agreed)
 accuracies = parity.accuracies(evaluate.load_side(training["cache"], "test"), built.folder)

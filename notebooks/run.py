@@ -36,7 +36,8 @@ from tqdm import tqdm  # noqa: E402
 from lakevision import bundle, config, local_run, page, workspace  # noqa: E402
 
 LOCAL = workspace.REPOSITORY / ".local"
-PLACED = ("storage.landing", "storage.catalog", "storage.schema", "storage.mlflow_uri", "storage.registry_uri", "storage.experiment", "deploy.model")
+PLACED = ("storage.landing", "storage.edge", "storage.catalog", "storage.schema", "storage.mlflow_uri", "storage.registry_uri", "storage.experiment",
+          "deploy.model")
 
 
 class NotInside(ValueError):

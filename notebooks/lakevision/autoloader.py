@@ -29,8 +29,11 @@ def options(cfg):
         made["cloudFiles.backfillInterval"] = ingest.backfill_interval
     for word in ingest.loader_options:
         name, equals, value = word.partition("=")
-        if not equals or not name.startswith(("cloudFiles.", "databricks.")):
-            raise config.ConfigError(f"ingest.loader_options: {name!r} is not cloudFiles.<option>=<value> or databricks.serviceCredential=<name>")
+        if name == "databricks.serviceCredential":
+            raise config.ConfigError(f"ingest.loader_options: {name} needs a later Databricks Runtime than 15.4, the last with Horovod: set ingest.listing: "
+                                     "events, for which Unity Catalog's own credential is enough; or cloudFiles.roleArn, or keys of a secret scope")
+        if not equals or not name.startswith("cloudFiles."):
+            raise config.ConfigError(f"ingest.loader_options: {name!r} is not cloudFiles.<option>=<value>")
         if name in OURS:
             raise config.ConfigError(f"ingest.loader_options: {name} follows from ingest.listing, backfill_interval, max_files_per_batch; set those")
         if name.endswith(SECRETS) and not workspace.SECRET.fullmatch(value):

@@ -178,7 +178,7 @@ def _settings(place, job, resources):
     except config.ConfigError as error:
         return [str(error) if place in str(error) else f"{place}.parameters: {error}"]
     made = {"storage.catalog": _named(resources, "schemas", "catalog_name"), "storage.schema": _named(resources, "schemas", "name"),
-            "storage.root": _volumes(resources), "storage.landing": _volumes(resources),
+            **{f"storage.{name}": _volumes(resources) for name in ("root", "landing", "edge")},
             "storage.experiment": _named(resources, "experiments", "name"), "deploy.model": _named(resources, "registered_models", "name")}
     flat = cfg.flat()
     return [f"{place}.parameters[place]: {name} is {flat[name]!r}, which this target does not make (it makes {', '.join(sorted(known)) or 'none'}): "

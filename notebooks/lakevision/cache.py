@@ -64,7 +64,7 @@ def build(spark, cfg, where, sides, delta_version):
     key = _key(line, classes, sides, groups)
     manifest = Path(where.cache) / key / "manifest.json"
     if manifest.exists() and os.path.isdir(json.loads(manifest.read_text())["folder"]):
-        os.utime(manifest)  # what is used is swept last
+        _keep(manifest, manifest.read_text())  # what is used is swept last; a volume has no utime
         return replace(opened(json.loads(manifest.read_text())["folder"]), delta_version=delta_version)
     folder = manifest.parent / uuid.uuid4().hex[:8]
     folder.mkdir(parents=True)
@@ -78,15 +78,19 @@ def build(spark, cfg, where, sides, delta_version):
             _write(spark, cfg, where, cache, _dealt(sides, groups, cfg.training.seed))
         kept = {"folder": str(folder), "classes": classes, "counts": counts, "transform": line, "delta_version": delta_version, "key": key,
                 "groups": groups, "labels": labels, "bytes": needed, "pillow": PIL.__version__, "made_at": time.time()}
-        partial = manifest.with_suffix(".part")
-        partial.write_text(json.dumps(kept, indent=2))
-        os.replace(partial, manifest)
+        _keep(manifest, json.dumps(kept, indent=2))
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)  # as it is no cache without its manifest, it would only take up room
         if not isinstance(error, Full) and ("No space left on device" in str(error) or _exhausted(manifest.parent)):
             raise _full(folder, needed) from error
         raise
     return cache
+
+
+def _keep(manifest, text):
+    partial = manifest.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+    partial.write_text(text)
+    os.replace(partial, manifest)
 
 
 def row_groups(count, side, ranks):

@@ -1,5 +1,6 @@
 """A training that was killed goes on after its last whole epoch, and ends with the same weights as one that was not."""
 
+import io
 import json
 import os
 import uuid
@@ -14,9 +15,10 @@ def save(path, network, optimizer, state):
     arrays = {f"{kind}_{index:04d}": np.asarray(value) for kind, values in
               (("network", network.get_weights()), ("optimizer", [variable.numpy() for variable in optimizer.variables]), ("best", best))
               for index, value in enumerate(values)}
-    partial = Path(f"{path}.{uuid.uuid4().hex[:8]}.part")
+    partial, whole = Path(f"{path}.{uuid.uuid4().hex[:8]}.part"), io.BytesIO()
+    np.savez(whole, state=json.dumps(state), **arrays)  # a zip is written back and forth, which a volume of Unity Catalog refuses
     with open(partial, "wb") as file:
-        np.savez(file, state=json.dumps(state), **arrays)
+        file.write(whole.getbuffer())
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -49,6 +49,7 @@ class Notebook:
 class Storage:
     root: str
     landing: str
+    edge: str
     catalog: str
     schema: str
     mlflow_uri: str
@@ -256,7 +257,7 @@ def of_record(values, now):
 
     Returns (Config, list in words of the settings that only one of the record and this code knows). Raises ConfigError for a value out of range.
     """
-    placed = {"storage": {key: getattr(now.storage, key) for key in ("root", "landing", "mlflow_uri", "registry_uri")}, "spark": dataclasses.asdict(now.spark)}
+    placed = {"storage": {key: getattr(now.storage, key) for key in ("root", "landing", "edge", "mlflow_uri", "registry_uri")}, "spark": dataclasses.asdict(now.spark)}
     notes, sections = [], {}
     for section, cls in get_type_hints(Config).items():
         given, known = values.get(section, {}), [field.name for field in dataclasses.fields(cls)]

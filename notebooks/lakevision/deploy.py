@@ -91,12 +91,15 @@ class NoService(RuntimeError):
 
 
 @contextlib.contextmanager
-def service(version, words):
+def service(where, version, words):
     """The REST service of a version, in a process of its own on a free port of this machine, for as long as the block runs: yields its URL.
 
     words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService."""
+    from mlflow.utils.databricks_utils import get_databricks_env_vars
+
     words = [word for setting in [*words, "serve.host=127.0.0.1", "serve.port=0", "serve.workers=1"] for word in ("--set", setting)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
+    # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
+    environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri), "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", "--config", workspace.parameter("config"), "--version", str(version), *words], stdout=subprocess.PIPE, stderr=told,
                                    text=True, env=environment)

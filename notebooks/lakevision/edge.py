@@ -72,7 +72,11 @@ def publish(built, place, version):
     if (there / "manifest.json").exists():
         raise FileExistsError(f"{there}: version {version} has been published before")
     shutil.rmtree(there, ignore_errors=True)  # half a copy of a run that was killed
-    shutil.copytree(built, there, ignore=shutil.ignore_patterns("manifest.json"))
+    for path in sorted(Path(built).rglob("*")):
+        to = there / path.relative_to(built)
+        if path.is_file() and path.name != "manifest.json":
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, to)  # bytes only: a volume keeps no modes
     shutil.copyfile(Path(built, "manifest.json"), there / "manifest.part")
     os.replace(there / "manifest.part", there / "manifest.json")
 

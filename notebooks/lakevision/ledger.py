@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from lakevision import edge, registry, tables, workspace
 
+TAG = 1000  # letters of a tag that Unity Catalog keeps; the row has all
 TRIES = 10  # of a row that others' rows come before
 
 
@@ -92,7 +93,7 @@ def _write(spark, cfg, where, action, version, promoted, forced, who, reason, ch
     done = f"decision {number} on version {version} is in `promotions`, but the alias was not moved: `settle` does it when the registry is back"
     tags = {"promoted": str(promoted).lower(), "reason": reason, "decided_by": who, "decision": str(number)}
     tags |= {"promoted_anyway": f"{who}: {reason}"} if forced else {}
-    _ask(lambda: [MlflowClient().set_model_version_tag(registry.name(cfg), version, key, value[:5000]) for key, value in tags.items()], done)
+    _ask(lambda: [MlflowClient().set_model_version_tag(registry.name(cfg), version, key, value[:TAG]) for key, value in tags.items()], done)
     if promoted:
         _ask(lambda: settle(spark, cfg, where), done)
     return promoted

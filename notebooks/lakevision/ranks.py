@@ -45,7 +45,7 @@ def run(spark, cfg, where, cache, setting, on_epoch_log=None):
 
     The same training that was killed before, driver and all, goes on after its last whole epoch.
 
-    on_epoch_log: {"uri", "run_id"}: where rank 0 logs each epoch's figures.
+    on_epoch_log: {"uri", "run_id"}: where each epoch's figures are logged.
     """
     import time
 
@@ -54,7 +54,9 @@ def run(spark, cfg, where, cache, setting, on_epoch_log=None):
         raise ValueError(f"training.ranks is {count}, but Spark has {slots} slots; the ranks would wait for ever")
     run_folder = Path(where.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
     run_folder.mkdir(parents=True, exist_ok=True)
-    job = {"cache": cache, "setting": setting, "folder": str(run_folder), "log": on_epoch_log, "ranks": count, "memory_mb": cfg.training.memory_mb}
+    # On Databricks a rank has nothing of the notebook's login: there the driver logs, at the end.
+    later = bool(on_epoch_log) and on_epoch_log["uri"].startswith("databricks")
+    job = {"cache": cache, "setting": setting, "folder": str(run_folder), "log": None if later else on_epoch_log, "ranks": count, "memory_mb": cfg.training.memory_mb}
     began = time.time()
     for left in range(cfg.training.retries, -1, -1):
         try:
@@ -69,6 +71,10 @@ def run(spark, cfg, where, cache, setting, on_epoch_log=None):
     if len(set(digests)) > 1:
         raise Diverged(f"the ranks' weights differ: {[digest[:12] for digest in digests]}")
     result, first_step = results[0][1], results[0][2]
+    if later:
+        log = _logger(on_epoch_log)
+        for epoch, figures in enumerate(result.history):
+            log(epoch, figures)
     return Trained(result, digests, first_step - began, time.time() - first_step)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lakevision import workspace
 
-REQUIREMENTS = ("tensorflow-cpu", "numpy", "pandas", "pillow", "mlflow")
+REQUIREMENTS = ("numpy", "pandas", "pillow", "mlflow")  # and TensorFlow, see tensorflow()
 
 
 def card(cfg, cache, **lineage):
@@ -37,7 +37,7 @@ def log(network, model_card, example):
             network.export(str(saved))
         Path(folder, "card.json").write_text(json.dumps(model_card, indent=2))
         # Given, not inferred: MLflow's inference takes 13 s and pins what happens to be imported.
-        pins = [f"{name}=={version(name)}" for name in REQUIREMENTS if name != "tensorflow-cpu" or _on_cpu()]
+        pins = [f"{name}=={version(name)}" for name in (tensorflow(), *REQUIREMENTS)]
         logged = mlflow.pyfunc.log_model(
             name="model", python_model=str(Path(__file__).with_name("photo_model.py")), signature=signature, pip_requirements=pins,
             artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
@@ -45,14 +45,12 @@ def log(network, model_card, example):
     return logged.model_uri
 
 
-def _on_cpu():
-    from importlib.metadata import PackageNotFoundError, distribution
+def tensorflow():
+    """The distribution that TensorFlow comes from here: tensorflow-cpu of requirements.txt, tensorflow on a runtime with GPUs."""
+    from importlib.metadata import packages_distributions
 
-    try:
-        distribution("tensorflow-cpu")
-    except PackageNotFoundError:
-        return False
-    return True
+    found = packages_distributions().get("tensorflow", [])
+    return next(name for name in ("tensorflow-cpu", "tensorflow", *found) if name in found)
 
 
 def name(cfg):
@@ -96,12 +94,15 @@ def files(training):
 def version_of(cfg, alias):
     """The model version (MLflow's own object: version, tags) that an alias points at, or None."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient()
-    if not client.search_registered_models(f"name = '{name(cfg)}'"):
-        return None
-    number = client.get_registered_model(name(cfg)).aliases.get(alias)
-    return client.get_model_version(name(cfg), number) if number else None
+    try:
+        return MlflowClient().get_model_version_by_alias(name(cfg), alias)
+    except MlflowException as error:
+        # No such model, no such alias: a file of sqlite, a server and Unity Catalog (which searches no models) say each in words of its own.
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST" or error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message:
+            return None
+        raise
 
 
 def load(cfg, alias):

@@ -113,10 +113,9 @@ def places(cfg):
     root = Path(cfg.storage.root)
     root = root if root.is_absolute() else REPOSITORY / root
     folders = {name: str(root / name) for name in ("landing", "checkpoints", "cache", "models", "edge", "figures")}
-    if cfg.storage.landing:
-        folders["landing"] = str(REPOSITORY / cfg.storage.landing)
-    if cfg.cache.folder:
-        folders["cache"] = str(REPOSITORY / cfg.cache.folder)  # an absolute one stays as it is
+    for name, elsewhere in (("landing", cfg.storage.landing), ("edge", cfg.storage.edge), ("cache", cfg.cache.folder)):
+        if elsewhere:
+            folders[name] = str(REPOSITORY / elsewhere)  # an absolute one stays as it is
     for folder in folders.values():
         os.makedirs(folder, exist_ok=True)
     schema = f"`{cfg.storage.schema}`"

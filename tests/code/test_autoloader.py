@@ -23,7 +23,6 @@ def load(*settings):
     pytest.param(["ingest.listing=notification", f"ingest.loader_options={json.dumps(['cloudFiles.queueUrl=https://sqs/1?a=b', SECRET])}"],
                  {"cloudFiles.useNotifications": "true", "cloudFiles.queueUrl": "https://sqs/1?a=b",
                   "cloudFiles.clientSecret": "{{secrets/lakevision/client-secret}}"}, id="queue and secret"),
-    pytest.param(["ingest.loader_options=[databricks.serviceCredential=porch]"], {"databricks.serviceCredential": "porch"}, id="service credential"),
 ])
 def test_options(settings, more):
     assert autoloader.options(load(*settings)) == PLAIN | more
@@ -35,6 +34,7 @@ def test_options(settings, more):
     pytest.param(["ingest.listing=events", "ingest.backfill_interval=1 day"], "Databricks checks its file events by itself",
                  id="backfill of file events"),
     pytest.param(["ingest.loader_options=[queueUrl=x]"], "'queueUrl' is not cloudFiles.<option>=<value>", id="not Auto Loader's"),
+    pytest.param(["ingest.loader_options=[databricks.serviceCredential=porch]"], "needs a later Databricks Runtime", id="service credential"),
     pytest.param(["ingest.loader_options=[cloudFiles.queueUrl]"], "is not cloudFiles.<option>=<value>", id="no value"),
     pytest.param(["ingest.loader_options=[cloudFiles.useNotifications=true]"], "follows from ingest.listing", id="said twice"),
     pytest.param(["ingest.loader_options=[cloudFiles.clientSecret=hunter2]"], "put it into a secret scope", id="secret written out"),

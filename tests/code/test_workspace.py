@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -113,10 +114,12 @@ def test_outside_a_checkout_the_commit_is_the_bundles(given, monkeypatch, tmp_pa
     assert workspace.commit() == "abc123"
 
 
-def test_devices_may_have_a_landing_zone_of_their_own(tmp_path):
+def test_devices_may_have_places_of_their_own(tmp_path):
     plain = workspace.places(config.load("local", [f"storage.root={tmp_path / 'store'}"]))
-    apart = workspace.places(config.load("local", [f"storage.root={tmp_path / 'store'}", f"storage.landing={tmp_path / 'landing'}"]))
-    assert plain.landing == str(tmp_path / "store" / "landing") and apart.landing == str(tmp_path / "landing") and apart.edge == plain.edge
+    assert (plain.landing, plain.edge) == (str(tmp_path / "store" / "landing"), str(tmp_path / "store" / "edge"))
+    for name in ("landing", "edge"):
+        apart = workspace.places(config.load("local", [f"storage.root={tmp_path / 'store'}", f"storage.{name}={tmp_path / name}"]))
+        assert apart == replace(plain, **{name: str(tmp_path / name)})
 
 
 # ---- secrets

@@ -79,7 +79,8 @@ def test_in_development_all_that_could_collide_has_the_persons_name_in_front():
     assert all(entry["name"].startswith("[dev ann_o_neil] ") and entry["tags"]["dev"] for entry in resources["jobs"].values())
     place = bundle.tasks(found)[0].parameters["place"]
     cfg = config.load("dev", place)
-    assert [cfg.storage.root, cfg.storage.landing] == [f"/Volumes/lab/dev_ann_o_neil_lakevision/{name}" for name in ("store", "landing")]
+    volumes = [f"/Volumes/lab/dev_ann_o_neil_lakevision/{name}" for name in ("store", "landing", "edge")]
+    assert [cfg.storage.root, cfg.storage.landing, cfg.storage.edge] == volumes
     assert cfg.storage.experiment.endswith("[dev ann_o_neil] lakevision") and cfg.deploy.model == cfg.storage.schema == "dev_ann_o_neil_lakevision"
 
 
@@ -90,8 +91,12 @@ def test_production_runs_as_the_service_principal_and_grants_no_more_than_is_nee
     for entry in resources["jobs"].values():
         assert entry["run_as"] == {"service_principal_name": principal}
         assert {permission["level"] for permission in entry["permissions"]} == {"CAN_MANAGE", "CAN_VIEW"}
-    writers = [grant["principal"] for volume in resources["volumes"].values() for grant in volume["grants"] if "WRITE_VOLUME" in grant["privileges"]]
-    assert writers == ["lakevision-devices"] and "WRITE_VOLUME" not in str(resources["volumes"]["store"]["grants"])
+    granted = {(kind, name): {grant["principal"]: grant["privileges"] for grant in entry.get("grants", [])}
+               for kind in ("schemas", "volumes", "registered_models") for name, entry in resources[kind].items()}
+    assert {place: given["lakevision-devices"] for place, given in granted.items() if "lakevision-devices" in given} == {
+        ("schemas", "lakevision"): ["USE_SCHEMA"], ("volumes", "landing"): ["READ_VOLUME", "WRITE_VOLUME"], ("volumes", "edge"): ["READ_VOLUME"],
+        ("registered_models", "classifier"): ["EXECUTE"]}
+    assert [place for place, given in granted.items() if "lakevision-readers" in given] == [("schemas", "lakevision")]
 
 
 def test_scheduled_jobs_retry_end_warn_queue_and_never_overlap(resolved):
