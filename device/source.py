@@ -1,7 +1,7 @@
 """Where models come from: a published folder in any store, an MLflow server, or Databricks' Unity Catalog; by alias, with no client of theirs.
 
     /a/folder, s3://, abfss://, gs://, volume://     <alias>.json points at versions/<version>/ (what 04_deploy publishes)
-    mlflow+https://host[:port]                       model.name's alias by REST; files are the version's artifacts below edge/
+    mlflow+https://host[:port]                       model.name's alias by REST; files are the version's artifacts below edge/<version>/
     databricks://workspace-host/catalog/schema/volume/folder     model.name's alias by Unity Catalog's REST; files from the volume
 
 A source is two functions. Errors have stores.py's names: Unavailable (try again), Denied (a person must help), Refused.
@@ -251,7 +251,7 @@ def _mlflow(settings, secrets):
         if not match:
             raise stores.Denied(f"version {version} lies at {address[:80]!r}: a device can only read what MLflow serves itself "
                                 "(mlflow server --serve-artifacts); publish the edge bundle to a store and set model.url to that")
-        return Pointer(version, f"{match[1]}/edge")
+        return Pointer(version, f"{match[1]}/edge/{version}")
 
     return Source(base, look, read)
 

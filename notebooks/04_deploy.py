@@ -55,7 +55,7 @@ with deploy.service(where, version, workspace.given()) as url:
     agreed = parity.compare(spark, held_out, saved.keras, f"models:/{registry.name(cfg)}/{version}", challenger, url, built.folder)
 deploy.measured(built, agreed)
 accuracies = parity.accuracies(evaluate.load_side(training["cache"], "test"), built.folder)
-workspace.display(deploy.variants(built.manifest).assign(accuracy=list(accuracies.values())))
+workspace.display(deploy.variants(built.manifest, accuracies))
 
 # COMMAND ----------
 
@@ -81,11 +81,22 @@ workspace.display(decision.table())
 
 alias = ledger.gated(spark, cfg, where, version, decision, str(serving.version) if serving else "")
 history = ledger.rows(spark, where, cfg).orderBy("number").toPandas()
-workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias, "parity": agreed.exact,
+workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias, "parity": agreed.exact if agreed.exact < float("inf") else None,
                                    "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]), "checks": len(decision.checks),
                                    "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
 workspace.display(history.drop(columns=["checks", "model"]).tail(10))
 print(ledger.why(spark, cfg, where))
+
+# COMMAND ----------
+
+# MAGIC %md
+# MAGIC By hand, here: take the `#` away, and say who and why. Against the evaluation it says so for ever; what is broken nobody can promote.
+
+# COMMAND ----------
+
+# ledger.promote(spark, cfg, where, "3", "A. Person", "a demonstration")
+# ledger.rollback(spark, cfg, where, "", "A. Person", "it misses parcels")  # to the champion before; or to a version that was one, "2"
+# print(ledger.why(spark, cfg, where))
 endpoint.follow(cfg, ledger.serving(cfg))
 
 # COMMAND ----------

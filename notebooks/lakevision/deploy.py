@@ -69,21 +69,21 @@ def _golden(agreed):
 
 
 def publish(where, built, version, model_uri):
-    """Puts a version's edge files where devices read them, as challenger, and beside the model in MLflow, as edge/; removes the scratch folder."""
+    """Puts a version's edge files where devices read them, as challenger, and beside the model in MLflow, as edge/<version>/; removes the scratch folder."""
     from mlflow import MlflowClient
 
     edge_model.read_manifest(built.folder)
-    MlflowClient().log_model_artifacts(model_uri.removeprefix("models:/"), built.folder, "edge")
+    MlflowClient().log_model_artifacts(model_uri.removeprefix("models:/"), built.folder, f"edge/{version}")  # two versions may be of one training
     edge.publish(built.folder, where.edge, version)
     edge.point(where.edge, "challenger", version)
     shutil.rmtree(built.folder)
 
 
-def variants(manifest):
-    """The manifest's files as a table."""
+def variants(manifest, accuracies):
+    """The manifest's files as a table. accuracies: {variant: share right on the test side}."""
     return pd.DataFrame([{"variant": name, "kB": round(entry["bytes"] / 1000, 1), "input": entry["input"], "largest difference": f"{entry['largest']:.1e}",
                           "same label": f"{entry['agreement']:.1%}", "p50 (ms)": entry["p50_ms"], "p90 (ms)": entry["p90_ms"],
-                          "sha256": entry["sha256"][:16]} for name, entry in manifest["variants"].items()])
+                          "accuracy": accuracies[name], "sha256": entry["sha256"][:16]} for name, entry in manifest["variants"].items()])
 
 
 class NoService(RuntimeError):
@@ -97,7 +97,7 @@ def service(where, version, words):
     words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService."""
     from mlflow.utils.databricks_utils import get_databricks_env_vars
 
-    words = [word for setting in [*words, "serve.host=127.0.0.1", "serve.port=0", "serve.workers=1"] for word in ("--set", setting)]
+    words = [word for setting in [*words, "serve.host=127.0.0.1", "serve.port=0", "serve.workers=1", "serve.max_request_mb=256"] for word in ("--set", setting)]
     # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
     environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri), "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
     with tempfile.TemporaryFile("w+") as told:

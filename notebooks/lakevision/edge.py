@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -69,9 +70,10 @@ def publish(built, place, version):
 
     A version that lies there is never changed: a device may be fetching it. Raises FileExistsError."""
     there = Path(place, "versions", version)
-    if (there / "manifest.json").exists():
-        raise FileExistsError(f"{there}: version {version} has been published before")
+    if found := published(place, version):
+        raise FileExistsError(f"{there}: version {version} has been published before, of model {found}. Models can't share a place: see storage.edge")
     shutil.rmtree(there, ignore_errors=True)  # half a copy of a run that was killed
+    there.mkdir(parents=True)
     for path in sorted(Path(built).rglob("*")):
         to = there / path.relative_to(built)
         if path.is_file() and path.name != "manifest.json":
@@ -81,13 +83,21 @@ def publish(built, place, version):
     os.replace(there / "manifest.part", there / "manifest.json")
 
 
+def published(place, version):
+    """The model that a version which lies in the place is of; "" where none does."""
+    try:
+        return json.loads(Path(place, "versions", version, "manifest.json").read_text())["model"]
+    except FileNotFoundError:
+        return ""
+
+
 def point(place, alias, version):
     """Makes an alias of the place that devices read name a published version. Raises FileNotFoundError where it has not been published."""
     data = Path(place, "versions", version, "manifest.json").read_bytes()
     pointer = {"schema_version": model.SCHEMA_VERSION, "alias": alias, "version": version, "folder": f"versions/{version}",
                "manifest_sha256": hashlib.sha256(data).hexdigest(), "manifest_bytes": len(data),
                "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
-    partial = Path(place, f"{alias}.part")
+    partial = Path(place, f"{alias}.{uuid.uuid4().hex[:8]}.part")
     partial.write_text(json.dumps(pointer, indent=2))
     os.replace(partial, Path(place, f"{alias}.json"))
 

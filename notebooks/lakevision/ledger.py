@@ -7,6 +7,7 @@ promoted, so a decision that was cut short between the two is finished by the ne
 import getpass
 import json
 from dataclasses import asdict
+from datetime import timezone
 from pathlib import Path
 
 from pyspark.sql import functions as F
@@ -41,7 +42,14 @@ def gated(spark, cfg, where, version, decision, compared_with):
 
 
 def promote(spark, cfg, where, version, who, why):
-    """Makes a version champion by hand. Against the gate's word, or where no gate was asked, it is forced, and says so for ever."""
+    """Makes a version champion by hand. Against the evaluation's word, or where no gate was asked, it is forced, and says so for ever.
+
+    Raises NotPossible where the gate found something broken, such as paths that differ: nobody's word mends that."""
+    asked = rows(spark, where, cfg).where((F.col("version") == version) & (F.col("action") == "gate")).orderBy(F.desc("number")).first()
+    broken = [check for check in json.loads(asked["checks"] or "[]") if not check["passed"] and not check["evaluation"]] if asked else []
+    if broken:
+        raise NotPossible(f"version {version} is broken, and nobody's word mends that: " + "; ".join(
+            f"{check['name']}: {check['found']}, wanted: {check['wanted']}" for check in broken) + ". Mend it, or its limit, and run 04_deploy")
     passed = rows(spark, where, cfg).where((F.col("version") == version) & F.col("promoted") & ~F.col("forced")).count() > 0
     _write(spark, cfg, where, "promote", version, True, not passed, who, why)
 
@@ -49,12 +57,11 @@ def promote(spark, cfg, where, version, who, why):
 def rollback(spark, cfg, where, version, who, why):
     """Returns to an earlier champion; version: "" for the one before. Returns the version. Raises NotPossible."""
     history = rows(spark, where, cfg).where("promoted").orderBy("number").collect()
-    now = serving(cfg)
+    now = answered(lambda: serving(cfg), "nothing was decided")
     if not version:
-        before = [row["previous"] for row in history if row["version"] == now and row["previous"] not in (None, now)]
-        if not before:
+        version = _before(history, now)
+        if not version:
             raise NotPossible(f"version {now or '(none)'} has nothing before it to return to")
-        version = before[-1]
     if version not in {row["version"] for row in history}:
         champions = sorted({row["version"] for row in history}, key=int)
         raise NotPossible(f"version {version} has never been champion ({', '.join(champions) or 'none has'}): promote it instead")
@@ -63,19 +70,34 @@ def rollback(spark, cfg, where, version, who, why):
     return version
 
 
+def _before(history, now):
+    """The champion before `now`, "" for none. history: rows that promoted, oldest first. What was rolled back does not come back by another rollback."""
+    served = []
+    for row in history:
+        if row["action"] == "rollback" and row["version"] in served:
+            while served[-1] != row["version"]:
+                served.pop()
+        elif served[-1:] != [row["version"]]:
+            served.append(row["version"])
+    if now not in served:
+        return served[-1] if served else ""  # the alias was moved by hand
+    while served[-1] != now:
+        served.pop()
+    return served[-2] if len(served) > 1 else ""
+
+
 def _write(spark, cfg, where, action, version, promoted, forced, who, reason, checks=None, compared_with=None):
     """Adds a row, tags the version, moves the alias. Returns promoted."""
     from delta.tables import DeltaTable
     from mlflow import MlflowClient
 
-    _ask(lambda: MlflowClient().get_model_version(registry.name(cfg), version), f"nothing was decided on version {version}", version)
+    found = answered(lambda: MlflowClient().get_model_version(registry.name(cfg), version), f"nothing was decided on version {version}", version)
     for attempt in range(TRIES):
-        previous = _ask(lambda: serving(cfg), f"nothing was decided on version {version}")
+        previous = answered(lambda: serving(cfg), f"nothing was decided on version {version}")
         if promoted and compared_with is not None and (compared_with or "") != previous:
             raise Stale(f"version {previous or 'none'} serves, and version {version} was compared with {compared_with or 'none'}: run 04_deploy again")
         number = (spark.table(where.table("promotions")).agg(F.max("number")).first()[0] or 0) + 1
-        run_id = _ask(lambda: MlflowClient().get_model_version(registry.name(cfg), version).run_id, "nothing was decided")
-        row = spark.createDataFrame([(number, action, registry.name(cfg), version, promoted, forced, who, reason, previous or None, run_id, checks)],
+        row = spark.createDataFrame([(number, action, registry.name(cfg), version, promoted, forced, who, reason, previous or None, found.run_id, checks)],
                                     "number long, action string, model string, version string, promoted boolean, forced boolean, who string, reason string, "
                                     "previous string, run_id string, checks string").withColumn("decided_at", F.current_timestamp())
         try:
@@ -92,10 +114,12 @@ def _write(spark, cfg, where, action, version, promoted, forced, who, reason, ch
         raise NotPossible(f"nothing was decided on version {version}: {TRIES} other decisions came before it one after the other; try again")
     done = f"decision {number} on version {version} is in `promotions`, but the alias was not moved: `settle` does it when the registry is back"
     tags = {"promoted": str(promoted).lower(), "reason": reason, "decided_by": who, "decision": str(number)}
-    tags |= {"promoted_anyway": f"{who}: {reason}"} if forced else {}
-    _ask(lambda: [MlflowClient().set_model_version_tag(registry.name(cfg), version, key, value[:TAG]) for key, value in tags.items()], done)
+    words = found.tags.get("promoted_anyway", "")
+    if forced and not (words and action == "rollback"):  # a rollback to it keeps whose word it was
+        tags["promoted_anyway"] = f"{words}; {who}: {reason}".removeprefix("; ")
+    answered(lambda: [MlflowClient().set_model_version_tag(registry.name(cfg), version, key, value[:TAG]) for key, value in tags.items()], done)
     if promoted:
-        _ask(lambda: settle(spark, cfg, where), done)
+        answered(lambda: settle(spark, cfg, where), done)
     return promoted
 
 
@@ -107,7 +131,7 @@ def settle(spark, cfg, where):
             return ""
         version = newest["version"]
         registry.set_alias(cfg, "champion", version)
-        if Path(where.edge, "versions", version, "manifest.json").exists():
+        if edge.published(where.edge, version) == registry.name(cfg):
             edge.point(where.edge, "champion", version)
         if rows(spark, where, cfg).where("promoted").agg(F.max("number")).first()[0] == newest["number"]:
             return version
@@ -126,7 +150,7 @@ def rows(spark, where, cfg):
 
 def why(spark, cfg, where):
     """Why the version that serves does, in a few lines."""
-    now = serving(cfg)
+    now = answered(lambda: serving(cfg), "nothing was asked of the ledger")
     newest = rows(spark, where, cfg).where("promoted").orderBy(F.desc("number")).first()
     if not now and newest is None:
         held = rows(spark, where, cfg).orderBy(F.desc("number")).first()
@@ -134,19 +158,26 @@ def why(spark, cfg, where):
     if newest is None or newest["version"] != now:
         return (f"version {now or '(none)'} of {registry.name(cfg)} is champion, but the newest promotion names {newest['version'] if newest else 'none'}: "
                 "the alias was moved by hand, or a decision was cut short (`settle` finishes it)")
-    lines = [f"version {now} of {registry.name(cfg)} serves since {newest['decided_at']:%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
+    lines = [f"version {now} of {registry.name(cfg)} serves since {_utc(newest['decided_at']):%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
              f"because: {newest['reason']}", f"before it: version {newest['previous'] or '(none)'}"]
     forced = rows(spark, where, cfg).where((F.col("version") == now) & F.col("forced")).orderBy("number").first()
     if forced:
-        lines.append(f"it was promoted against the gate on {forced['decided_at']:%d %B %Y} by {forced['who']}: {forced['reason']}")
+        lines.append(f"it was promoted against the gate on {_utc(forced['decided_at']):%d %B %Y} by {forced['who']}: {forced['reason']}")
+    if edge.published(where.edge, now) != registry.name(cfg):
+        lines.append("devices stay with what they have: it has no edge files (04_deploy makes them)")
     return "\n".join(lines)
+
+
+def _utc(naive):
+    """A time that Spark hands to Python is this machine's."""
+    return naive.astimezone(timezone.utc)
 
 
 def _who(spark):
     return spark.sql("SELECT current_user()").first()[0] if workspace.ON_DATABRICKS else getpass.getuser()
 
 
-def _ask(function, done, version=""):
+def answered(function, done, version=""):
     """What a call to the registry gives. Raises NotPossible for a version it does not know, RegistryDown where it does not answer."""
     from mlflow.exceptions import MlflowException
 

@@ -58,6 +58,7 @@ HARD = ("turned by EXIF", "greyscale", "CMYK", "progressive, quality 30", "PNG w
 def hard(photograph):
     """[(name, bytes)] of what cameras and people send beside plain photographs, made of one of them. Two of them must be refused."""
     image = transform.decode(photograph).convert("RGB")
+    image.thumbnail((1600, 1600))  # a PNG of a whole 12 megapixels is more than a request may have
 
     def saved(changed, kind="JPEG", **options):
         out = io.BytesIO()

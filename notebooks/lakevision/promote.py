@@ -11,10 +11,11 @@
 
 import argparse
 import getpass
+import os
 import shlex
 import sys
 
-from lakevision import config, endpoint, ledger, tables, tracking, workspace
+from lakevision import config, endpoint, ledger, served, tables, tracking, workspace
 
 
 def main(words=None, cfg=None):
@@ -36,10 +37,12 @@ def main(words=None, cfg=None):
     except config.ConfigError as error:
         print(f"promote: {error}", file=sys.stderr)
         return 2
+    for name, value in served.QUICK.items():
+        os.environ.setdefault(name, value)
     where = workspace.places(cfg)
     spark = workspace.spark(cfg)
     try:
-        tracking.start(cfg, where)
+        ledger.answered(lambda: tracking.start(cfg, where), "nothing was decided")
         tables.create(spark, where)
         if given.action == "list":
             shown = ledger.rows(spark, where, cfg).orderBy("number").select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")

@@ -16,7 +16,7 @@ def paths(agreed, checks, history, title, tolerance, shown=6):
     figure = plt.figure(figsize=(15, 11))
     plt.close(figure)
     grid = figure.add_gridspec(3, 2 * shown, height_ratios=(0.9, 1.25, 1.5))
-    _photographs(figure, grid, agreed, shown)
+    _photographs(figure, grid, agreed, tolerance, shown)
     _differences(figure.add_subplot(grid[1, :]), agreed, tolerance)
     _table(figure.add_subplot(grid[2, :7]), [(row.check, row.found, row.wanted) for row in checks.itertuples()], ("check", "found", "wanted"),
            (0.3, 0.39, 0.31), f"The gate: {int(checks['passed'].sum())} of {len(checks)} passed", [GOOD if row.passed else BAD for row in checks.itertuples()])
@@ -29,18 +29,30 @@ def paths(agreed, checks, history, title, tolerance, shown=6):
     return figure
 
 
-def _photographs(figure, grid, agreed, shown):
-    """The images on which int8 is furthest from Keras."""
-    apart = agreed.apart(parity.VARIANTS["int8"])
-    for place, index in enumerate(np.argsort(-np.where(np.isfinite(apart), apart, -1), kind="stable")[:shown]):
+def worst(agreed, tolerance, shown):
+    """[(place of an image, path)]: where a path that must agree does not, furthest first; then where int8 is furthest from Keras."""
+    exact = [path for path in parity.EXACT if path in agreed.scores]
+    apart = np.array([agreed.apart(path) for path in exact])
+    broken = [place for place in np.argsort(-apart.max(axis=0), kind="stable") if apart[:, place].max() > tolerance]
+    rounded = agreed.apart(parity.VARIANTS["int8"])
+    others = [place for place in np.argsort(-np.where(np.isfinite(rounded), rounded, -1), kind="stable") if place not in broken]
+    return [(place, exact[int(apart[:, place].argmax())]) for place in broken][:shown] + [(place, parity.VARIANTS["int8"]) for place in others][
+        :max(0, shown - len(broken))]
+
+
+def _photographs(figure, grid, agreed, tolerance, shown):
+    for place, (index, path) in enumerate(worst(agreed, tolerance, shown)):
         axis = figure.add_subplot(grid[0, 2 * place:2 * place + 2])
         axis.axis("off")
-        if agreed.scores[parity.REFERENCE][index] is None:
+        said = [agreed.scores[which][index] for which in (parity.REFERENCE, path)]
+        if all(scores is None for scores in said):
             axis.set_title(f"{agreed.names[index]}\nrefused by all", fontsize=8)
             continue
-        axis.imshow(plots.thumbnail(agreed.images[index]))
-        said = [agreed.scores[path][index] for path in (parity.REFERENCE, parity.VARIANTS["int8"])]
-        axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {said[0][-1]:.3f}, int8 {said[1][-1]:.3f}", fontsize=8)
+        if said[0] is not None:
+            axis.imshow(plots.thumbnail(agreed.images[index]))
+        told = ["refused" if scores is None else f"{scores[-1]:.3f}" for scores in said]
+        axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {told[0]}, {path} {told[1]}", fontsize=8,
+                       color="black" if path == parity.VARIANTS["int8"] else BAD)
 
 
 def _differences(axis, agreed, tolerance):

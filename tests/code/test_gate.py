@@ -1,12 +1,16 @@
 """The gate: each check blocks what it should, somebody's word overrules the evaluation and nothing else, and what the comparison calls apart."""
 
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
-from lakevision import config, gate, parity
+from device import simulated
+from lakevision import config, deploy, gate, parity, serving_plots
 
 TRAINED = {"verdict": "evaluable", "accuracy": 0.98, "low": 0.95, "best_baseline": 0.55, "reasons": ["the model sees it"], "run_id": "new",
            "champion": {}, "confusion": [[60, 0], [0, 60]]}
@@ -105,3 +109,41 @@ def test_apart():
     assert changed("REST", 2, np.array([1.0, 0.0])).apart("REST").tolist() == [0, 0, np.inf]
     # float16 and int8 may differ: they are no part of what must be exact.
     assert changed("LiteRT int8", 0, np.array([0.8, 0.2])).exact == 0
+
+
+def test_the_pictures_that_are_shown_are_those_on_which_paths_differ():
+    assert serving_plots.worst(AGREED, 1e-5, 2) == [(0, "LiteRT int8"), (1, "LiteRT int8")]
+    assert serving_plots.worst(changed("LiteRT int8", 1, np.array([0.3, 0.7])), 1e-5, 2)[0] == (1, "LiteRT int8")
+    refused = changed("REST", 1, None)
+    assert serving_plots.worst(refused, 1e-5, 2) == [(1, "REST"), (0, "LiteRT int8")]
+    taken = replace(refused, scores={**refused.scores, "Spark": [np.array([0.8, 0.2]), *refused.scores["Spark"][1:2], np.array([0.5, 0.5])]})
+    assert serving_plots.worst(taken, 1e-5, 6) == [(1, "REST"), (2, "Spark"), (0, "Spark")]
+    photograph = simulated.jpeg(simulated.plan(1, size=(64, 64))[0])
+    figure = serving_plots.paths(replace(taken, images=[photograph, photograph, b"<html>"]), decide(agreed=taken).table(), HISTORY, "three differ", 1e-5)
+    figure.canvas.draw()
+    titles = [axis.get_title() for axis in figure.axes]
+    assert ["night\nP(package): Keras 0.800, REST refused", "HTML\nP(package): Keras refused, Spark 0.500",
+            "day\nP(package): Keras 0.100, Spark 0.200"] == titles[:3]
+
+
+HISTORY = pd.DataFrame([{"decided_at": pd.Timestamp("2026-03-02"), "version": str(number), "promoted": number % 2 == 0, "forced": False, "action": "gate",
+                         "reason": "long " * (10 * number)} for number in range(20)])
+
+
+def test_the_ledgers_reasons_are_shown_whole_newest_first_as_many_as_fit():
+    figure = serving_plots.paths(replace(AGREED, images=[simulated.jpeg(simulated.plan(1, size=(64, 64))[0])] * 3), decide().table(), HISTORY.head(4), "", 1e-5)
+    cells = figure.axes[-1].tables[0].get_celld()
+    assert [cells[row, 1].get_text().get_text() for row in range(1, 5)] == ["3", "2", "1", "0"]
+    assert cells[2, 3].get_text().get_text().split() == ["gate:", *["long"] * 20] and cells[2, 3].get_height() > cells[4, 3].get_height()
+
+
+def test_each_edge_file_stands_beside_its_own_accuracy():
+    entry = {"bytes": 1, "input": "uint8", "largest": 0.0, "agreement": 1.0, "p50_ms": 1.0, "p90_ms": 1.0, "sha256": "a" * 64}
+    table = deploy.variants({"variants": {name: entry for name in ("float32", "float16", "int8")}}, {"float16": 0.9, "float32": 0.8, "int8": 0.7})
+    assert dict(zip(table["variant"], table["accuracy"])) == {"float32": 0.8, "float16": 0.9, "int8": 0.7}
+
+
+def test_what_is_hard_on_purpose_of_a_large_photograph_still_fits_into_a_request():
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (3040, 4056, 3), np.uint8)).save(noise, "JPEG", quality=85)
+    assert {name: len(data) for name, data in parity.hard(noise.getvalue()) if len(data) > 16e6} == {}

@@ -38,7 +38,7 @@ class Echo(mlflow.pyfunc.PythonModel):
 with mlflow.start_run():
     info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"], registered_model_name="lakevision")
 client = MlflowClient()
-client.log_model_artifacts(info.model_id, sys.argv[2], "edge")
+client.log_model_artifacts(info.model_id, sys.argv[2], f"edge/{info.registered_model_version}")
 client.set_registered_model_alias("lakevision", "champion", info.registered_model_version)
 """
 

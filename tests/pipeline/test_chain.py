@@ -110,11 +110,26 @@ def test_the_edge_files_lie_beside_the_model_in_mlflow_too(chain):
     root, summary, _ = chain
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     source = mlflow.MlflowClient().get_model_version_download_uri(summary["deploy"]["model"], summary["deploy"]["version"])
-    fetched = Path(mlflow.artifacts.download_artifacts(f"{source}/edge"))
+    fetched = Path(mlflow.artifacts.download_artifacts(f"{source}/edge/{summary['deploy']['version']}"))
     published = Path(model.folder(root / "edge", "challenger"))
     names = {path.relative_to(published) for path in published.rglob("*") if path.is_file()}
     assert len(names) > 8 and names == {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()}
     assert all((published / name).read_bytes() == (fetched / name).read_bytes() for name in names)
+
+
+def test_paths_that_differ_hold_a_version_back_and_their_pictures_are_shown(chain, command, tmp_path):
+    """04_deploy again, on the same training, with a tolerance that rounding passes: version 2 of it, which leaves version 1 as it was."""
+    import shutil
+
+    root = tmp_path / "lakehouse"
+    shutil.copytree(chain[0], root)
+    edge = {path: path.read_bytes() for path in (root / "edge" / "versions" / "1").rglob("*") if path.is_file()}
+    done = command("--only", "04_deploy", "--set", f"storage.root={root}", "--set", "deploy.parity_tolerance=1.0e-12", "--set", "deploy.promote_anyway='A, so'")
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads((REPOSITORY / ".local/runs/latest/summary.json").read_text())["deploy"]
+    assert (told["version"], told["alias"], told["promoted"]) == ("2", "challenger", False)
+    assert "against Keras" in told["reason"] and "wanted: 1e-12 at most" in told["reason"] and 0 < told["parity"] < 1e-5
+    assert edge and {path: path.read_bytes() for path in edge} == edge and (root / "edge" / "versions" / "2" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("spoil, message", [

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import re
 import sys
 import threading
+import time
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -68,7 +71,31 @@ def test_a_forced_promotion_says_so_for_ever(two):
     ledger.promote(spark, cfg, where, "1", "C. Person", "a demonstration again")
     assert rows(spark, where)[-1]["forced"]
     tags = [MlflowClient().get_model_version(registry.name(cfg), version).tags.get("promoted_anyway") for version in "12"]
-    assert tags == ["C. Person: a demonstration again", None]
+    assert re.fullmatch("04_deploy, .*: promoted against the evaluation; C. Person: a demonstration again", tags[0]) and tags[1] is None
+
+
+def test_what_the_gate_found_broken_is_not_promoted_by_hand(two):
+    spark, cfg, where = two
+    apart, poor = gate.Check("REST against Keras", "inf", "1e-05 at most", False), gate.Check("evaluation", "not evaluable", "good", False, True)
+    ledger.gated(spark, cfg, where, "1", gate.Decision(False, "apart", "", [poor, apart]), "")
+    with pytest.raises(ledger.NotPossible, match="version 1 is broken, .*: REST against Keras: inf, wanted: 1e-05 at most"):
+        ledger.promote(spark, cfg, where, "1", "A. Person", "all the same")
+    assert ledger.serving(cfg) == "" and len(rows(spark, where)) == 1
+    ledger.gated(spark, cfg, where, "1", gate.Decision(False, "poor", "", [poor]), "")  # mended, and asked again
+    ledger.promote(spark, cfg, where, "1", "A. Person", "all the same")
+    assert ledger.serving(cfg) == "1" and rows(spark, where)[-1]["forced"]
+
+
+def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
+    spark = two[0]
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert f"{ledger._utc(spark.sql('SELECT current_timestamp()').first()[0]):%H:%M}" in {
+            f"{datetime.now(timezone.utc) - timedelta(minutes=ago):%H:%M}" for ago in (0, 1)}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
@@ -96,18 +123,36 @@ def test_rollback_returns_to_what_served_before_the_last_promotion_also_of_a_ver
     assert ledger.rollback(spark, cfg, where, "", "A", "back") == "2" == ledger.serving(cfg)
 
 
+def test_what_was_rolled_back_does_not_come_back_by_another_rollback(two):
+    from mlflow import MlflowClient
+
+    spark, cfg, where = two
+    client, name = MlflowClient(), registry.name(cfg)
+    first = client.get_model_version(name, "1")
+    assert str(client.create_model_version(name, first.source, first.run_id).version) == "3"
+    for version in "123":
+        ledger.promote(spark, cfg, where, version, "A", f"to {version}")
+    assert [ledger.rollback(spark, cfg, where, "", "A", "back") for _ in range(2)] == ["2", "1"]
+    with pytest.raises(ledger.NotPossible, match="version 1 has nothing before it"):
+        ledger.rollback(spark, cfg, where, "", "A", "back")
+    registry.set_alias(cfg, "champion", "3")  # by hand
+    assert ledger.rollback(spark, cfg, where, "", "A", "back") == "1"
+
+
 def test_a_decision_that_came_between_keeps_its_number(two, monkeypatch):
     """Between the number that a decision takes and its row, another's row has that number: it takes the next, and neither is lost."""
-    spark, cfg, where = two
-    ask, between = ledger._ask, []
+    from delta.tables import DeltaTable
 
-    def meanwhile(function, done, version=""):
-        if done == "nothing was decided" and not between:
+    spark, cfg, where = two
+    for_name, between = DeltaTable.forName, []
+
+    def meanwhile(*words):
+        if not between:
             between.append("B")
             ledger.promote(spark, cfg, where, "2", "B", "between")
-        return ask(function, done, version)
+        return for_name(*words)
 
-    monkeypatch.setattr(ledger, "_ask", meanwhile)
+    monkeypatch.setattr(DeltaTable, "forName", meanwhile)
     ledger.promote(spark, cfg, where, "1", "A", "slower")
     assert [(row["number"], row["who"], row["previous"]) for row in rows(spark, where)] == [(1, "B", None), (2, "A", "2")]
     assert ledger.serving(cfg) == "1"
@@ -118,16 +163,25 @@ def test_devices_are_pointed_at_the_champion_too(two):
     for version in "12":
         built = Path(where.root, f"built-{version}")
         built.mkdir()
-        edge.seal(built, {"version": version})
+        edge.seal(built, {"version": version, "model": registry.name(cfg)})
         edge.publish(built, where.edge, version)
         with pytest.raises(FileExistsError, match="has been published before"):
             edge.publish(built, where.edge, version)
     ledger.gated(spark, cfg, where, "2", YES, "")
+    assert "devices stay" not in ledger.why(spark, cfg, where)
     assert '"versions/2"' in Path(where.edge, "champion.json").read_text()
     ledger.promote(spark, cfg, where, "1", "A", "why")
     pointer = json.loads(Path(where.edge, "champion.json").read_text())
     manifest = Path(where.edge, pointer["folder"], "manifest.json").read_bytes()
     assert pointer["folder"] == "versions/1" and (pointer["manifest_bytes"], pointer["manifest_sha256"]) == (len(manifest), hashlib.sha256(manifest).hexdigest())
+    # A version without edge files, or another model's that lies in the same place: devices keep what they have, and that is said.
+    there = Path(where.edge, "versions", "2", "manifest.json")
+    there.write_text(there.read_text().replace(registry.name(cfg), "another"))
+    for spoil in (lambda: None, there.unlink):
+        spoil()
+        ledger.promote(spark, cfg, where, "2", "A", "why")
+        assert json.loads(Path(where.edge, "champion.json").read_text()) == pointer
+        assert "devices stay with what they have" in ledger.why(spark, cfg, where)
 
 
 def test_a_gate_that_compared_with_another_champion_is_stale(two):
@@ -185,7 +239,7 @@ def test_a_registry_that_is_down_is_said_and_nothing_is_decided(two, monkeypatch
     assert not rows(spark, where)
 
 
-def test_on_the_command_line(two, capsys):
+def test_on_the_command_line(two, capsys, monkeypatch):
     spark, cfg, where = two
     ledger.gated(spark, cfg, where, "1", YES, "")
     assert promote.main(["promote", "2", "--who", "A. Person", "--because", "a try"], cfg) == 0
@@ -205,6 +259,10 @@ def test_on_the_command_line(two, capsys):
         with pytest.raises(SystemExit) as ended:
             promote.main(words, cfg)
         assert ended.value.code == 2 and message in capsys.readouterr().err
+    nowhere = replace(cfg, storage=replace(cfg.storage, mlflow_uri="http://127.0.0.1:9", registry_uri="http://127.0.0.1:9"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert promote.main(["rollback", "--because", "enough"], nowhere) == 1
+    assert "the registry does not answer" in capsys.readouterr().err
     assert promote.main(["why", "--set", "training.epoch=3"]) == 2
     assert "is not a setting of training" in capsys.readouterr().err
 
