@@ -4,6 +4,7 @@ import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from lakevision import parity, plots
 from lakevision.plots import COLOURS
@@ -51,7 +52,7 @@ def _photographs(figure, grid, agreed, tolerance, shown):
         if said[0] is not None:
             axis.imshow(plots.thumbnail(agreed.images[index]))
         told = ["refused" if scores is None else f"{scores[-1]:.3f}" for scores in said]
-        axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {told[0]}, {path} {told[1]}", fontsize=8,
+        axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {told[0]}\n{path} {told[1]}", fontsize=8,
                        color="black" if path == parity.VARIANTS["int8"] else BAD)
 
 
@@ -70,6 +71,7 @@ def _differences(axis, agreed, tolerance):
     axis.axhline(tolerance, color="#999999", linewidth=0.8, linestyle="--")
     axis.set(title=f"Largest difference from Keras' probabilities, by image and path (dashed: {tolerance:g}, what float32 may differ)", xlabel="image, in the order of the comparison",
              ylabel="probability (log scale; 1e-9 and less at 1e-9)", yscale="log", ylim=(5e-10, 6), xlim=(-0.5, len(agreed.images) - 0.5))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False, fontsize=8, ncol=6, loc="lower center", bbox_to_anchor=(0.5, -0.3))
 
 

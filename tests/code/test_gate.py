@@ -122,8 +122,8 @@ def test_the_pictures_that_are_shown_are_those_on_which_paths_differ():
     figure = serving_plots.paths(replace(taken, images=[photograph, photograph, b"<html>"]), decide(agreed=taken).table(), HISTORY, "three differ", 1e-5)
     figure.canvas.draw()
     titles = [axis.get_title() for axis in figure.axes]
-    assert ["night\nP(package): Keras 0.800, REST refused", "HTML\nP(package): Keras refused, Spark 0.500",
-            "day\nP(package): Keras 0.100, Spark 0.200"] == titles[:3]
+    assert ["night\nP(package): Keras 0.800\nREST refused", "HTML\nP(package): Keras refused\nSpark 0.500",
+            "day\nP(package): Keras 0.100\nSpark 0.200"] == titles[:3]
 
 
 HISTORY = pd.DataFrame([{"decided_at": pd.Timestamp("2026-03-02"), "version": str(number), "promoted": number % 2 == 0, "forced": False, "action": "gate",
