@@ -251,6 +251,13 @@ def test_the_device_says_the_same(name, tolerance, tmp_path):
         assert np.array_equal(loaded(image[None], training=False), network(image[None], training=False))
 
 
+def test_what_can_not_be_converted_is_said_with_what_the_converter_says(tmp_path):
+    (tmp_path / "saved").mkdir()
+    with pytest.raises(edge.CannotConvert, match="exit status 1 converting .*saved(.|\n)*saved_model.pb"):
+        edge.export(tmp_path / "saved", photographs(2, 3, 96).pixels, tmp_path / "edge")
+    assert not list((tmp_path / "edge").iterdir())
+
+
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
     """Puts a server on loopback in the place of Keras' own: (file or None for 404) -> list of the paths that were asked for."""

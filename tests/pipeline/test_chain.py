@@ -159,6 +159,15 @@ def _flip_a_bit(path):
     path.write_bytes(data)
 
 
+def test_a_service_that_does_not_come_up_says_why(chain):
+    from lakevision import config, deploy, workspace
+
+    root = f"storage.root={chain[0]}"
+    with pytest.raises(deploy.NoService, match="lakevision.serve ended with status 1: .*version 99"):
+        with deploy.service(workspace.places(config.load("local", [root])), "99", [root]):
+            pass
+
+
 def test_the_readmes_command_says_why_this_version_serves_or_none_does(chain, command):
     done = command("--promote", "why", "--set", f"storage.root={chain[0]}")
     assert done.returncode == 0, done.stderr[-3000:]

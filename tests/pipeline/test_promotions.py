@@ -239,6 +239,22 @@ def test_a_registry_that_is_down_is_said_and_nothing_is_decided(two, monkeypatch
     assert not rows(spark, where)
 
 
+def test_a_registry_that_goes_down_between_the_row_and_the_alias_is_caught_up_with(two, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    def gone(*_):
+        raise MlflowException("connection refused")
+
+    spark, cfg, where = two
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "set_alias", gone)
+        with pytest.raises(ledger.RegistryDown, match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`"):
+            ledger.gated(spark, cfg, where, "1", YES, "")
+    assert ledger.serving(cfg) == "" and "a decision was cut short" in ledger.why(spark, cfg, where)
+    ledger.gated(spark, cfg, where, "2", NO, "")  # the next decision finishes nothing unless it promotes
+    assert ledger.settle(spark, cfg, where) == "1" == ledger.serving(cfg)
+
+
 def test_on_the_command_line(two, capsys, monkeypatch):
     spark, cfg, where = two
     ledger.gated(spark, cfg, where, "1", YES, "")
