@@ -223,6 +223,7 @@ def test_a_stop_serves_all_connections_that_have_come_down():
         clients = []
         for _ in range(5):  # each its own message, as workers.deal() sends them, and none read until the stop
             client, there = socket.socketpair()
+            client.settimeout(5)
             client.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
             socket.send_fds(ours, [b"c"], [there.fileno()])
             there.close()
