@@ -160,7 +160,8 @@ def trickle(one, parts, pause, stop):
 
 @pytest.mark.parametrize("first, parts, told", [
     (b"GET /version HTTP/1.1\r\n", [b"X-A: b\r\n"] * 60, b"HTTP/1.1 408 "), (b"G", [b"\0"] * 0, b"HTTP/1.1 408 "), (b"", [b"\r\n"] * 60, b""),
-    (b"GET /ping HTTP/1.1\r\n\r\n", [b"\r\n"] * 60, b"HTTP/1.1 200 "), (b"POST /nowhere HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", [b"x"] * 90, b"HTTP/1.1 404 "),
+    (b"GET /ping HTTP/1.1\r\n\r\n", [b"\r\n"] * 60, b"HTTP/1.1 200 "),
+    (b"POST /nowhere HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", [b"x"] * 90, b"HTTP/1.1 404 "),
 ], ids=["headers", "a letter", "blank lines", "blank lines after an answer", "a body nobody wants"])
 def test_a_connection_that_only_seems_busy_is_closed(service, first, parts, told):
     stop = threading.Event()

@@ -1,6 +1,8 @@
 """The REST service's workers and versions where something fails: a worker that can't load, a version that can't be loaded, a registry that is down."""
 
 import contextlib
+import http.client
+import json
 import sys
 import time
 from pathlib import Path
@@ -39,15 +41,8 @@ def downloads(service):
     return [folder for scratch in service.path.parent.glob("lakevision-serve-*") for folder in scratch.iterdir()]
 
 
-def says(service):
-    return service.ask(None, None, "/version", "GET")[1]["version"]
-
-
 def versions(service):
     """The versions that eight connections in a row are told: each worker gets some of them."""
-    import http.client
-    import json
-
     open_ones = [http.client.HTTPConnection("127.0.0.1", service.port, timeout=60) for _ in range(8)]
     found = set()
     for one in open_ones:
