@@ -189,6 +189,9 @@ class Serve:
     workers: Natural
     threads: Natural
     max_request_mb: Count
+    max_rows: Count
+    max_megapixels: Annotated[int, Range(1, 120)]
+    idle_seconds: Positive
     timeout_seconds: Positive
     stop_seconds: Positive
     reload_seconds: Annotated[float, Range(0.0)]
@@ -302,8 +305,7 @@ def _read(path):
 def _known(name, known, what, source):
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise ConfigError(f"{source}: {name!r} is not a {what}; {hint}")
+        raise ConfigError(f"{source}: {name!r} is not a {what}; {f'did you mean {near[0]!r}?' if near else 'there are ' + ', '.join(known)}")
 
 
 def _section(section, cls, values):
@@ -323,13 +325,11 @@ def _check(value, kind, where):
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             near = difflib.get_close_matches(str(value), map(str, get_args(kind)), 1, 0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}{hint}")
+            raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}{f'; did you mean {near[0]!r}?' if near else ''}")
         return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        names = kinds == (str, Ellipsis)  # of names there may be none
-        if not isinstance(value, (list, tuple)) or not (value or names):
+        if not isinstance(value, (list, tuple)) or not (value or kinds == (str, Ellipsis)):  # of names there may be none
             raise ConfigError(f"{where} must be a list, got {value!r}")
         if kinds[-1] is not Ellipsis and len(value) != len(kinds):
             raise ConfigError(f"{where} must be a list of {len(kinds)} values{', low and high' if len(kinds) == 2 else ''}, got {value!r}")
@@ -343,8 +343,7 @@ def _check(value, kind, where):
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        hint = " (YAML wants a dot: 1.0e-5)" if kind is float and isinstance(value, str) else ""
-        raise ConfigError(f"{where} must be {kind.__name__}, got {value!r}{hint}")
+        raise ConfigError(f"{where} must be {kind.__name__}, got {value!r}{' (YAML wants a dot: 1.0e-5)' if kind is float and isinstance(value, str) else ''}")
     if limits and not limits.low <= value <= limits.high:
         raise ConfigError(f"{where} must be from {limits.low} to {limits.high}, got {value!r}")
     return value

@@ -1,11 +1,13 @@
-"""One version of the registered model, loaded to be asked by many threads, and the change to another while they ask."""
+"""One version of the registered model: found, fetched, and loaded to be asked by many threads."""
 
 import json
 import logging
 import math
 import os
 import re
+import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +64,12 @@ def find(cfg, scratch, alias="champion", number=""):
                 raise NotServable(f"no version of model {name} is {alias}: run 04_deploy first, or say which, --version N or --alias challenger")
             number = str(found.version)
         MlflowClient().get_model_version(name, number)
-        return Version(name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=tempfile.mkdtemp(dir=scratch)))
+        folder = tempfile.mkdtemp(dir=scratch)
+        try:
+            return Version(name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=folder))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # half a model, and the next try makes a folder of its own
+            raise
     except NotServable:
         raise
     except Exception as error:  # MLflow raises its own, requests', SQLAlchemy's and the store's errors
@@ -75,8 +82,8 @@ def first_line(error):
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]
 
 
-def load(version):
-    """Loads a Version and warms it up. Returns Loaded."""
+def load(version, max_rows):
+    """Loads a Version and warms it up. max_rows: of a table. Returns Loaded."""
     import mlflow
     from mlflow.pyfunc import scoring_server
 
@@ -90,7 +97,7 @@ def load(version):
     card = json.loads(Path(version.folder, "artifacts", "card.json").read_text())
     info = {"name": version.name, "version": version.number, "alias": version.alias, "run_id": model.metadata.run_id,
             **{key: card[key] for key in ("transform", "classes", "threshold")}, "mlflow": mlflow.__version__}
-    return Loaded(version.number, rows, scoring_server.init(_Table(rows)), info)
+    return Loaded(version.number, rows, scoring_server.init(_Table(rows, max_rows)), info)
 
 
 def grey():
@@ -108,8 +115,8 @@ class _Table:
     """What MLflow's scoring server asks of a model. It has no schema, on purpose: MLflow then hands the base64 texts over as they came, each is
     decoded with its image, and one that is none costs its own row instead of the request."""
 
-    def __init__(self, rows):
-        self.rows, self.metadata = rows, self
+    def __init__(self, rows, max_rows):
+        self.rows, self.max_rows, self.metadata = rows, max_rows, self
 
     def get_input_schema(self):
         return None
@@ -122,12 +129,19 @@ class _Table:
         from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
         try:
-            return answers(self.rows(images(data)))
+            asked = images(data)
+            if len(asked) > self.max_rows:
+                raise BadInput(too_many(self.max_rows))
+            return answers(self.rows(asked))
         except BadInput as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception as error:
             log_failure(error)
             raise MlflowException(type(error).__name__, INTERNAL_ERROR) from None
+
+
+def too_many(max_rows):
+    return f"more than serve.max_rows, {max_rows}, rows: send them in several requests"
 
 
 def images(data):
@@ -141,7 +155,7 @@ def images(data):
         data = data["image"]
     if isinstance(data, (str, bytes)):
         raise BadInput("expected a list of images in base64, got one text")
-    if not isinstance(data, (list, np.ndarray, pd.Series)) or np.ndim(data) == 0:
+    if not isinstance(data, (list, np.ndarray, pd.Series)) or not isinstance(data, list) and np.ndim(data) == 0:
         raise BadInput(f"expected a list of images in base64, got {type(data).__name__}")
     return [str(item) if isinstance(item, np.str_) else item for item in data]
 
@@ -156,8 +170,23 @@ def answers(rows):
     return made
 
 
+def limit_pixels(megapixels):
+    """Makes this process refuse larger images before it decodes them. By Pillow's own limit, which holds for versions of any age: each brings the
+    code of its transform along, whose limit is that of training and devices."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = megapixels * 1_000_000 // 2  # Pillow warns above, and refuses above twice as many
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+TOO_LARGE = re.compile(r"too large: Image size \((\d+) pixels\) exceeds limit of (\d+) pixels.*", re.DOTALL)
+
+
 def discreet(error):
-    """An error's words without the bytes that transform.BadImage quotes: in a log of ingest they help, a stranger's request is not repeated."""
+    """An error's words without the bytes that transform.BadImage quotes: in a log of ingest they help, a stranger's request is not repeated.
+    Pillow's words about a limit get the setting's name."""
+    if found := TOO_LARGE.fullmatch(error):
+        return f"too large: {int(found[1]) / 1e6:.1f} megapixels; serve.max_megapixels is {int(found[2]) / 1e6:g}"
     return re.sub(r"(: starts with | \()b(['\"]).*\2\)?", "", error, flags=re.DOTALL)
 
 
@@ -167,30 +196,3 @@ def log_failure(error):
     while trace:
         place, trace = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}", trace.tb_next
     log.error("a request failed: %s at %s", type(error).__name__, place)
-
-
-def follow(plan, change, stop):
-    """Looks at the alias every serve.reload_seconds until the event `stop`: loads the version that it names, if it is another, and tells change().
-
-    plan: serve.Plan; change: function of a Loaded. A registry that is down, an alias that is gone and a version that can't be loaded change nothing,
-    and are logged once.
-    """
-    import mlflow
-
-    where, alias, current, said = workspace.places(plan.cfg), plan.version.alias, plan.version.number, ""
-    mlflow.set_tracking_uri(where.mlflow_uri)
-    mlflow.set_registry_uri(where.registry_uri)
-    while not stop.wait(plan.cfg.serve.reload_seconds):
-        try:
-            found = registry.version_of(plan.cfg, alias)
-            if found is None:
-                raise NotServable(f"no version is {alias} any more")
-            if str(found.version) != current:
-                change(load(find(plan.cfg, plan.scratch, alias, str(found.version))))
-                log.warning("changed from version %s to %s, which is %s now", current, found.version, alias)
-                current = str(found.version)
-            said = ""
-        except Exception as error:  # whatever it is, the version that is loaded goes on serving
-            if type(error).__name__ != said:
-                log.warning("keeps version %s: %s", current, first_line(error))
-            said = type(error).__name__

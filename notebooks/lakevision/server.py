@@ -9,7 +9,7 @@ import threading
 
 import uvicorn
 
-from lakevision import served, service, workers
+from lakevision import connection, service, workers
 from lakevision.batching import Batcher
 
 FAREWELL = 1.0  # seconds in which connections that stay open are told, by the answer to their next request, to close
@@ -35,22 +35,24 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().add_reader(self.control, self.take)
 
     def take(self):
-        """Starts serving the connections that have come down."""
+        """Starts serving all the connections that have come down. A read returns one, however many wait: each is a message of its own."""
         loop = asyncio.get_running_loop()
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self.control, 64, 64)
-        except BlockingIOError:
-            return
-        if not data:
-            loop.remove_reader(self.control)  # the parent is gone; workers.work ends this process
-        self.taken += len(data)
-        for descriptor in descriptors:
-            made = loop.create_task(loop.connect_accepted_socket(self._protocol, socket.socket(fileno=descriptor)))
-            self.arriving.add(made)
-            made.add_done_callback(self.arriving.discard)
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self.control, 64, 64)
+            except BlockingIOError:
+                return
+            if not data:
+                loop.remove_reader(self.control)  # the parent is gone; workers.work ends this process
+                return
+            self.taken += len(data)
+            for descriptor in descriptors:
+                made = loop.create_task(loop.connect_accepted_socket(self._protocol, socket.socket(fileno=descriptor)))
+                self.arriving.add(made)
+                made.add_done_callback(self.arriving.discard)
 
     def _protocol(self):
-        return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return connection.Connection(self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter):
         report = workers.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
@@ -58,6 +60,10 @@ class Server(uvicorn.Server):
             with contextlib.suppress(OSError):  # full: the next tick says it; broken: the parent is gone, which ends this process
                 self.control.send(report)
                 self.told = report
+        if counter % 10 == 0:  # once a second
+            now = asyncio.get_running_loop().time()
+            for one in list(self.server_state.connections):
+                one.sweep(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets=None):
@@ -73,15 +79,15 @@ class Server(uvicorn.Server):
         await super().shutdown()
 
 
-def run(plan, loaded, control):
-    """Serves until SIGTERM. plan: serve.Plan; loaded: served.Loaded; control: socket; connections come down, reports go up, the first says ready."""
+def run(plan, loaded, control, orders):
+    """Serves until SIGTERM. plan: serve.Plan; loaded: served.Loaded; control: socket, connections come down, reports go up, the first says ready;
+    orders: pipe, see workers.obey()."""
     cfg = plan.cfg.serve
-    state = service.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.timeout_seconds)
+    state = service.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.max_rows, cfg.timeout_seconds)
     settings = uvicorn.Config(service.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
-                              log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=30,
+                              log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=cfg.idle_seconds,
                               timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)))
-    if cfg.reload_seconds and plan.version.alias:
-        following = (plan, functools.partial(setattr, state, "current"), state.stopping)
-        threading.Thread(target=served.follow, args=following, daemon=True).start()
+    change = functools.partial(setattr, state, "current")
+    threading.Thread(target=workers.obey, args=(orders, cfg.max_rows, change), daemon=True).start()
     Server(settings, state, control).run()
     state.batcher.stop()

@@ -4,8 +4,10 @@ The listening process accepts and hands each connection to the worker that has t
 kernel wakes the same one first: of four clients that came one after the other all four were one worker's, and the other core slept.
 """
 
+import dataclasses
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import selectors
 import signal
@@ -14,11 +16,13 @@ import struct
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from lakevision import served
+from lakevision import rollout, served
 
 MOST_OPEN = 500  # connections of a worker; beyond, clients wait to be accepted. A process may have 1024 files, as a rule
+PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that died while it loaded is replaced; each pause is twice the last
+TRIES = 5  # of these in a row, while no worker serves, before the service gives up
 REPORT = struct.Struct("II")  # a worker says how many connections it has been given, and how many are open
 log = logging.getLogger("lakevision.serve")
 
@@ -26,34 +30,39 @@ log = logging.getLogger("lakevision.serve")
 @dataclass
 class Worker:
     """A worker as the listening process sees it. control: socket, connections go down and reports come up; given, got, open: connections handed over,
-    arrived there, and open there when it last said."""
+    arrived there, and open there when it last said. orders: pipe, versions to load go down and how it went comes up; version: what it serves, or
+    starts with; loading: what it was told to load, or None; pause: rollout.Pause after it could not."""
 
     process: multiprocessing.Process
     control: socket.socket
+    orders: multiprocessing.connection.Connection
+    version: served.Version
     ready: bool = False
     given: int = 0
     got: int = 0
     open: int = 0
+    loading: served.Version | None = None
+    pause: rollout.Pause = field(default_factory=rollout.Pause)
 
     def load(self):
         return self.open + self.given - self.got
 
 
 def supervise(plan, listener, stop, on_ready):
-    """Runs plan.workers workers until the event `stop`. on_ready() is called once, when all serve. Returns the exit status."""
-    context = multiprocessing.get_context("spawn")
+    """Runs plan.workers workers until the event `stop`. on_ready() is called once, when all serve. Returns the exit status.
+
+    A worker that ends is replaced: at once if it served, after a growing pause if it died while it loaded, since memory that lacks may come back and
+    the others go on. 1 where it never comes to serve: a worker dies before all have served once, or TRIES in a row while none serves.
+    """
     selector = selectors.DefaultSelector()
     listener.setblocking(False)
-    running, greeted = [], False
+    running, greeted, failed, again = [], False, 0, []  # again: times at which to start a worker
+    rolled = rollout.start(plan, stop)
 
     def start():
-        ours, theirs = socket.socketpair()
-        process = context.Process(target=work, args=(plan, theirs))
-        process.start()
-        theirs.close()
-        ours.settimeout(1)
-        running.append(Worker(process, ours))
-        selector.register(ours, selectors.EVENT_READ, running[-1])
+        running.append(begin(dataclasses.replace(plan, version=rolled.good)))
+        for channel in (running[-1].control, running[-1].orders):
+            selector.register(channel, selectors.EVENT_READ, running[-1])
 
     try:
         for _ in range(plan.workers):
@@ -62,16 +71,33 @@ def supervise(plan, listener, stop, on_ready):
             for key, _ in selector.select(0.2):
                 if key.fileobj is listener:
                     deal(listener, running)
-                elif not heard(key.data):
+                elif key.data not in running:
+                    continue  # ended, by what its other channel said a moment ago
+                elif key.fileobj is key.data.orders:
+                    answered(rolled, key.data)
+                elif heard(key.data):
+                    failed = 0 if key.data.ready else failed
+                else:
                     lost = key.data
-                    selector.unregister(lost.control)
+                    for channel in (lost.control, lost.orders):
+                        selector.unregister(channel)
                     running.remove(lost)
+                    rollout.died(rolled, lost)
                     end([lost], plan.cfg.serve.stop_seconds)
-                    print(f"serve: worker {lost.process.pid} ended with status {lost.process.exitcode}{'' if lost.ready else ' before it served'}",
-                          file=sys.stderr, flush=True)
-                    if not lost.ready:
-                        return 1  # the next one would end in the same way
-                    start()
+                    rollout.tell(f"worker {lost.process.pid} ended with status {lost.process.exitcode}{'' if lost.ready else ' before it served'}")
+                    failed += not lost.ready
+                    if not lost.ready and (not greeted or failed >= TRIES and not any(worker.ready for worker in running)):
+                        rollout.tell(f"gives up: {'a worker never came to serve' if not greeted else f'{failed} workers in a row, and none serves'}")
+                        return 1
+                    wait = 0.0 if lost.ready else min(LONGEST_PAUSE, PAUSE * 2 ** (failed - 1))
+                    again.append(time.monotonic() + wait)
+                    if wait:
+                        rollout.tell(f"starts another in {wait:g} s; {sum(worker.ready for worker in running)} of {plan.workers} workers serve")
+            for when in [when for when in again if when <= time.monotonic()]:
+                again.remove(when)
+                start()
+            rollout.order(rolled, running)
+            rollout.tidy(rolled, running, plan.cfg.serve.timeout_seconds)
             full = all(worker.load() >= MOST_OPEN for worker in running if worker.ready)  # also where none is ready: clients then wait
             if full == (listener in selector.get_map()):
                 selector.unregister(listener) if full else selector.register(listener, selectors.EVENT_READ)
@@ -83,6 +109,28 @@ def supervise(plan, listener, stop, on_ready):
         listener.close()
         late = end(running, plan.cfg.serve.stop_seconds)
     return late
+
+
+def begin(plan):
+    """Starts a worker process on plan.version. Returns Worker."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = socket.socketpair()
+    orders, taken = context.Pipe()
+    process = context.Process(target=work, args=(plan, theirs, taken))
+    process.start()
+    theirs.close()
+    taken.close()
+    ours.settimeout(1)
+    return Worker(process, ours, orders, plan.version)
+
+
+def answered(rolled, worker):
+    """Takes what a worker says of a version that it was told to load."""
+    try:
+        reason = worker.orders.recv()
+    except (EOFError, OSError):
+        return  # it has ended, and `control` says so, too
+    rollout.loaded(rolled, worker, reason)
 
 
 def heard(worker):
@@ -128,11 +176,12 @@ def end(ending, seconds):
             worker.process.join()
             late = 1
         worker.control.close()
+        worker.orders.close()
     return late
 
 
-def work(plan, control):
-    """A worker process: loads the version, serves the connections that come down `control`, until SIGTERM."""
+def work(plan, control, orders):
+    """A worker process: loads the version, serves the connections that come down `control`, until SIGTERM. orders: pipe of versions to change to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over there is nothing to finish
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s worker {os.getpid()}: %(message)s", stream=sys.stderr)
@@ -140,12 +189,28 @@ def work(plan, control):
     from lakevision import server, train
 
     train.limit_threads(1)
+    served.limit_pixels(plan.cfg.serve.max_megapixels)
     try:
-        loaded = served.load(plan.version)
+        loaded = served.load(plan.version, plan.cfg.serve.max_rows)
     except Exception as error:  # anything that a model's files can raise
         log.error("version %s can't be loaded: %s", plan.version.number, served.first_line(error))
         sys.exit(1)
-    server.run(plan, loaded, control)
+    server.run(plan, loaded, control, orders)
+
+
+def obey(orders, max_rows, change):
+    """Loads each version that comes down the pipe, hands it to change(), and says how it went: "" or why not."""
+    while True:
+        try:
+            version = orders.recv()
+        except (EOFError, OSError):
+            return  # the parent is gone, which ends this process
+        try:
+            change(served.load(version, max_rows))
+            reason = ""
+        except Exception as error:  # whatever it is, the version that is loaded goes on serving
+            reason = served.first_line(error)
+        orders.send(reason)
 
 
 def _follow_parent():

@@ -98,7 +98,8 @@ def serving(cfg, log, *settings, arguments=()):
              for word in ("--set", setting)]
     with open(log, "w") as file:
         process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", *words, *arguments], stdout=file, stderr=file,
-                                   env={**os.environ, "PYTHONPATH": str(REPOSITORY / "notebooks")}, start_new_session=True)
+                                   env={**os.environ, "PYTHONPATH": str(REPOSITORY / "notebooks"), "TMPDIR": str(Path(log).parent)},
+                                   start_new_session=True)
         try:
             deadline = time.monotonic() + 120
             while not (said := re.search(r"at http://127\.0\.0\.1:(\d+), ", Path(log).read_text())):
@@ -125,6 +126,14 @@ def workers(service):
         except (psutil.ZombieProcess, psutil.NoSuchProcess):
             continue
     return found
+
+
+def until(met, seconds, log):
+    """Waits until met() is true. Fails with what log() says."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, log()
+        time.sleep(0.1)
 
 
 def expected(model, data):

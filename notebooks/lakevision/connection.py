@@ -1,0 +1,113 @@
+"""A connection of the REST service: uvicorn's on httptools, with the limits in size and time that uvicorn leaves to a proxy in front of it.
+
+Without them a client that sends nothing, or a header without end, holds a place and memory of a worker for as long as it likes. A body's limits are
+those of a request, serve.max_request_mb and serve.timeout_seconds: see lakevision/service.py.
+"""
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from lakevision import service
+
+MOST_HEAD = 32 << 10  # bytes of a request line and its headers, or of anything else that is no body; browsers and proxies send 1 to 8 kB
+
+
+class TooLong(Exception):
+    """More than MOST_HEAD."""
+
+
+class Connection(HttpToolsProtocol):
+    """due: loop time at which the connection is closed unless something happens, None where that is for the service to say; quiet: bytes that came
+    since there was last a request or a part of a body to show for them; stuck: loop time since which the client has read no answer, or None; working:
+    the request that is worked on, of several that came before an answer."""
+
+    def __init__(self, seconds, **uvicorns):
+        """seconds: of one request, serve.timeout_seconds; the idle ones are uvicorn's timeout_keep_alive."""
+        super().__init__(**uvicorns)
+        self.seconds, self.idle = seconds, self.config.timeout_keep_alive
+        self.due, self.quiet, self.stuck, self.begun, self.too_long, self.working = None, 0, None, False, False, None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.due = self.loop.time() + self.idle
+
+    def connection_lost(self, exc):
+        if self.working:
+            self.working.disconnected = True  # uvicorn tells the last request only, and the first one's answer would fail with a traceback
+            self.working.message_event.set()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle, app):
+        self.working = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def data_received(self, data):
+        self.quiet += len(data)
+        super().data_received(data)
+        if self.quiet > MOST_HEAD and not self.transport.is_closing():
+            self.too_long = True
+            self.send_400_response("")
+
+    def on_message_begin(self):
+        super().on_message_begin()
+        self.due, self.quiet, self.begun = self.loop.time() + self.idle, 0, True
+
+    def on_headers_complete(self):
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD:
+            self.too_long = True
+            raise TooLong  # which uvicorn answers by send_400_response
+        super().on_headers_complete()
+        self.due, self.begun = None, False
+
+    def on_body(self, body):
+        super().on_body(body)
+        self.quiet = 0
+
+    def on_message_complete(self):
+        super().on_message_complete()
+        self.quiet = 0
+        if not self.busy():
+            self.due = self.loop.time() + self.idle  # what is left of a body that was refused has come
+
+    def on_response_complete(self):
+        super().on_response_complete()
+        if not self.busy():  # else it has begun with the next request, which came early
+            self.due = self.loop.time() + (self.seconds if self.cycle.more_body else self.idle)
+
+    def busy(self):
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def pause_writing(self):
+        super().pause_writing()
+        self.stuck = self.loop.time()
+
+    def resume_writing(self):
+        super().resume_writing()
+        self.stuck = None
+
+    def sweep(self, now):
+        """Closes the connection where its time has run out. now: loop time."""
+        if self.transport.is_closing() and self.stuck is None:
+            return
+        if self.stuck is not None and now - self.stuck > self.seconds:
+            self.transport.abort()  # close() would wait until the client has read what it does not read
+        elif self.due is not None and now > self.due and not self.busy():
+            if self.begun:
+                self.refuse(408, f"the headers did not come within serve.idle_seconds, {self.idle:g} s")
+            else:
+                self.transport.close()
+
+    def send_400_response(self, msg):
+        """uvicorn's answer to what is not HTTP, in JSON as all of ours."""
+        if self.too_long:
+            self.refuse(431, f"the request line and the headers are larger than {MOST_HEAD >> 10} kB")
+        else:
+            self.refuse(400, "the request is not HTTP/1.1")
+
+    def refuse(self, status, message):
+        """Answers what never came to be a request, and closes. Where another is being answered there is no place for it in between."""
+        if not self.busy():
+            body = service.problem(status, message)
+            self.transport.write(STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+                                 % (len(body), body))
+        self.transport.close()
