@@ -97,12 +97,14 @@ def service(where, version, words):
     words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService."""
     from mlflow.utils.databricks_utils import get_databricks_env_vars
 
-    words = [word for setting in [*words, "serve.host=127.0.0.1", "serve.port=0", "serve.workers=1", "serve.max_request_mb=256"] for word in ("--set", setting)]
+    # The other paths have no such limits.
+    own = ("serve.host=127.0.0.1", "serve.port=0", "serve.workers=1", "serve.max_request_mb=256", "serve.max_megapixels=120")
+    words = [word for setting in (*words, *own) for word in ("--set", setting)]
     # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
     environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri), "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
     with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", "--config", workspace.parameter("config"), "--version", str(version), *words], stdout=subprocess.PIPE, stderr=told,
-                                   text=True, env=environment)
+        process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", "--config", workspace.parameter("config"), "--version", str(version), *words],
+                                   stdout=subprocess.PIPE, stderr=told, text=True, env=environment)
         try:
             for line in process.stdout:
                 if found := re.search(r"http://[\d.]+:\d+", line):
