@@ -81,11 +81,13 @@ workspace.display(decision.table())
 
 alias = ledger.gated(spark, cfg, where, version, decision, str(serving.version) if serving else "")
 history = ledger.rows(spark, where, cfg).orderBy("number").toPandas()
-workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias, "parity": agreed.exact if agreed.exact < float("inf") else None,
+workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias,
+                                   "parity": agreed.exact if agreed.exact < float("inf") else None,  # JSON has no infinity
                                    "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]), "checks": len(decision.checks),
                                    "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
 workspace.display(history.drop(columns=["checks", "model"]).tail(10))
 print(ledger.why(spark, cfg, where))
+endpoint.follow(cfg, ledger.serving(cfg))
 
 # COMMAND ----------
 
@@ -97,7 +99,7 @@ print(ledger.why(spark, cfg, where))
 # ledger.promote(spark, cfg, where, "3", "A. Person", "a demonstration")
 # ledger.rollback(spark, cfg, where, "", "A. Person", "it misses parcels")  # to the champion before; or to a version that was one, "2"
 # print(ledger.why(spark, cfg, where))
-endpoint.follow(cfg, ledger.serving(cfg))
+# endpoint.follow(cfg, ledger.serving(cfg))
 
 # COMMAND ----------
 

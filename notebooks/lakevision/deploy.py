@@ -101,7 +101,8 @@ def service(where, version, words):
     own = ("serve.host=127.0.0.1", "serve.port=0", "serve.workers=1", "serve.max_request_mb=256", "serve.max_megapixels=120")
     words = [word for setting in (*words, *own) for word in ("--set", setting)]
     # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
-    environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri), "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
+    environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri),
+                   "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", "--config", workspace.parameter("config"), "--version", str(version), *words],
                                    stdout=subprocess.PIPE, stderr=told, text=True, env=environment)
