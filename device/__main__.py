@@ -16,10 +16,11 @@ import argparse
 import importlib
 import sys
 
-from . import config
-from .spool import SpoolBusy
+from device import config
+from device.spool.spool import SpoolBusy
 
 
+COMMANDS = {"upload": "device.store.upload", "score": "device.score.score", "sync": "device.model.sync"}  # the others are modules of this folder
 ONCE = {"capture": "take one frame and stop", "upload": "empty the spool and stop", "score": "score all that waits and stop"}
 
 
@@ -56,7 +57,7 @@ def main(arguments=None):
         return 78
     try:
         # Imported only now: upload has no use for Pillow, nor capture for obstore.
-        return importlib.import_module(f".{command}", __package__).run(settings, **options)
+        return importlib.import_module(COMMANDS.get(command, f"device.{command}")).run(settings, **options)
     except SpoolBusy as error:
         print(error, file=sys.stderr)
         return 75

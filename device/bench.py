@@ -3,14 +3,15 @@
 import sys
 from pathlib import Path
 
-from . import golden, records, swap
+from device.model import golden, slots
+from device.spool import records
 
 
 def run(settings, again=False):
     """Prints the table of the model in use; returns 0, or 1 where there is none, or none of its variants passes any more."""
     root = Path(settings.model.folder)
-    slot = swap.active(root).get("slot") or next((slot for slot in swap.SLOTS if swap.checked(root, slot)), None)
-    card = swap.checked(root, slot) if slot else {}
+    slot = slots.active(root).get("slot") or next((slot for slot in slots.SLOTS if slots.checked(root, slot)), None)
+    card = slots.checked(root, slot) if slot else {}
     if not card:
         print(f"no model in {root}: python -m device sync", file=sys.stderr)
         return 1

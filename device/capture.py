@@ -16,10 +16,11 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from . import cameras, clock, exif, trigger
-from .entry import describe
-from .notify import notify, watchdog_s
-from .spool import Spool, SpoolFull
+from device import camera as cameras, clock
+from device.camera import exif, trigger
+from device.spool.entry import describe
+from device.notify import notify, watchdog_s
+from device.spool.spool import Spool, SpoolFull
 
 EXIT_CAMERA = 71  # EX_OSERR of sysexits.h
 EXIT_FULL = 75  # EX_TEMPFAIL

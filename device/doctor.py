@@ -13,8 +13,9 @@ import subprocess
 import sys
 from datetime import datetime, timezone
 
-from . import cameras, clock, credentials, stores
-from .spool import MEGABYTE
+from device import camera as cameras, clock
+from device.store import credentials, stores
+from device.spool.spool import MEGABYTE
 
 
 class Bad(Exception):
@@ -103,8 +104,8 @@ def spool_folder(settings):
 
 def camera(settings):
     """The camera gives one frame. While the service runs, it holds the camera, and its frames are the proof."""
-    from . import capture
-    from .status import is_running
+    from device import capture
+    from device.status import is_running
     if is_running(settings, "capture"):
         return "in use by the running capture (see `python -m device status` for its last frame)"
     used = cameras.load(settings)
@@ -152,12 +153,12 @@ def store(settings):
 
 def scorer(settings):
     """LiteRT is there, and the model in use passes on its golden photographs."""
-    from . import golden, swap
+    from device.model import golden, slots
     try:
         version = importlib.metadata.version("ai-edge-litert")
     except importlib.metadata.PackageNotFoundError:
         raise Bad(f"LiteRT is not installed. Fix: {sys.executable} -m pip install -r device/requirements-score.txt") from None
-    used = swap.active(settings.model.folder)
+    used = slots.active(settings.model.folder)
     if not used:
         raise Bad(f"no model in {settings.model.folder}. Fix: set model.url, then python -m device sync")
     try:
@@ -174,7 +175,7 @@ def scorer(settings):
 
 def next_model(settings):
     """The place that models come from answers."""
-    from . import source
+    from device.model import source
     if not settings.model.url:
         return "model.url is empty: no other model will come"
     try:

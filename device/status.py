@@ -5,10 +5,11 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from . import clock, swap
-from .entry import parse
-from .records import read
-from .spool import MEGABYTE
+from device import clock
+from device.model import slots
+from device.spool.entry import parse
+from device.spool.records import read
+from device.spool.spool import MEGABYTE
 
 
 def run(settings):
@@ -100,7 +101,7 @@ def _score(settings, worries):
     print(f"          scored {record.get('scored', 0)}, unscored {record.get('unscored', 0)}, errors {record.get('errors', 0)}, images home "
           f"{record.get('sent_home', 0)}, figures only {record.get('figures_only', 0)}, lines lost {record.get('lines_lost', 0)}, "
           f"acted {record.get('acted', 0)}, actions failed {record.get('act_failures', 0)}")
-    used, sync, denied = swap.active(folder), read(folder / "sync.json"), swap.denied(folder)
+    used, sync, denied = slots.active(folder), read(folder / "sync.json"), slots.denied(folder)
     if used:
         print(f"model     version {used['version']} ({used['variant']}), slot {used['slot']}, since {_ago(used['since'])}"
               + (f"; on probation, else back to slot {used['fallback']}" if used.get("fallback") else ""))

@@ -16,13 +16,14 @@
 
 # COMMAND ----------
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 workspace.check_versions()
 
 # COMMAND ----------
 
-from lakevision import capture, plots, samples
+from lakevision.ingest import capture
+from lakevision.notebook import plots, samples
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)

@@ -11,13 +11,14 @@
 
 # COMMAND ----------
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 workspace.check_versions()
 
 # COMMAND ----------
 
-from lakevision import ingest, plots, samples, tables
+from lakevision.ingest import stream, tables
+from lakevision.notebook import plots, samples
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -25,7 +26,7 @@ spark = workspace.spark(cfg)
 
 # COMMAND ----------
 
-done = ingest.run(spark, cfg, where)
+done = stream.run(spark, cfg, where)
 workspace.report(where, "ingest", done.figures())
 print(done.in_words())
 

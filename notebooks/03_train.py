@@ -9,7 +9,7 @@
 
 # COMMAND ----------
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 workspace.check_versions()
 
@@ -17,8 +17,13 @@ workspace.check_versions()
 
 import mlflow
 
-from lakevision import (cache, champion, confounding, evaluate, evaluation_plots, metrics, plots, ranks, region, registry, report, samples,
-                        split, tables, tracking, train, tune)
+from lakevision.dataset import cache, object_region, split
+from lakevision.evaluation import confounding, evaluate, metrics, plots as evaluation_plots, report
+from lakevision.ingest import tables
+from lakevision.notebook import plots, samples
+from lakevision.registry import model_registry, tracking
+from lakevision.release import champion_comparison
+from lakevision.training import horovod_ranks, loop, search
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -67,7 +72,7 @@ print(pixels.transform, pixels.counts, pixels.classes, f"{pixels.groups} row gro
 
 # COMMAND ----------
 
-checked = confounding.check(images, sides, list(arrays.values()), region.known(cfg))
+checked = confounding.check(images, sides, list(arrays.values()), object_region.known(cfg))
 workspace.display(checked.table().head(20))
 print(*[f"alarm: the label follows the {finding.feature}" for finding in checked.alarms] or ["no alarm"], sep="\n")
 print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
@@ -82,12 +87,12 @@ print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 # COMMAND ----------
 
-start = train.first_setting(cfg, pixels)
+start = loop.first_setting(cfg, pixels)
 with mlflow.start_run(experiment_id=experiment, run_name="final") as run:
     tracking.record(cfg, version, sides, labels_version=labels_version, split_scheme=scheme)
-    found = tune.run(spark, cfg, where, pixels, start, experiment, run.info.run_id)
-    best = train.longer(found.best, cfg.training.epochs)
-    mlflow.log_params({f"best.{name}": getattr(best, name) for name in tune.SEARCHED})
+    found = search.run(spark, cfg, where, pixels, start, experiment, run.info.run_id)
+    best = loop.longer(found.best, cfg.training.epochs)
+    mlflow.log_params({f"best.{name}": getattr(best, name) for name in search.SEARCHED})
     picture = plots.search(found.trials, f"The search: {len(found.trials)} trials on {found.kind.name}")
     mlflow.log_figure(picture, "search.png")
 workspace.display(picture)
@@ -102,7 +107,7 @@ workspace.display(picture)
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    trained = ranks.run(spark, cfg, where, pixels, best, {"uri": where.mlflow_uri, "run_id": run.info.run_id})
+    trained = horovod_ranks.run(spark, cfg, where, pixels, best, {"uri": where.mlflow_uri, "run_id": run.info.run_id})
     mlflow.log_dict(trained.figures(), "ranks.json")
     tracking.record_training(best, trained)
 print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s")
@@ -118,9 +123,9 @@ print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; s
 
 # COMMAND ----------
 
-network = train.with_weights(best, trained.result.weights)
+network = loop.with_weights(best, trained.result.weights)
 judged, material = evaluate.on_test(cfg, network, best, arrays, sides, images, warnings, checked, pixels.classes)
-material.champion = champion.compare(spark, cfg, where, material, version, scheme)
+material.champion = champion_comparison.compare(spark, cfg, where, material, version, scheme)
 page = report.render(cfg, judged, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
 print(f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n")
 workspace.display(metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3))
@@ -131,7 +136,7 @@ print(f"champion on the same images: {material.champion or 'no model serves yet'
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    model_uri = registry.log(network, registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme), samples.first(spark, where, version))
+    model_uri = model_registry.log(network, model_registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme), samples.first(spark, where, version))
     evaluate.log(judged, network, page)
     mlflow.log_figure(plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png")
     mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")

@@ -11,13 +11,18 @@
 
 # COMMAND ----------
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 workspace.check_versions()
 
 # COMMAND ----------
 
-from lakevision import deploy, endpoint, evaluate, gate, ledger, parity, registry, samples, serving_plots, tables, tracking
+from lakevision.evaluation import evaluate
+from lakevision.ingest import tables
+from lakevision.notebook import samples
+from lakevision.registry import model_registry, tracking
+from lakevision.release import edge_bundle, gate, parity, plots as release_plots, promotions
+from lakevision.serving import endpoint
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
@@ -35,9 +40,9 @@ training = workspace.reported(where, "train")
 # COMMAND ----------
 
 lineage = {name: training[name] for name in ("verdict", "delta_version", "split_scheme")}
-version = registry.register(cfg, training["model_uri"], lineage | {"config": cfg.notebook.config, "set": cfg.notebook.set})
-registry.set_alias(cfg, "challenger", version)
-challenger = registry.load(cfg, "challenger")
+version = model_registry.register(cfg, training["model_uri"], lineage | {"config": cfg.notebook.config, "set": cfg.notebook.set})
+model_registry.set_alias(cfg, "challenger", version)
+challenger = model_registry.load(cfg, "challenger")
 held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images)
 workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=held_out["label"].head(8)))
 
@@ -49,13 +54,13 @@ workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=h
 
 # COMMAND ----------
 
-saved = registry.files(training)
-built = deploy.build(cfg, training, saved, version)
-with deploy.service(where, version, workspace.given()) as url:
-    agreed = parity.compare(spark, held_out, saved.keras, f"models:/{registry.name(cfg)}/{version}", challenger, url, built.folder)
-deploy.measured(built, agreed)
+saved = model_registry.files(training)
+built = edge_bundle.build(cfg, training, saved, version)
+with edge_bundle.service(where, version, workspace.given()) as url:
+    agreed = parity.compare(spark, held_out, saved.keras, f"models:/{model_registry.name(cfg)}/{version}", challenger, url, built.folder)
+edge_bundle.measured(built, agreed)
 accuracies = parity.accuracies(evaluate.load_side(training["cache"], "test"), built.folder)
-workspace.display(deploy.variants(built.manifest, accuracies))
+workspace.display(edge_bundle.variants(built.manifest, accuracies))
 
 # COMMAND ----------
 
@@ -65,8 +70,8 @@ workspace.display(deploy.variants(built.manifest, accuracies))
 
 # COMMAND ----------
 
-deploy.publish(where, built, version, training["model_uri"])
-serving = registry.version_of(cfg, "champion")
+edge_bundle.publish(where, built, version, training["model_uri"])
+serving = model_registry.version_of(cfg, "champion")
 decision = gate.decide(cfg, training, gate.checks(cfg, training, agreed, built.manifest, accuracies, serving))
 workspace.display(decision.table())
 
@@ -79,15 +84,15 @@ workspace.display(decision.table())
 
 # COMMAND ----------
 
-alias = ledger.gated(spark, cfg, where, version, decision, str(serving.version) if serving else "")
-history = ledger.rows(spark, where, cfg).orderBy("number").toPandas()
-workspace.report(where, "deploy", {"model": registry.name(cfg), "version": version, "alias": alias,
+alias = promotions.gated(spark, cfg, where, version, decision, str(serving.version) if serving else "")
+history = promotions.rows(spark, where, cfg).orderBy("number").toPandas()
+workspace.report(where, "deploy", {"model": model_registry.name(cfg), "version": version, "alias": alias,
                                    "parity": agreed.exact if agreed.exact < float("inf") else None,  # JSON has no infinity
                                    "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]), "checks": len(decision.checks),
                                    "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
 workspace.display(history.drop(columns=["checks", "model"]).tail(10))
-print(ledger.why(spark, cfg, where))
-endpoint.follow(cfg, ledger.serving(cfg))
+print(promotions.why(spark, cfg, where))
+endpoint.follow(cfg, promotions.serving(cfg))
 
 # COMMAND ----------
 
@@ -96,13 +101,13 @@ endpoint.follow(cfg, ledger.serving(cfg))
 
 # COMMAND ----------
 
-# ledger.promote(spark, cfg, where, "3", "A. Person", "a demonstration")
-# ledger.rollback(spark, cfg, where, "", "A. Person", "it misses parcels")  # to the champion before; or to a version that was one, "2"
-# print(ledger.why(spark, cfg, where))
-# endpoint.follow(cfg, ledger.serving(cfg))
+# promotions.promote(spark, cfg, where, "3", "A. Person", "a demonstration")
+# promotions.rollback(spark, cfg, where, "", "A. Person", "it misses parcels")  # to the champion before; or to a version that was one, "2"
+# print(promotions.why(spark, cfg, where))
+# endpoint.follow(cfg, promotions.serving(cfg))
 
 # COMMAND ----------
 
-workspace.display(serving_plots.paths(agreed, decision.table(), history,
+workspace.display(release_plots.paths(agreed, decision.table(), history,
                               f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32",
                               cfg.deploy.parity_tolerance))

@@ -8,21 +8,25 @@
 
 # COMMAND ----------
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 workspace.check_versions()
 
 # COMMAND ----------
 
-from lakevision import ledger, registry, samples, score, serving_plots, tables, tracking
+from lakevision.ingest import tables
+from lakevision.notebook import samples
+from lakevision.registry import model_registry, tracking
+from lakevision.release import plots as release_plots, promotions
+from lakevision.serving.spark import score
 
 cfg = workspace.configuration()
 where = workspace.places(cfg)
 spark = workspace.spark(cfg)
 tracking.start(cfg, where)
 tables.create(spark, where)
-champion = registry.version_of(cfg, "champion")
-print(ledger.why(spark, cfg, where))
+champion = model_registry.version_of(cfg, "champion")
+print(promotions.why(spark, cfg, where))
 
 # COMMAND ----------
 
@@ -55,4 +59,4 @@ workspace.display(score.by_label(spark, where))
 # COMMAND ----------
 
 predictions = score.latest(spark, where).select("captured_at", "device", "label", "probability", "error").limit(20_000).toPandas()
-workspace.display(serving_plots.predictions(predictions, samples.least_sure(spark, where, 6), scored.in_words()))
+workspace.display(release_plots.predictions(predictions, samples.least_sure(spark, where, 6), scored.in_words()))

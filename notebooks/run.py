@@ -33,7 +33,8 @@ sys.path.insert(0, str(LIBRARY))
 import psutil  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from lakevision import bundle, config, local_run, page, workspace  # noqa: E402
+from lakevision.job import bundle, notebook_runner, page
+from lakevision.platform import config, workspace  # noqa: E402
 
 LOCAL = workspace.REPOSITORY / ".local"
 PLACED = ("storage.landing", "storage.edge", "storage.catalog", "storage.schema", "storage.mlflow_uri", "storage.registry_uri", "storage.experiment",
@@ -58,9 +59,9 @@ def arguments(words=None):
     parser.add_argument("--repeat", metavar="RUN_ID", help="train again from what MLflow holds of a run of 03_train, compare, and register nothing; "
                                                            "--images, --target and --set storage.* say which lakehouse it is in")
     parser.add_argument("--serve", nargs="?", const="champion", metavar="VERSION", help="serve a model version, by its number or alias (default: champion), "
-                                                                                       "as --set serve.* say; see lakevision/serve.py")
+                                                                                       "as --set serve.* say; see lakevision/serving/rest/main.py")
     parser.add_argument("--promote", metavar="WORDS", help="'why', 'list', 'settle', \"promote 3 --because '...'\" or \"rollback --because '...'\"; see "
-                                                           "lakevision/promote.py")
+                                                           "lakevision/release/cli.py")
     given = parser.parse_args(words)
     if given.promote and (given.serve or given.repeat or given.first or given.only or given.fresh or given.require_promotion):
         parser.error("--promote goes with --images, --target and --set only")
@@ -80,19 +81,19 @@ def main(words=None):
         if given.fresh:
             forget(Path(places.root))
             places = workspace.places(cfg)
-    except (bundle.BundleError, config.ConfigError, local_run.SourceError, FileNotFoundError, NotInside) as error:
+    except (bundle.BundleError, config.ConfigError, notebook_runner.SourceError, FileNotFoundError, NotInside) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2
     if given.repeat:
         return repeated(given.repeat, cfg)
     if given.promote:
-        from lakevision import promote
+        from lakevision.release import cli as promotion_cli
 
-        return promote.main(shlex.split(given.promote), cfg)
+        return promotion_cli.main(shlex.split(given.promote), cfg)
     if given.serve:
-        from lakevision import serve
+        from lakevision.serving.rest import main as rest_main
 
-        return serve.run(cfg, given.serve, given.serve if given.serve.isdigit() else "")
+        return rest_main.run(cfg, given.serve, given.serve if given.serve.isdigit() else "")
     folder = LOCAL / "runs" / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f")[:-3]
     folder.mkdir(parents=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -122,13 +123,14 @@ def main(words=None):
 def repeated(run_id, cfg):
     """Repeats a training. Returns the exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow's import, which takes seconds
-    from lakevision import repeat, tables
+    from lakevision.ingest import tables
+    from lakevision.release import reproduce
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return repeat.main(run_id, cfg)
-    except (repeat.NotRepeatable, tables.OtherSchema, config.ConfigError) as error:
+        return reproduce.main(run_id, cfg)
+    except (reproduce.NotRepeatable, tables.OtherSchema, config.ConfigError) as error:
         print(f"run.py: --repeat {run_id}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -172,19 +174,19 @@ def plan(given):
 
 
 def run(tasks, folder, done):
-    """Executes the tasks one after the other, appending each local_run.Done; stops behind the first that fails."""
+    """Executes the tasks one after the other, appending each notebook_runner.Done; stops behind the first that fails."""
     # The kernel must be this interpreter, whatever kernels the user has installed.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     for task in tasks:
-        book = local_run.notebook(task.path, task.parameters, LIBRARY)
+        book = notebook_runner.notebook(task.path, task.parameters, LIBRARY)
         code = [index for index, cell in enumerate(book.cells) if cell.cell_type == "code"]
         with tqdm(total=len(code), desc=f"{task.name:<12}", unit="cell", bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} cells, {elapsed}{postfix}") as bar:
             def on_cell(index, cell, bar=bar, book=book):
                 bar.n = sum(1 for other in book.cells[:index] if other.cell_type == "code")
                 bar.set_postfix_str(_heading(book, index))
 
-            done.append(in_thread(local_run.execute, task.name, book, folder, on_cell))
+            done.append(in_thread(notebook_runner.execute, task.name, book, folder, on_cell))
             bar.n = bar.total if done[-1].status == "ok" else bar.n
             bar.set_postfix_str(done[-1].status)
         if done[-1].failure:

@@ -29,7 +29,7 @@ def mlflow_forgotten():
 
 @pytest.fixture(scope="session")
 def spark_config(tmp_path_factory):
-    from lakevision import config
+    from lakevision.platform import config
 
     return config.load("local", [f"storage.root={tmp_path_factory.mktemp('lakehouse')}", *SMALL])
 
@@ -37,7 +37,7 @@ def spark_config(tmp_path_factory):
 @pytest.fixture(scope="session")
 def spark(spark_config):
     """One Spark session for all tests that need one; each makes a lakehouse of its own in it."""
-    from lakevision import workspace
+    from lakevision.platform import workspace
 
     session = workspace.spark(spark_config)
     yield session
@@ -47,7 +47,7 @@ def spark(spark_config):
 @pytest.fixture
 def lakehouse(spark, tmp_path, request):
     """(spark, a function from settings to (Config, Places)) with tables of its own, empty."""
-    from lakevision import config, workspace
+    from lakevision.platform import config, workspace
 
     schema = "test_" + "".join(character if character.isalnum() else "_" for character in request.node.name)[:60].lower()
 
@@ -87,18 +87,18 @@ def porch():
     import numpy as np
     import pandas as pd
 
-    from device import simulated
-    from lakevision import statistics
+    from device.simulation import porch
+    from lakevision.ingest import image_statistics
 
     def draw(count=160, seed=3, shortcut="", size=96, side=48):
-        scenes = simulated.plan(count, seed, (size, size))
-        scenes = simulated.spoilt(scenes, shortcut) if shortcut else scenes
+        scenes = porch.plan(count, seed, (size, size))
+        scenes = porch.spoilt(scenes, shortcut) if shortcut else scenes
         rows, pixels = [], []
         for scene in scenes:
-            image, rng = simulated.picture(scene), np.random.default_rng(scene.sequence)
-            measured, phash = statistics.of(image)
+            image, rng = porch.picture(scene), np.random.default_rng(scene.sequence)
+            measured, phash = image_statistics.of(image)
             tags = {"ISOSpeedRatings": str(rng.choice([50, 100, 800])), "ExposureTime": f"1/{rng.integers(30, 400)}", "Model": "RP_OV5647"}
-            rows.append({"path": simulated.key(scene), "sha256": f"{scene.sequence:016x}", "label": simulated.LABELS[scene.package],
+            rows.append({"path": porch.key(scene), "sha256": f"{scene.sequence:016x}", "label": porch.LABELS[scene.package],
                          "device": scene.camera, "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None), "captured_from": "exif",
                          "width": size, "height": size, "exif": tags, "brightness": measured["brightness"], "phash": phash})
             pixels.append(np.asarray(image.resize((side, side), 2)))

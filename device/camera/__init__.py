@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from .. import clock
+from device import clock
 
 MODULES = {"picamera2": "pi", "picamera": "pi_legacy", "folder": "folder", "simulated": "simulated"}
 

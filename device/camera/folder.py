@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..config import SAFE_LABEL
-from . import CameraError, Frame, NoMoreFrames
+from device.config import SAFE_LABEL
+from device.camera import CameraError, Frame, NoMoreFrames
 
 
 class Camera:

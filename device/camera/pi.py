@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager
 from datetime import timedelta
 
-from .. import clock
-from . import CameraError, Frame, maker_note
+from device import clock
+from device.camera import CameraError, Frame, maker_note
 
 INSTALL = ("sudo apt install -y --no-install-recommends python3-picamera2, and make the virtual environment with "
            "--system-site-packages (device/install.sh does both)")

@@ -7,8 +7,8 @@ import io
 import time
 from datetime import timedelta
 
-from .. import clock
-from . import CameraError, Frame, maker_note
+from device import clock
+from device.camera import CameraError, Frame, maker_note
 
 INSTALL = ("sudo apt install -y python3-picamera, switch the legacy camera on in raspi-config, and make the virtual environment "
            "with --system-site-packages. On Bookworm and later, and on any 64-bit system, there is no legacy stack: use picamera2")

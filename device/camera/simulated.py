@@ -3,8 +3,8 @@
 import io
 import random
 
-from .. import clock
-from . import CameraError, Frame
+from device import clock
+from device.camera import CameraError, Frame
 
 VISIT = 6  # frames that show the same visit to the porch
 
@@ -18,10 +18,10 @@ class Camera:
 
     def open(self):
         try:
-            from .. import simulated
+            from device.simulation import porch
         except ImportError as error:
             raise CameraError(f"camera.kind = \"simulated\" needs Pillow: pip install -r device/requirements.txt ({error})") from error
-        self.simulated = simulated
+        self.simulated = porch
 
     def capture(self):
         settings, at = self.settings.camera, clock.now()

@@ -1,8 +1,8 @@
 """An edge model: a folder of LiteRT files with one manifest, checked before it is trusted, run on JPEG bytes.
 
-    from device import model
-    porch = model.load(model.folder("edge/", "champion"), "int8")
-    model.probabilities(porch, jpeg)        # one float for each of porch.classes
+    from device.model import edge_model
+    porch = edge_model.load(edge_model.folder("edge/", "champion"), "int8")
+    edge_model.probabilities(porch, jpeg)        # one float for each of porch.classes
 
 The place that devices read holds versions/<version>/ with manifest.json, written last and never changed, and one pointer for each alias,
 champion.json say, which names the version's folder and the digest of its manifest.
@@ -13,7 +13,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from . import transform
+from device.model import transform
 
 SCHEMA_VERSION = 2
 KEYS = {"model", "version", "classes", "threshold", "transform", "variants", "golden", "lineage"}

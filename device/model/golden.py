@@ -1,6 +1,6 @@
 """A model is tried on its golden photographs, on this very device, in a process of its own: whatever it does there, it does to nobody else.
 
-    python -m device.golden FOLDER VARIANT THREADS       prints one JSON line; a crash, a hang or too much memory are failures like others
+    python -m device.model.golden FOLDER VARIANT THREADS       prints one JSON line; a crash, a hang or too much memory are failures like others
 
 The golden scores are what the same variant said where it was made; manifest.json says by how much a device may differ (tolerance).
 The same run is the benchmark: which variant is the fastest depends on the processor, and is measured, not assumed.
@@ -17,7 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from . import clock, model
+from device import clock
+from device.model import edge_model
 
 TIMED = 40  # frames timed for each variant, at least
 MEMORY = 2 << 30  # bytes of address space that a model may ask for
@@ -39,9 +40,9 @@ class Slow(Failed):
 def check(folder, settings):
     """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}.
 
-    Raises Slow, Failed, model.BadModel.
+    Raises Slow, Failed, edge_model.BadModel.
     """
-    manifest = model.read_manifest(str(folder))
+    manifest = edge_model.read_manifest(str(folder))
     table = {variant: _try(folder, variant, settings) for variant in manifest["variants"]}
     good = [variant for variant, figures in table.items() if not figures["failed"]]
     board = heat()
@@ -56,7 +57,7 @@ def check(folder, settings):
 
 
 def _try(folder, variant, settings):
-    command = [sys.executable, "-m", "device.golden", str(folder), variant, str(settings.score.threads)]
+    command = [sys.executable, "-m", "device.model.golden", str(folder), variant, str(settings.score.threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=settings.model.check_s, env=environment(),
                               stdin=subprocess.DEVNULL)
@@ -76,22 +77,22 @@ def _try(folder, variant, settings):
 
 def environment():
     """Our own, in which `python -m device` finds this very package whatever folder we are in."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def measure(folder, variant, threads):
     """Figures of one variant, in this process: largest difference to the golden scores, times in ms, memory in MB, and "failed": "" or why."""
-    manifest = model.read_manifest(folder)
-    loaded = model.load(folder, variant, threads)
+    manifest = edge_model.read_manifest(folder)
+    loaded = edge_model.load(folder, variant, threads)
     tolerance = manifest["variants"][variant]["tolerance"]
     photographs = [(Path(folder, golden["file"]).read_bytes(), golden["scores"][variant]) for golden in manifest["golden"]]
     if not photographs:
-        raise model.BadModel(f"{folder}: no golden photographs: nothing would show that the model works here")
+        raise edge_model.BadModel(f"{folder}: no golden photographs: nothing would show that the model works here")
     largest, times, failed = 0.0, [], ""
     for round_ in range(max(2, -(-TIMED // len(photographs)))):
         for data, wanted in photographs:
             began = time.perf_counter()
-            scores = model.probabilities(loaded, data)
+            scores = edge_model.probabilities(loaded, data)
             times.append(1000 * (time.perf_counter() - began))
             # NaN is larger than no number: so not "larger than the tolerance" but "not within it".
             differences = [abs(score - want) for score, want in zip(scores, wanted)]

@@ -5,8 +5,10 @@ import statistics
 import sys
 from pathlib import Path
 
-from . import clock, golden, model, records, swap, transform
-from .spool import FULL
+from device import clock
+from device.model import edge_model, golden, slots, transform
+from device.spool import records
+from device.spool.spool import FULL
 
 FEW = 5  # frames before a median of their times says anything
 
@@ -14,7 +16,7 @@ FEW = 5  # frames before a median of their times says anything
 class Pilot:
     """The model in use, and the decision which one that is. Only the scorer has one.
 
-    model: a model.Model, or None while there is none that works. on_probation: frames still to be judged, 0 when confirmed.
+    model: a edge_model.Model, or None while there is none that works. on_probation: frames still to be judged, 0 when confirmed.
     """
 
     def __init__(self, settings, say):
@@ -27,16 +29,16 @@ class Pilot:
 
     def start(self):
         """Loads the model of active.json, or returns to the last good one, or takes any slot that is whole; None is left where none is."""
-        self.record = swap.active(self.root)
+        self.record = slots.active(self.root)
         if self.record.get("fallback"):
             self.record["strikes"] = self.record.get("strikes", 0) + 1  # taken back by a clean stop: a crash of the process counts, too
             self._remember(self.record)
-            if self.record["strikes"] > self.settings.crashes and self.record["digest"] not in swap.denied(self.root):
+            if self.record["strikes"] > self.settings.crashes and self.record["digest"] not in slots.denied(self.root):
                 self._deny(f"{self.record['strikes'] - 1} starts of the scorer did not live through its probation")
-        known = swap.denied(self.root).keys() | self.refused
-        wanted = [self.record.get("slot"), self.record.get("fallback"), *swap.SLOTS]
+        known = slots.denied(self.root).keys() | self.refused
+        wanted = [self.record.get("slot"), self.record.get("fallback"), *slots.SLOTS]
         for slot in dict.fromkeys(slot for slot in wanted if slot):
-            card = swap.checked(self.root, slot)
+            card = slots.checked(self.root, slot)
             if not card or card["digest"] in known:
                 continue
             loaded = self._load(slot, card)
@@ -61,22 +63,22 @@ class Pilot:
         wanted = records.read(self.root / "sync.json").get("digest")
         if not wanted or wanted == self.record.get("digest") and self.model or self.record.get("fallback"):
             return
-        if swap.checked(self.root, swap.spare(self.record)).get("digest") != wanted:
+        if slots.checked(self.root, slots.spare(self.record)).get("digest") != wanted:
             return  # not here yet, or set aside; sync needs its lock for itself
         if wanted in self.refused:
             return
         try:
-            with swap.filling(self.root):
-                slot = swap.spare(self.record)
-                card = swap.checked(self.root, slot)
-                if card.get("digest") != wanted or wanted in swap.denied(self.root):
+            with slots.filling(self.root):
+                slot = slots.spare(self.record)
+                card = slots.checked(self.root, slot)
+                if card.get("digest") != wanted or wanted in slots.denied(self.root):
                     return
                 loaded = self._load(slot, card)
                 if loaded is None:
-                    swap.clear(self.root / slot)  # as in _discard
+                    slots.clear(self.root / slot)  # as in _discard
                     return
                 self._use(slot, card, loaded, fallback=self.record.get("slot", "") if self.model else "", must=True)
-        except swap.Busy:
+        except slots.Busy:
             return
         except OSError as error:
             if error.errno not in FULL:
@@ -94,13 +96,13 @@ class Pilot:
         if not self.on_probation:
             self.record.update(fallback="", strikes=0)
             self._remember(self.record)
-            swap.is_fast(self.root, self.record["digest"])
+            slots.is_fast(self.root, self.record["digest"])
             self.say(f"model {self.record['version']} has passed its probation: {middle:.1f} ms a frame")
         return False
 
     def _too_slow(self, milliseconds):
         try:
-            over, words = swap.too_slow(self.root, self.settings, self.record, milliseconds, golden.hindered(golden.heat()))
+            over, words = slots.too_slow(self.root, self.settings, self.record, milliseconds, golden.hindered(golden.heat()))
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -120,7 +122,7 @@ class Pilot:
         else:
             self.say(f"model {self.record['version']} is set aside: {reason}", sys.stderr)
         slot = self.record.get("fallback", "")
-        card = swap.checked(self.root, slot) if slot else {}
+        card = slots.checked(self.root, slot) if slot else {}
         loaded = self._load(slot, card) if card else None
         self.on_probation, self.model = 0, None
         if loaded:
@@ -130,22 +132,22 @@ class Pilot:
             (self.root / "active.json").unlink(missing_ok=True)
             self.say("there is no earlier model to return to; frames go home unscored", sys.stderr)
         if not for_good:
-            swap.set_aside(self.root, failed)
+            slots.set_aside(self.root, failed)
         return True
 
     def _load(self, slot, card):
         try:
-            return model.load(str(self.root / slot), card["variant"], self.threads)
-        except (model.BadModel, transform.BadTransform, OSError, KeyError) as error:
+            return edge_model.load(str(self.root / slot), card["variant"], self.threads)
+        except (edge_model.BadModel, transform.BadTransform, OSError, KeyError) as error:
             self.say(f"slot {slot} can't be used: {error}", sys.stderr)
             return None
 
     def _discard(self, slot):
         """Was whole once, and is no more (a failing card): no longer counted as here, so that sync fetches it anew."""
         try:
-            with swap.filling(self.root):
-                swap.clear(self.root / slot)
-        except swap.Busy:
+            with slots.filling(self.root):
+                slots.clear(self.root / slot)
+        except slots.Busy:
             self.say(f"slot {slot} stays as it is: sync is at work", sys.stderr)
 
     def _use(self, slot, card, loaded, fallback, back=False, must=False):
@@ -179,7 +181,7 @@ class Pilot:
         self.say(f"model {self.record['version']} is given up: {reason}", sys.stderr)
         self.refused.add(self.record["digest"])
         try:
-            swap.deny(self.root, self.record["digest"], self.record["version"], reason)
+            slots.deny(self.root, self.record["digest"], self.record["version"], reason)
         except OSError as error:
             if error.errno not in FULL:
                 raise

@@ -1,10 +1,10 @@
 """Two places for a model, a and b: one is in use, the other may be filled. Nothing a power cut does leaves none that works.
 
-    <model.folder>/active.json    which one is in use, on probation or not, and to which one to return; one rename changes it
-    <model.folder>/a/, b/         manifest.json, *.tflite, golden/; checked.json is written last, by golden.py: a slot without it is no model
-    <model.folder>/denied.json    digests that failed here, with the reason; they are never taken again
-    <model.folder>/slow.json      the digest that scores rightly and was too slow here, how often, and how fast at best
-    <model.folder>/sync.json      what sync.py saw and wants
+    <edge_model.folder>/active.json    which one is in use, on probation or not, and to which one to return; one rename changes it
+    <edge_model.folder>/a/, b/         manifest.json, *.tflite, golden/; checked.json is written last, by golden.py: a slot without it is no model
+    <edge_model.folder>/denied.json    digests that failed here, with the reason; they are never taken again
+    <edge_model.folder>/slow.json      the digest that scores rightly and was too slow here, how often, and how fast at best
+    <edge_model.folder>/sync.json      what sync.py saw and wants
 
 active.json is written by the scorer alone (pilot.py), and the slot that it names, or returns to, by nobody. sync.py fills the other one.
 A digest is the SHA-256 of manifest.json, which holds the SHA-256 of every other file.
@@ -16,7 +16,8 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import clock, records
+from device import clock
+from device.spool import records
 
 SLOTS = ("a", "b")
 

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Callable, Iterator, Optional
 from urllib.parse import quote
 
-from . import credentials, stores
+from device.store import credentials, stores
 
 PIECE = 1 << 18  # bytes asked for or read at a time; what has come is kept when the line breaks
 SMALL = 1 << 20  # no pointer and no manifest is larger
@@ -153,7 +153,7 @@ def _at(settings, url):
 
 
 def _volume_reader(settings, url, secrets):
-    from . import volume
+    from device.store import volume
     session, root = volume.open_session(_at(settings, url), secrets)
 
     def reader(key, offset, etag):
@@ -174,7 +174,7 @@ def _volume_reader(settings, url, secrets):
 
 def _piece(session, place, offset, secrets):
     """Bytes of a volume's file from offset on, PIECE at most where the workspace heeds Range, else all of them. b"" at the end."""
-    from . import volume
+    from device.store import volume
     status, body = session.request("GET", place, headers={"Range": f"bytes={offset}-{offset + PIECE - 1}"})
     if status == 416:
         return b""
@@ -185,7 +185,7 @@ def _piece(session, place, offset, secrets):
 # ---- Databricks: the alias from Unity Catalog, the files from the volume
 
 def _unity_catalog(settings, secrets):
-    from . import volume
+    from device.store import volume
     url = "volume://" + settings.model.url[len("databricks://"):]
     session, _ = volume.open_session(_at(settings, url), secrets)
     files = _volume_reader(settings, url, secrets)

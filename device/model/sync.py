@@ -12,8 +12,11 @@ import re
 import sys
 from pathlib import Path
 
-from . import clock, golden, model, records, source, stores, swap, transform
-from .spool import FULL, MEGABYTE
+from device import clock
+from device.model import edge_model, golden, slots, source, transform
+from device.spool import records
+from device.store import stores
+from device.spool.spool import FULL, MEGABYTE
 
 EXIT_LATER = 75  # EX_TEMPFAIL: try again
 EXIT_DENIED = 77  # EX_NOPERM: a person must help, or this model will never be used here
@@ -31,9 +34,9 @@ def run(settings):
         return 0
     root = Path(settings.model.folder)
     try:
-        with swap.filling(root):
+        with slots.filling(root):
             return _look(settings, root)
-    except swap.Busy as busy:
+    except slots.Busy as busy:
         print(busy, flush=True)
         return EXIT_LATER
 
@@ -56,12 +59,12 @@ def _look(settings, root):
             status = _deny(root, seen, f"{seen['attempts']} times in a row: {error}")
     except golden.Slow as slow:
         card = {"digest": seen["coming"], "version": seen["coming_version"]}
-        over, words = swap.too_slow(root, settings.model, card, slow.milliseconds, golden.hindered(slow.board))
+        over, words = slots.too_slow(root, settings.model, card, slow.milliseconds, golden.hindered(slow.board))
         print(f"version {card['version']}: {words}", flush=True)
         status = _deny(root, seen, f"{slow}; {words}") if over else 0  # 0: no sooner than after model.interval_s
         if not over:
             seen.update(error="", failures=0)
-    except (model.BadModel, transform.BadTransform, golden.Failed) as error:
+    except (edge_model.BadModel, transform.BadTransform, golden.Failed) as error:
         status = _deny(root, seen, str(error))
     except (stores.Denied, stores.Refused, ValueError) as error:
         seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
@@ -69,7 +72,7 @@ def _look(settings, root):
     except OSError as error:
         if error.errno not in FULL:
             raise
-        swap.clear(root / swap.spare(swap.active(root)))  # half a model is no reason to keep the disk full
+        slots.clear(root / slots.spare(slots.active(root)))  # half a model is no reason to keep the disk full
         seen.update(error=f"the disk: {error.strerror}", failures=seen.get("failures", 0) + 1)
     if seen["error"]:
         print(f"{seen['error']}", file=sys.stderr, flush=True)
@@ -88,20 +91,20 @@ def _origin(settings):
 
 
 def _deny(root, seen, reason):
-    swap.deny(root, seen["coming"], seen.get("coming_version", ""), reason)
-    swap.clear(root / swap.spare(swap.active(root)))
+    slots.deny(root, seen["coming"], seen.get("coming_version", ""), reason)
+    slots.clear(root / slots.spare(slots.active(root)))
     seen.update(error=f"model {seen.get('coming_version')} will not be used here: {reason}", failures=0)
     return EXIT_DENIED
 
 
 def _follow(settings, root, seen):
-    """Raises Damaged, golden.Failed, model.BadModel, stores' exceptions, OSError."""
-    record = swap.active(root)
+    """Raises Damaged, golden.Failed, edge_model.BadModel, stores' exceptions, OSError."""
+    record = slots.active(root)
     if record.get("fallback"):
         print(f"model {record['version']} is on probation: no look until that is over", flush=True)
         return 0
-    here = {card["digest"] for slot in swap.SLOTS if (card := swap.checked(root, slot))}
-    known = here | swap.denied(root).keys()
+    here = {card["digest"] for slot in slots.SLOTS if (card := slots.checked(root, slot))}
+    known = here | slots.denied(root).keys()
     settled = seen.get("digest") in known
     opened = source.open_source(settings)
     pointer = opened.look(seen.get("etag", "") if settled else "")
@@ -120,11 +123,11 @@ def _follow(settings, root, seen):
         raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
         raise stores.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
-    if digest not in known and swap.is_resting(root, settings.model, digest):
+    if digest not in known and slots.is_resting(root, settings.model, digest):
         print(f"version {pointer.version} was too slow, and is tried again when model.interval_s is over", flush=True)
         return 0
     if digest not in known:
-        _fill(settings, opened, pointer, manifest, digest, root / swap.spare(record))
+        _fill(settings, opened, pointer, manifest, digest, root / slots.spare(record))
         print(f"version {pointer.version} is here and checked", flush=True)
     seen.update(digest=digest, version=pointer.version, etag=pointer.etag, attempts=0)
     return 0
@@ -133,13 +136,13 @@ def _follow(settings, root, seen):
 def _fill(settings, opened, pointer, manifest, digest, slot):
     """The whole bundle into a slot, checked.json last."""
     if records.read(slot / "fetching.json").get("digest") != digest:
-        swap.clear(slot)
+        slots.clear(slot)
         records.write(slot / "fetching.json", {"digest": digest, "version": pointer.version}, durable=True)
     (slot / "manifest.json").write_bytes(manifest)
-    files = _files(model.read_manifest(str(slot)))
+    files = _files(edge_model.read_manifest(str(slot)))
     total = sum(size for _, size, _ in files)
     if total > settings.model.max_mb * MEGABYTE:
-        raise model.BadModel(f"its files are {total / MEGABYTE:.1f} MB, and model.max_mb is {settings.model.max_mb:g}")
+        raise edge_model.BadModel(f"its files are {total / MEGABYTE:.1f} MB, and model.max_mb is {settings.model.max_mb:g}")
     disk = os.statvfs(slot)
     if disk.f_bavail * disk.f_frsize < total:
         raise stores.Unavailable(f"{slot}: {total / MEGABYTE:.1f} MB are to come, and the disk has less")
@@ -161,7 +164,7 @@ def _files(manifest):
         path, size, sha256 = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256"))
         named = isinstance(path, str) and PATH.fullmatch(path) and re.fullmatch(r"[0-9a-f]{64}", str(sha256))
         if not named or type(size) is not int or size <= 0:
-            raise model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
+            raise edge_model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
         found.append((path, size, sha256))
     return found
 

@@ -15,7 +15,8 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from . import credentials, mqtt
+from device.score import mqtt
+from device.store import credentials
 
 TRIES = 3
 KEPT = 8  # changes that wait for a slow action; then the oldest goes

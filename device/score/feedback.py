@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from . import clock
-from .spool import MEGABYTE
+from device import clock
+from device.spool.spool import MEGABYTE
 
 MEMORY = 1 / 30  # weight of a new frame in the running mean of the brightness: it forgets over some 30 frames
 

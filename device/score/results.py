@@ -19,9 +19,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from . import records
-from .entry import RESULTS, Entry, parse
-from .spool import FULL, SpoolFull
+from device.spool import records
+from device.spool.entry import Entry, RESULTS, parse
+from device.spool.spool import FULL, SpoolFull
 
 SCHEMA_VERSION = 1
 MOST = 2000  # lines that wait in memory where the disk takes none

@@ -18,9 +18,11 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from . import act, capture, clock, feedback, golden, model, pilot, results, transform
-from .notify import notify, watchdog_s
-from .spool import Damaged, Spool
+from device import capture, clock
+from device.model import edge_model, golden, selector, transform
+from device.score import act, feedback, results
+from device.notify import notify, watchdog_s
+from device.spool.spool import Damaged, Spool
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
 AT_A_TIME = 64  # frames listed at once
@@ -99,7 +101,7 @@ class _Scorer:
         self.desk, self.batch = results.Desk(inbox, outbox, say), results.Batch()
         self.choice = feedback.Choice(settings.feedback, **{**{"day": "", "spent": 0}, **self.desk.finish()})
         self.actor = act.Actor(settings.act, self.counters, say)
-        self.pilot = pilot.Pilot(settings, say)
+        self.pilot = selector.Pilot(settings, say)
         self.sync = Sync(settings)
         self.looked = self.saved = self.tried = -float("inf")
 
@@ -221,8 +223,8 @@ class _Scorer:
             except transform.BadImage as error:
                 return self._written(entry, used, error=f"not an image: {error}"), self.settings.feedback.send == "all"
             try:
-                scores = model.invoke(used, pixels)
-                failed = "" if pilot.sound(scores, used.classes) else f"scores {scores} are no probabilities"
+                scores = edge_model.invoke(used, pixels)
+                failed = "" if selector.sound(scores, used.classes) else f"scores {scores} are no probabilities"
             except (ValueError, RuntimeError) as error:
                 failed = f"{type(error).__name__}: {error}"
             took = 1000 * (time.perf_counter() - began)
@@ -244,7 +246,7 @@ class _Scorer:
         return policy == "all" or policy == "chosen" and bool(why) and self.choice.take(entry.size)
 
     def _written(self, entry, used, scores=None, took=None, figures=None, why=(), error=""):
-        label = model.decide(scores, used.classes, used.threshold) if scores else None
+        label = edge_model.decide(scores, used.classes, used.threshold) if scores else None
         return {"schema_version": results.SCHEMA_VERSION, "image": entry.key, "sha256": entry.sha256, "device": entry.device,
                 "taken_at": _taken_at(entry.stem), "scored_at": clock.now().isoformat(timespec="milliseconds"), "clock_synced": _synced(),
                 "model": self.settings.model.name, "version": used.version, "variant": used.variant, "digest": self.pilot.record["digest"],

@@ -4,7 +4,7 @@ Pillow only, seeded, about 20 ms a photograph. The label can be learnt from the 
 dealt to each episode from a shuffled deck, half and half for every camera, so that neither camera, day, hour, brightness
 nor the neighbours in time say which is which. The package stands in the lower half, always.
 
-    python -m device.simulated porch.png        # a contact sheet of 24 frames
+    python -m device.simulation.porch porch.png        # a contact sheet of 24 frames
 
 SHORTCUTS spoil a plan on purpose, for tests of the tools that must notice: the label then also follows something that is no package.
 """
@@ -20,8 +20,8 @@ from statistics import NormalDist
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from . import exif
-from .porch_objects import draw_clutter, draw_package
+from device.camera import exif
+from device.simulation.porch_objects import draw_clutter, draw_package
 
 LABELS = ("empty", "package")
 CAMERAS = ("porch-1", "porch-2", "porch-3", "porch-4")

@@ -8,7 +8,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from . import clock
+from device import clock
 
 NAME = re.compile(r"(?P<sequence>\d{10})~(?P<device>[^~/]+)~(?P<stem>[^~/]+)~(?P<size>\d+)~(?P<sha256>[0-9a-f]{64})(?P<suffix>\.[a-z]+)")
 

@@ -23,8 +23,9 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import clock, records
-from .entry import NAME, parse
+from device import clock
+from device.spool import records
+from device.spool.entry import NAME, parse
 
 MEGABYTE = 1_000_000
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from . import credentials, records
+from device.spool import records
+from device.store import credentials
 
 
 class AlreadyThere(Exception):
@@ -62,7 +63,7 @@ def open_store(settings):
         return _local(Path(path))
     secrets = credentials.load(kind)
     if kind == "volume":
-        from . import volume
+        from device.store import volume
         return volume.open_volume(settings, secrets)
     return _cloud(settings, kind, secrets)
 

@@ -25,9 +25,10 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from . import clock, stores
-from .notify import notify
-from .spool import Damaged, Spool
+from device import clock
+from device.store import stores
+from device.notify import notify
+from device.spool.spool import Damaged, Spool
 
 EXIT_LEFT = 75  # EX_TEMPFAIL: --once could not send all
 AT_ONCE = 2  # frames under way while the store takes them; more would only hold more of the spool against the quota

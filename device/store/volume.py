@@ -15,7 +15,7 @@ import threading
 import time
 from urllib.parse import quote, urlencode
 
-from . import credentials, stores
+from device.store import credentials, stores
 
 
 def open_volume(settings, secrets):

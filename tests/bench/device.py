@@ -61,7 +61,8 @@ print(count / (time.perf_counter() - began))
 # The replayed files are in memory, as they are for the bare loop: reading them is the test's cost, not capture's.
 TIMED = """
 import functools, pathlib, sys, time
-from device import __main__, {module}
+from device import __main__
+from {package} import {module}
 pathlib.Path.read_bytes = functools.lru_cache(pathlib.Path.read_bytes)
 times = []
 said = {module}.say
@@ -82,7 +83,7 @@ def photos(folder, size, count=8):
     """JPEGs as the simulated camera makes them, with noise up to the bytes of a real one: 205 kB at 600x600."""
     from PIL import Image, ImageChops
     from datetime import datetime, timezone
-    from device.simulated import Scene, picture
+    from device.simulation.porch import Scene, picture
     rng = random.Random(1)
     for index in range(count):
         image = picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=timezone.utc), index % 2 == 0, index, size=size))
@@ -100,7 +101,7 @@ def python(code, *arguments):
 
 
 def timed(module, word, config, *arguments):
-    out = python(TIMED.format(module=module, word=word), module, "--config", config, *arguments)
+    out = python(TIMED.format(module=module, package="device.store" if module == "upload" else "device", word=word), module, "--config", config, *arguments)
     rate, megabytes = re.search(r"^rate (\S+) mb (\S+)$", out, re.MULTILINE).groups()
     return float(rate), float(megabytes)
 

@@ -34,20 +34,22 @@ import harness  # noqa: E402
 FRAMES, BARE_FRAMES, PAIRS = 2000, 400, 5
 BARE = """
 import sys, time, glob
-from device import model, score, transform
+from device.model import edge_model, transform
+from device.score import score
 score._keep_memory()  # as the scorer does: else page faults make this loop slower than the scorer with all its files
 folder, frames, count = sys.argv[1], [open(path, "rb").read() for path in sorted(glob.glob(sys.argv[2] + "/*.jpg"))], int(sys.argv[3])
-loaded = model.load(folder, sys.argv[4])
-model.probabilities(loaded, frames[0])
+loaded = edge_model.load(folder, sys.argv[4])
+edge_model.probabilities(loaded, frames[0])
 began = time.perf_counter()
 for index in range(count):
-    model.invoke(loaded, transform.pixels(frames[index % len(frames)], loaded.transform))
+    edge_model.invoke(loaded, transform.pixels(frames[index % len(frames)], loaded.transform))
 print(count / (time.perf_counter() - began))
 """
 # Runs the scorer over all that waits; prints its rate from the first frame's result to the end of the last batch, its memory, and when it was first.
 TIMED = """
 import sys, time
-from device import __main__, results, score
+from device import __main__
+from device.score import results, score
 first, last = [], []
 add, send = results.Batch.add, results.Desk.send
 def added(*arguments):

@@ -31,26 +31,30 @@ def trained(scratch):
     """(JPEGs, feed.Arrays of a third held out, folder of the edge files) of a network trained on simulated photographs."""
     import numpy as np
 
-    from device import simulated, transform
-    from lakevision import config, edge, feed, train
+    from device.model import transform
+    from device.simulation import porch
+    from lakevision.dataset import feed
+    from lakevision.platform import config
+    from lakevision.release import edge_export
+    from lakevision.training import loop
 
     cfg = config.load("local")
     line = cfg.training.transform
-    scenes = simulated.plan(COUNT)
-    jpegs = [simulated.jpeg(scene) for scene in scenes]
+    scenes = porch.plan(COUNT)
+    jpegs = [porch.jpeg(scene) for scene in scenes]
     side = transform.side(line)
     pixels = np.stack([np.frombuffer(transform.pixels(jpeg, line), np.uint8).reshape(side, side, 3) for jpeg in jpegs])
     targets = np.array([int(scene.package) for scene in scenes], np.int32)
     third = COUNT // 3
     keys = [f"{number:064x}" for number in range(COUNT)]
     held, used = feed.Arrays(pixels[:third], targets[:third], keys[:third]), feed.Arrays(pixels[third:], targets[third:], keys[third:])
-    setting = train.Setting(model=cfg.training.model, side=side, classes=2, epochs=EPOCHS, batch_size=cfg.training.batch_size, learning_rate=0.0025,
+    setting = loop.Setting(model=cfg.training.model, side=side, classes=2, epochs=EPOCHS, batch_size=cfg.training.batch_size, learning_rate=0.0025,
                             dropout=0.2, width=24, augment=True, seed=cfg.training.seed)
-    network = train.with_weights(setting, train.fit(used, replace(held, pixels=held.pixels[:8], targets=held.targets[:8]), setting).weights)
+    network = loop.with_weights(setting, loop.fit(used, replace(held, pixels=held.pixels[:8], targets=held.targets[:8]), setting).weights)
     with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the addresses of all its tensors
         network.export(str(scratch / "saved"))
-    variants = edge.export(scratch / "saved", used.pixels[::2][:cfg.deploy.calibration_images], scratch / "edge")
-    edge.seal(scratch / "edge", {"model": "bench", "version": "1", "classes": ["empty", "package"], "threshold": 0.5, "transform": line, "golden": [],
+    variants = edge_export.export(scratch / "saved", used.pixels[::2][:cfg.deploy.calibration_images], scratch / "edge")
+    edge_export.seal(scratch / "edge", {"model": "bench", "version": "1", "classes": ["empty", "package"], "threshold": 0.5, "transform": line, "golden": [],
                                  "variants": variants, "lineage": {}})
     return jpegs, held, scratch / "edge"
 
@@ -75,23 +79,24 @@ def bare(jpegs, path, side):
 
 def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from device import model, transform
-    from lakevision import memory, parity
+    from device.model import edge_model, transform
+    from lakevision.platform import memory
+    from lakevision.release import parity
 
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         jpegs, held, folder = trained(Path(scratch))
         memory.keep()
-        manifest, taken = model.read_manifest(folder), {}
+        manifest, taken = edge_model.read_manifest(folder), {}
         for variant in manifest["variants"]:
-            loaded = model.load(folder, variant)
+            loaded = edge_model.load(folder, variant)
             taken[variant] = []
             for _ in range(TURNS):
                 theirs = bare(jpegs[:TIMED], folder / f"{variant}.tflite", transform.side(manifest["transform"]))
                 began = time.perf_counter()
                 for jpeg in jpegs[:TIMED]:
-                    model.probabilities(loaded, jpeg)
+                    edge_model.probabilities(loaded, jpeg)
                 taken[variant].append((time.perf_counter() - began, theirs))
             ours, theirs = (statistics.median(pair[place] for pair in taken[variant]) for place in (0, 1))
             print(f"{variant}: ours {1000 * ours / TIMED:.2f} ms, bare {1000 * theirs / TIMED:.2f} ms an image", flush=True)

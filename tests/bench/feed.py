@@ -31,9 +31,9 @@ def photographs(folder):
     if folder:
         found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
     else:
-        from device import simulated
+        from device.simulation import porch
 
-        found = [simulated.jpeg(scene) for scene in simulated.plan(224)]
+        found = [porch.jpeg(scene) for scene in porch.plan(224)]
     return [found[index % len(found)] + b"%d" % index for index in range(COUNT)]  # each of its own bytes: a number behind the JPEG's end
 
 
@@ -43,7 +43,9 @@ def cached(scratch, photos):
 
     import pandas as pd
 
-    from lakevision import cache, config, ingest, tables, workspace
+    from lakevision.dataset import cache
+    from lakevision.ingest import stream, tables
+    from lakevision.platform import config, workspace
 
     cfg = config.load("local", [f"storage.root={scratch / 'lake'}", "storage.schema=bench_feed",
                                 f"training.transform=decode|upright|rgb|resize({SIDE})"])
@@ -53,7 +55,7 @@ def cached(scratch, photos):
         folder.mkdir(exist_ok=True)
         (folder / f"{index:04d}.jpg").write_bytes(data)
     spark = workspace.spark(cfg)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     sides = pd.DataFrame([{"path": f"{'ab'[index % 2]}/{index:04d}.jpg", "sha256": hashlib.sha256(data).hexdigest(), "label": "ab"[index % 2],
                            "split": "train"} for index, data in enumerate(photos)])
     return spark, where, cache.build(spark, cfg, where, sides, tables.version(spark, where, "images"))
@@ -118,9 +120,10 @@ def wait_share(arrays):
     """Share of one epoch of the default network's training that passes in waiting for batches."""
     import tensorflow as tf
 
-    from lakevision import feed, train
+    from lakevision.dataset import feed
+    from lakevision.training import loop
 
-    setting = train.Setting("small_cnn", SIDE, 2, 2, 16, 0.003, 0.1, 16, True, 3)
+    setting = loop.Setting("small_cnn", SIDE, 2, 2, 16, 0.003, 0.1, 16, True, 3)
     some = feed.Arrays(arrays.pixels[:320], arrays.targets[:320], arrays.keys[:320])
     waited, ends = [], []
     real = feed.Arrays.epoch
@@ -138,7 +141,7 @@ def wait_share(arrays):
 
     feed.Arrays.epoch = timed
     try:
-        train.fit(some, feed.Arrays(some.pixels[:1], some.targets[:1], some.keys[:1]), setting, on_epoch=lambda *_: ends.append(time.perf_counter()))
+        loop.fit(some, feed.Arrays(some.pixels[:1], some.targets[:1], some.keys[:1]), setting, on_epoch=lambda *_: ends.append(time.perf_counter()))
     finally:
         feed.Arrays.epoch = real
     tf.keras.backend.clear_session()
@@ -147,7 +150,8 @@ def wait_share(arrays):
 
 def main(folder=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from lakevision import feed, memory
+    from lakevision.dataset import feed
+    from lakevision.platform import memory
 
     memory.keep()
     photos = photographs(folder)

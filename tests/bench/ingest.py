@@ -31,9 +31,9 @@ def originals(folder):
     """[(name, bytes)] of the JPEGs to repeat."""
     if folder:
         return [(path.name, path.read_bytes()) for path in sorted(Path(folder).glob("*.jpg"))]
-    from device import simulated
+    from device.simulation import porch
 
-    return [(simulated.key(scene).replace("/", "_"), simulated.jpeg(scene)) for scene in simulated.plan(240)]
+    return [(porch.key(scene).replace("/", "_"), porch.jpeg(scene)) for scene in porch.plan(240)]
 
 
 def fill(landing, photographs, count):
@@ -45,7 +45,8 @@ def fill(landing, photographs, count):
 
 def lakehouse(scratch, name, photographs, count, spark=None):
     """(Config, Places) of a lakehouse of its own whose landing zone holds count photographs."""
-    from lakevision import config, tables, workspace
+    from lakevision.ingest import tables
+    from lakevision.platform import config, workspace
 
     cfg = config.load("local", [f"storage.root={scratch / name}", f"storage.schema=bench_{name}"])
     where = workspace.places(cfg)
@@ -56,9 +57,9 @@ def lakehouse(scratch, name, photographs, count, spark=None):
 
 
 def ours(spark, cfg, where):
-    from lakevision import ingest
+    from lakevision.ingest import stream
 
-    done = ingest.run(spark, cfg, where)
+    done = stream.run(spark, cfg, where)
     assert (done.images, done.rejected) == (done.landed, 0), done
     return done.images / done.seconds
 
@@ -69,15 +70,15 @@ def row_udfs(spark, folder, out):
     They make the columns that ours makes alone, with ours' own code; no quality, no copies, no labels."""
     from pyspark.sql import functions as F
 
-    from lakevision import describe, tables
+    from lakevision.ingest import image_reader, tables
 
-    types = {column.name: column.type for column in tables.IMAGES if column in describe.ALONE}
+    types = {column.name: column.type for column in tables.IMAGES if column in image_reader.ALONE}
     told = [name for name in types if name not in ("statistics", "phash", "captured_from", "frames", "dpi")]
 
     @F.udf(", ".join(f"{name}: {types[name]}" for name in told).join(("struct<", ">")))
     def metadata(path, content, modified):
-        from device import transform
-        from lakevision import metadata
+        from device.model import transform
+        from lakevision.ingest import metadata
 
         image = transform.decode(bytes(content))
         tags = metadata.exif(image)
@@ -92,10 +93,10 @@ def row_udfs(spark, folder, out):
 
     @F.udf(f"struct<statistics: {types['statistics']}, phash: bigint>")
     def pixels(content):
-        from device import transform
-        from lakevision import statistics
+        from device.model import transform
+        from lakevision.ingest import image_statistics
 
-        found, phash = statistics.of(transform.rgb(transform.decode(bytes(content))))
+        found, phash = image_statistics.of(transform.rgb(transform.decode(bytes(content))))
         for band in (*found["bands"], found["luma"]):
             band["histogram"] = band["histogram"].tolist()
         return found, phash
@@ -116,7 +117,8 @@ def share(job):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from lakevision import describe, memory
+    from lakevision.ingest import image_reader
+    from lakevision.platform import memory
 
     memory.keep()
     with pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
@@ -125,7 +127,7 @@ def share(job):
             for name in names[start:start + 64]:
                 path = os.path.join(folder, name)
                 modified = datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.timezone.utc)
-                row = describe._describe(folder, name, modified, "UTC", keep=True)
+                row = image_reader._describe(folder, name, modified, "UTC", keep=True)
                 rows.append({**row, "content": row["kept"]})
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
@@ -133,9 +135,9 @@ def share(job):
 def plain(pool, folder, out):
     import pyarrow as pa
 
-    from lakevision import describe
+    from lakevision.ingest import image_reader
 
-    fields = [field for field in describe._arrow(describe.DESCRIBED) if field.name not in ("kept", "signature", "error")]
+    fields = [field for field in image_reader._arrow(image_reader.DESCRIBED) if field.name not in ("kept", "signature", "error")]
     schema = pa.schema([*fields, pa.field("content", pa.binary())])
     names = sorted(os.listdir(folder))
     out.mkdir()
@@ -148,7 +150,7 @@ def main(folder=None):
     photographs = originals(folder)
     size = statistics.mean(len(data) for _, data in photographs) / 1000
     print(f"{len(photographs)} photographs of {size:.0f} kB, repeated to {COUNT}", flush=True)
-    from lakevision import workspace
+    from lakevision.platform import workspace
 
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)

@@ -28,25 +28,29 @@ def prepare(scratch, folder):
     """(Spark session, Config, Places, MLflow version, JPEGs) of COUNT ingested photographs and a registered default network."""
     import mlflow
 
-    from device import simulated, transform
-    from lakevision import config, ingest, model, registry, tables, tracking, workspace
+    from device.model import transform
+    from device.simulation import porch
+    from lakevision.ingest import stream, tables
+    from lakevision.platform import config, workspace
+    from lakevision.registry import model_registry, tracking
+    from lakevision.training import networks
 
     cfg = config.load("local", [f"storage.root={scratch}", "storage.schema=bench_score"])
     where = workspace.places(cfg)
     spark = workspace.spark(cfg)
     experiment = tracking.start(cfg, where)
     tables.create(spark, where)
-    found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))] if folder else [simulated.jpeg(scene) for scene in simulated.plan(240)]
+    found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))] if folder else [porch.jpeg(scene) for scene in porch.plan(240)]
     jpegs = [found[index % len(found)] + b"%d" % index for index in range(COUNT)]
     for index, jpeg in enumerate(jpegs):
         Path(where.landing, f"{index:05d}_{'ab'[index % 2]}.jpg").write_bytes(jpeg)
-    ingest.run(spark, cfg, where)
-    network = model.build("small_cnn", transform.side(cfg.training.transform), 2, 24, 0.2, 1)
+    stream.run(spark, cfg, where)
+    network = networks.build("small_cnn", transform.side(cfg.training.transform), 2, 24, 0.2, 1)
     with mlflow.start_run(experiment_id=experiment):
-        uri = registry.log(network, {"classes": ["a", "b"], "transform": cfg.training.transform, "threshold": 0.5}, jpegs[0])
-    number = registry.register(cfg, uri, {})
-    registry.set_alias(cfg, "champion", number)
-    return spark, cfg, where, registry.version_of(cfg, "champion"), jpegs
+        uri = model_registry.log(network, {"classes": ["a", "b"], "transform": cfg.training.transform, "threshold": 0.5}, jpegs[0])
+    number = model_registry.register(cfg, uri, {})
+    model_registry.set_alias(cfg, "champion", number)
+    return spark, cfg, where, model_registry.version_of(cfg, "champion"), jpegs
 
 
 def plain(jpegs, go, done, folder):
@@ -55,10 +59,10 @@ def plain(jpegs, go, done, folder):
     import numpy as np
     import tensorflow as tf
 
-    from device import transform
-    from lakevision import train
+    from device.model import transform
+    from lakevision.training import loop
 
-    train.limit_threads(1)
+    loop.limit_threads(1)
     loaded = tf.saved_model.load(str(Path(folder, "artifacts", "saved_model")))  # kept: its functions die with it
     line = json.loads(Path(folder, "artifacts", "card.json").read_text())["transform"]
     side = transform.side(line)
@@ -75,9 +79,10 @@ def contenders(spark, cfg, where, version, processes):
     import mlflow
     from pyspark.sql import functions as F
 
-    from lakevision import registry, score, spark_model
+    from lakevision.registry import model_registry
+    from lakevision.serving.spark import model as spark_model, score
 
-    uri, images = f"models:/{registry.name(cfg)}/{version.version}", spark.table(where.table("images"))
+    uri, images = f"models:/{model_registry.name(cfg)}/{version.version}", spark.table(where.table("images"))
     udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
 
     def loop():
@@ -101,13 +106,13 @@ def contenders(spark, cfg, where, version, processes):
 def main(folder=None):
     import mlflow
 
-    from lakevision import registry
+    from lakevision.registry import model_registry
 
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         spark, cfg, where, version, jpegs = prepare(Path(scratch), folder)
-        files = mlflow.artifacts.download_artifacts(f"models:/{registry.name(cfg)}/{version.version}")
+        files = mlflow.artifacts.download_artifacts(f"models:/{model_registry.name(cfg)}/{version.version}")
         context = get_context("spawn")
         processes = [(context.Queue(), context.Queue()) for _ in range(2)]
         for number, queues in enumerate(processes):

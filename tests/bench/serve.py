@@ -35,23 +35,25 @@ SECONDS, TURNS, SIDE, WIDTH = 4.0, 3, 96, 24
 def photographs(folder):
     if folder:
         return [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
-    from device import simulated
+    from device.simulation import porch
 
-    return [simulated.jpeg(scene) for scene in simulated.plan(64)]
+    return [porch.jpeg(scene) for scene in porch.plan(64)]
 
 
 def registered(scratch, photos):
     """Config of a lakehouse whose registry holds the default model as champion."""
     import mlflow
 
-    from lakevision import config, model, registry, tracking, workspace
+    from lakevision.platform import config, workspace
+    from lakevision.registry import model_registry, tracking
+    from lakevision.training import networks
 
     cfg = config.load("local", [f"storage.root={scratch / 'lake'}"])
     experiment = tracking.start(cfg, workspace.places(cfg))
     card = {"classes": ["empty", "package"], "transform": f"decode|upright|rgb|resize({SIDE})", "threshold": 0.5}
     with mlflow.start_run(experiment_id=experiment):
-        uri = registry.log(model.build("small_cnn", SIDE, 2, WIDTH, 0.0, 3), card, photos[0])
-    registry.set_alias(cfg, "champion", registry.register(cfg, uri, {}))
+        uri = model_registry.log(networks.build("small_cnn", SIDE, 2, WIDTH, 0.0, 3), card, photos[0])
+    model_registry.set_alias(cfg, "champion", model_registry.register(cfg, uri, {}))
     return cfg
 
 
@@ -176,16 +178,17 @@ def main(folder=None):
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         import pandas as pd
 
-        from lakevision import registry, workspace
+        from lakevision.platform import workspace
+        from lakevision.registry import model_registry
 
         cfg = registered(Path(scratch), photos)
-        model = registry.load(cfg, "champion")
+        model = model_registry.load(cfg, "champion")
         places = workspace.places(cfg)
         ports = {"ours": free_port(), "stock": free_port()}
         os.environ.update(MLFLOW_TRACKING_URI=places.mlflow_uri, MLFLOW_REGISTRY_URI=places.registry_uri)
-        ours = [sys.executable, "-m", "lakevision.serve", "--set", f"storage.root={cfg.storage.root}", "--port", str(ports["ours"])]
+        ours = [sys.executable, "-m", "lakevision.serving.rest.main", "--set", f"storage.root={cfg.storage.root}", "--port", str(ports["ours"])]
         stock = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "--env-manager", "local",
-                 "-m", f"models:/{registry.name(cfg)}@champion", "--port", str(ports["stock"])]
+                 "-m", f"models:/{model_registry.name(cfg)}@champion", "--port", str(ports["stock"])]
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts `uvicorn` by name
         found, ratios = {}, {"vs_stock_4_clients": [], "p50_vs_in_process": []}
         groups = {batch: [[photos[(start + k) % len(photos)] for k in range(batch)] for start in range(0, len(photos), batch)] for batch in (1, 16)}

@@ -31,7 +31,8 @@ STEADY = 5  # epochs that are timed, the first of which warms
 
 def lakehouse(scratch, folder):
     """(Spark session, Config, Places, sides, Delta version) of COUNT photographs of two classes, a tenth of them in validation."""
-    from lakevision import config, ingest, tables, workspace
+    from lakevision.ingest import stream, tables
+    from lakevision.platform import config, workspace
 
     cfg = config.load("local", [f"storage.root={scratch / 'lake'}", "storage.schema=bench_train", f"tuning.trials={TRIALS}",
                                 f"tuning.epochs={TRIAL_EPOCHS}", f"training.epochs={EPOCHS}"])
@@ -39,15 +40,15 @@ def lakehouse(scratch, folder):
     if folder:
         found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
     else:
-        from device import simulated
+        from device.simulation import porch
 
-        found = [simulated.jpeg(scene) for scene in simulated.plan(240)]
+        found = [porch.jpeg(scene) for scene in porch.plan(240)]
     for name in "ab":
         Path(where.landing, name).mkdir()
     for index in range(COUNT):
         Path(where.landing, "ab"[index % 2], f"{index:05d}.jpg").write_bytes(found[index % len(found)] + b"%d" % index)
     spark = workspace.spark(cfg)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     version = tables.version(spark, where, "images")
     sides = tables.metadata(spark, where, version)[["path", "sha256", "label"]].sort_values("path", ignore_index=True)
     sides["split"] = ["validation" if index % 10 == 0 else "train" for index in range(len(sides))]
@@ -58,15 +59,17 @@ def ours(spark, cfg, where, sides, version):
     """(seconds of cache, search and final model; the cache; the Setting that won)."""
     import mlflow
 
-    from lakevision import cache, ranks, tracking, train, tune
+    from lakevision.dataset import cache
+    from lakevision.registry import tracking
+    from lakevision.training import horovod_ranks, loop, search
 
     experiment = tracking.start(cfg, where)
     began = time.monotonic()
     pixels = cache.build(spark, cfg, where, sides, version)
     with mlflow.start_run(experiment_id=experiment) as run:
-        found = tune.run(spark, cfg, where, pixels, train.first_setting(cfg, pixels), experiment, run.info.run_id)
-        best = train.longer(found.best, EPOCHS)
-        trained = ranks.run(spark, cfg, where, pixels, best)
+        found = search.run(spark, cfg, where, pixels, loop.first_setting(cfg, pixels), experiment, run.info.run_id)
+        best = loop.longer(found.best, EPOCHS)
+        trained = horovod_ranks.run(spark, cfg, where, pixels, best)
     print(f"trials on {found.kind.name}; ranks' start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s", flush=True)
     return time.monotonic() - began, pixels, best
 
@@ -82,7 +85,7 @@ def common(folder, counts, setting, cfg):
     from petastorm.tf_utils import make_petastorm_dataset
     from PIL import Image
 
-    from lakevision import model, train
+    from lakevision.training import loop, networks
 
     side, random = setting.side, tf.random.Generator.from_seed(1)
 
@@ -94,7 +97,7 @@ def common(folder, counts, setting, cfg):
     spec = TransformSpec(decode, edit_fields=fields, selected_fields=["image", "target"])
 
     def fit(values, epochs):
-        network = model.build(setting.model, side, setting.classes, int(values["width"]), values["dropout"], setting.seed)
+        network = networks.build(setting.model, side, setting.classes, int(values["width"]), values["dropout"], setting.seed)
         network.compile(tf.keras.optimizers.Adam(values["learning_rate"]), "sparse_categorical_crossentropy")
         last = []
 
@@ -109,7 +112,7 @@ def common(folder, counts, setting, cfg):
                 last.append(network.evaluate(rows(reader).batch(128), verbose=0))
 
         with read("train", None) as reader:
-            batches = rows(reader).shuffle(256).batch(setting.batch_size).map(lambda images, targets: (train.augment(images, random), targets))
+            batches = rows(reader).shuffle(256).batch(setting.batch_size).map(lambda images, targets: (loop.augment(images, random), targets))
             network.fit(batches.prefetch(2), epochs=epochs, steps_per_epoch=-(-counts["train"] // setting.batch_size), verbose=0,
                         callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=judge)])
         return last[-1]
@@ -126,9 +129,10 @@ def common(folder, counts, setting, cfg):
 
 def steady(cache, setting, threads, hvd=None):
     """Images/s of a process in each epoch after the first, start-up and compiling left out."""
-    from lakevision import feed, train
+    from lakevision.dataset import feed
+    from lakevision.training import loop
 
-    train.limit_threads(threads)
+    loop.limit_threads(threads)
     if hvd is not None:
         import horovod.tensorflow as hvd
 
@@ -136,7 +140,7 @@ def steady(cache, setting, threads, hvd=None):
     arrays = feed.load(cache, "train")
     ends = []
     watched = feed.Arrays(arrays.pixels[:2], arrays.targets[:2], arrays.keys[:2])
-    train.fit(arrays, watched, train.longer(setting, STEADY), hvd=hvd, on_epoch=lambda *_: ends.append(time.perf_counter()))
+    loop.fit(arrays, watched, loop.longer(setting, STEADY), hvd=hvd, on_epoch=lambda *_: ends.append(time.perf_counter()))
     return [len(arrays) / (after - before) for before, after in zip(ends, ends[1:])]
 
 
@@ -144,7 +148,7 @@ def on_ranks(cache, setting):
     """steady() on two Horovod ranks: the rates of rank 0, for both ranks together."""
     import horovod.spark
 
-    from lakevision import workspace
+    from lakevision.platform import workspace
 
     def rank_main(library, bench, job):
         import os

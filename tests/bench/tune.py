@@ -5,7 +5,7 @@
 chosen_of_other   seconds of the kind that the rule chose over those of the other, the worst of 4, 8 and 16 trials, short and long
 with_measuring    the same with the seconds that the rule took to measure on the chosen side
 
-Real searches of 16 trials through tune.run on the default network at 96 pixels, one of each kind and length; the clock is read after 4, 8 and 16
+Real searches of 16 trials through search.run on the default network at 96 pixels, one of each kind and length; the clock is read after 4, 8 and 16
 trials.
 All trials have one width, so that both kinds do the same work. Short and long trials differ in epochs, set to take SHORT_S and LONG_S in the driver:
 the long ones lie near where the two kinds meet on 2 cores, the hard case for the rule. The last line is JSON.
@@ -27,46 +27,51 @@ COUNTS, SHORT_S, LONG_S = (4, 8, 16), 1.0, 10.0
 
 def prepare(scratch):
     """(spark, cfg, where, Cache, Setting, experiment) of 240 simulated photographs."""
-    from lakevision import cache, capture, config, ingest, split, tables, tracking, train, workspace
+    from lakevision.dataset import cache, split
+    from lakevision.ingest import capture, stream, tables
+    from lakevision.platform import config, workspace
+    from lakevision.registry import tracking
+    from lakevision.training import loop
 
     cfg = config.load("local", [f"storage.root={scratch}", "capture.photographs=240", "capture.size=192", f"tuning.trials={COUNTS[-1]}",
                                 "tuning.width=[16]"])
     where = workspace.places(cfg)
     spark = workspace.spark(cfg)
     capture.land(cfg, where)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     version = tables.version(spark, where, "images")
     sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
     built = cache.build(spark, cfg, where, sides, version)
-    return spark, cfg, where, built, train.first_setting(cfg, built), tracking.start(cfg, where)
+    return spark, cfg, where, built, loop.first_setting(cfg, built), tracking.start(cfg, where)
 
 
 def clocked(spark, cfg, where, built, setting, experiment, kind):
     """{count: seconds until so many trials were done} of one search."""
     import mlflow
 
-    from lakevision import tune
+    from lakevision.training import search
 
-    wave, ends = tune._wave, {}
+    wave, ends = search._wave, {}
 
     def timed(*args):
         records = wave(*args)
         ends[max(records) + 1] = time.monotonic() - began
         return records
 
-    tune._wave = timed
+    search._wave = timed
     try:
         with mlflow.start_run(experiment_id=experiment) as run:
             began = time.monotonic()
-            found = tune.run(spark, replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)), where, built, setting, experiment, run.info.run_id)
+            found = search.run(spark, replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)), where, built, setting, experiment, run.info.run_id)
     finally:
-        tune._wave = wave
+        search._wave = wave
     assert all(record["status"] == "ok" for record in found.trials), found.trials
     return {count: ends[count] for count in COUNTS}
 
 
 def main():
-    from lakevision import feed, train, trial, trial_kind
+    from lakevision.dataset import feed
+    from lakevision.training import loop, trial, trial_placement
 
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
@@ -74,17 +79,17 @@ def main():
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         spark, cfg, where, built, setting, experiment = prepare(scratch)
         arrays = tuple(feed.load(built, side) for side in ("train", "validation"))
-        build, hundred = (trial_kind.trial_seconds(*arrays, replace(setting, epochs=epochs), train.fit, warm=True) for epochs in (0, 100))
+        build, hundred = (trial_placement.trial_seconds(*arrays, replace(setting, epochs=epochs), loop.fit, warm=True) for epochs in (0, 100))
         for length, target in (("short", SHORT_S), ("long", LONG_S)):
             epochs = max(1, round((target - build) / (hundred - build) * 100))
             tuned, start = replace(cfg, tuning=replace(cfg.tuning, epochs=epochs)), replace(setting, epochs=epochs)
-            job = trial.Job(built, start, "spark", "", experiment, "", where.mlflow_uri, 0.0, train.fit)
+            job = trial.Job(built, start, "spark", "", experiment, "", where.mlflow_uri, 0.0, loop.fit)
             slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism)
             chosen, measuring = {}, {}
             for count in COUNTS:
                 at = time.monotonic()
-                chosen[count] = trial_kind.choose(tuned, count, slots, lambda: trial_kind.trial_seconds(*arrays, start, train.fit, warm=True),
-                                                  lambda: trial_kind.on_spark(spark, slots, job))
+                chosen[count] = trial_placement.choose(tuned, count, slots, lambda: trial_placement.trial_seconds(*arrays, start, loop.fit, warm=True),
+                                                  lambda: trial_placement.on_spark(spark, slots, job))
                 measuring[count] = time.monotonic() - at
                 print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}",
                       flush=True)

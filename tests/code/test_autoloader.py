@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from lakevision import autoloader, config, ingest, tracking, workspace
+from lakevision.ingest import autoloader, stream
+from lakevision.platform import config, workspace
+from lakevision.registry import tracking
 
 PLAIN = {"cloudFiles.format": "binaryFile", "cloudFiles.includeExistingFiles": "true", "cloudFiles.maxFilesPerTrigger": "10000"}
 SECRET = "cloudFiles.clientSecret={{secrets/lakevision/client-secret}}"
@@ -81,10 +83,10 @@ def test_a_secret_reaches_spark_and_neither_config_nor_mlflow(monkeypatch, tmp_p
 
 
 def test_open_source_spark_lists_the_folder_whatever_is_said(lakehouse):
-    from lakevision import capture
+    from lakevision.ingest import capture
 
     spark, make = lakehouse
     cfg, where = make("capture.photographs=2", "capture.size=64", "ingest.listing=notification", "ingest.backfill_interval=1 day",
                       f"ingest.loader_options={json.dumps([SECRET])}")
     capture.land(cfg, where)
-    assert ingest.run(spark, cfg, where).images == 2
+    assert stream.run(spark, cfg, where).images == 2

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lakevision import cluster, config
+from lakevision.platform import config, spark_session
 
 
 def settings(master, *more):
-    return cluster.settings(config.load("local", [f"spark.master={master}", *more]), Path("warehouse"))
+    return spark_session.settings(config.load("local", [f"spark.master={master}", *more]), Path("warehouse"))
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +33,13 @@ def test_deltas_jars_go_where_executors_may_lack_them(master, shipped):
     pytest.param(["spark.driver.extraJavaOptions=-Da=b"], {"spark.driver.extraJavaOptions": "-Da=b"}, id="a value with ="),
 ])
 def test_options_are_spark_settings(words, found):
-    assert cluster.options(words) == found
+    assert spark_session.options(words) == found
 
 
 @pytest.mark.parametrize("word", ["spark.executor.memory", "executor.memory=4g", "=4g"])
 def test_what_is_no_spark_setting_is_named(word):
     with pytest.raises(config.ConfigError, match="spark.options: '" + word):
-        cluster.options([word])
+        spark_session.options([word])
 
 
 @pytest.mark.parametrize("master, waited", [("local", False), ("local[2]", False), ("local-cluster[2,1,1024]", True), ("spark://host:7077", True)])
@@ -50,6 +50,6 @@ def test_slots_are_waited_for_where_executors_may_be_starting(monkeypatch, maste
     class Context:
         defaultParallelism = property(lambda self: next(counts))
 
-    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(spark_session.time, "sleep", lambda seconds: None)
     Context.master = master
-    assert cluster.slots(types.SimpleNamespace(sparkContext=Context()), 4) == (4 if waited else 2)
+    assert spark_session.slots(types.SimpleNamespace(sparkContext=Context()), 4) == (4 if waited else 2)

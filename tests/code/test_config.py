@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from lakevision import config
+from lakevision.platform import config
 
 
 def test_defaults_load_and_carry_advice():

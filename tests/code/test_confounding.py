@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from device import simulated
-from lakevision import baselines, confounding, config, intervals, position, region, split
-from lakevision.feed import Arrays
-from lakevision.position import shifts
+from device.simulation import porch
+from lakevision.dataset import object_region, split
+from lakevision.evaluation import baselines, camera_shift, confounding, intervals
+from lakevision.platform import config
+from lakevision.dataset.feed import Arrays
+from lakevision.evaluation.camera_shift import shifts
 
 SETTINGS = config.load("local").split
-WHERE = region.Region(simulated.PACKAGE_REGION, "simulated")
+WHERE = object_region.Region(porch.PACKAGE_REGION, "simulated")
 
 
 def looked_at(images, pixels, where=WHERE):
@@ -117,7 +119,7 @@ def test_shifts_are_measured_to_a_fraction_of_a_pixel(porch):
 
 def test_pictures_of_no_fixed_view_have_no_position():
     noise = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3)).astype(np.uint8)
-    assert np.isnan(position.shifts(noise, ["any"] * 30)).all()
+    assert np.isnan(camera_shift.shifts(noise, ["any"] * 30)).all()
 
 
 def test_with_few_episodes_the_day_is_no_alarm_but_the_first_name_to_give():

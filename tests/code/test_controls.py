@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from device import simulated
-from lakevision import config, context, intervention, occlusion, region, train
-from lakevision.feed import Arrays
+from device.simulation import porch
+from lakevision.dataset import object_region
+from lakevision.evaluation import context_control, occlusion, swap_test
+from lakevision.platform import config
+from lakevision.training import loop
+from lakevision.dataset.feed import Arrays
 
-LOWER = region.Region((0.0, 0.5, 1.0, 1.0), "config")
+LOWER = object_region.Region((0.0, 0.5, 1.0, 1.0), "config")
 SIDE = 32
 
 
@@ -47,22 +50,22 @@ SETTINGS = config.load("local").evaluation
 
 def test_a_model_that_looks_at_the_object_follows_it():
     test, rows = scenes()
-    swapped = intervention.run(OBJECT, test, rows, LOWER, SETTINGS)
+    swapped = swap_test.run(OBJECT, test, rows, LOWER, SETTINGS)
     assert swapped.followed.value > 0.95 and swapped.same_class > 0.95 and len(swapped.pairs) > 40
 
 
 def test_a_model_that_looks_at_the_corner_does_not():
     test, rows = scenes(sticker=True)
-    assert (train.predict(CORNER, test.pixels).argmax(1) == test.targets).all()
-    swapped = intervention.run(CORNER, test, rows, LOWER, SETTINGS)
+    assert (loop.predict(CORNER, test.pixels).argmax(1) == test.targets).all()
+    swapped = swap_test.run(CORNER, test, rows, LOWER, SETTINGS)
     assert swapped.followed.value < 0.05 and swapped.followed.high < 0.2 and swapped.same_class > 0.95
 
 
 def test_pairs_are_of_one_camera_another_episode_and_alike_in_hour_and_light():
     test, rows = scenes(200)
-    pairs = intervention.run(OBJECT, test, rows, LOWER, SETTINGS).pairs
+    pairs = swap_test.run(OBJECT, test, rows, LOWER, SETTINGS).pairs
     hour = (rows["captured_at"].dt.hour + rows["captured_at"].dt.minute / 60).to_numpy()
-    light = region.surroundings(test.pixels, LOWER)[0].mean(1)
+    light = object_region.surroundings(test.pixels, LOWER)[0].mean(1)
     apart = np.abs(hour[pairs[:, 0]] - hour[pairs[:, 1]])
     assert (rows["device"].to_numpy()[pairs[:, 0]] == rows["device"].to_numpy()[pairs[:, 1]]).all()
     assert (rows["episode"].to_numpy()[pairs[:, 0]] != rows["episode"].to_numpy()[pairs[:, 1]]).all()
@@ -73,34 +76,34 @@ def test_pairs_are_of_one_camera_another_episode_and_alike_in_hour_and_light():
 
 def test_where_nothing_matches_there_is_no_answer():
     test, rows = scenes(20)
-    assert intervention.run(OBJECT, test, rows.assign(device=[f"cam{number}" for number in range(20)]), LOWER, SETTINGS) is None
+    assert swap_test.run(OBJECT, test, rows.assign(device=[f"cam{number}" for number in range(20)]), LOWER, SETTINGS) is None
 
 
 def test_photographs_without_a_time_are_matched_by_light_alone():
     test, rows = scenes()
-    assert intervention.run(OBJECT, test, rows.assign(captured_from="file"), LOWER, SETTINGS).followed.value > 0.95
+    assert swap_test.run(OBJECT, test, rows.assign(captured_from="file"), LOWER, SETTINGS).followed.value > 0.95
 
 
 def test_a_paste_takes_the_base_s_light_and_leaves_its_surroundings_alone():
     test, _ = scenes(2)
     base, donor = test.pixels[:1], (test.pixels[:1] * 0.5).astype(np.uint8)
-    made = region.paste(base, donor, LOWER)
+    made = object_region.paste(base, donor, LOWER)
     assert np.array_equal(made[:, :14], base[:, :14].astype(np.float32))
     assert np.abs(made - base).mean() < 3 and made.shape == base.shape and made.dtype == np.float32
 
 
 def test_the_feathered_edge_falls_from_one_to_zero_and_not_at_the_border():
-    weights = region.mask(LOWER, 100)[..., 0]
+    weights = object_region.mask(LOWER, 100)[..., 0]
     assert (weights[54:] == 1).all() and (weights[:46] == 0).all() and (np.diff(weights[:, 50]) >= 0).all() and 0 < weights[49, 0] < 1
-    inner = region.mask(region.Region((0.2, 0.2, 0.6, 0.6), "config"), 100)[..., 0]
+    inner = object_region.mask(object_region.Region((0.2, 0.2, 0.6, 0.6), "config"), 100)[..., 0]
     assert inner[40, 40] == 1 and inner[40, 10] == inner[80, 40] == 0 and inner.sum() == pytest.approx(1600, rel=0.02)
 
 
 def test_hiding_leaves_nothing_of_the_region_and_all_of_the_rest():
     test, _ = scenes(8)
-    hidden = region.hide(test.pixels, LOWER)
-    assert (hidden[:, 16:] == region.GREY).all() and np.array_equal(hidden[:, :16], test.pixels[:, :16])
-    assert not (test.pixels[:, 16:] == region.GREY).all()
+    hidden = object_region.hide(test.pixels, LOWER)
+    assert (hidden[:, 16:] == object_region.GREY).all() and np.array_equal(hidden[:, :16], test.pixels[:, :16])
+    assert not (test.pixels[:, 16:] == object_region.GREY).all()
 
 
 @pytest.mark.parametrize("network, inside", [pytest.param(OBJECT, (slice(4, 8), slice(0, 8)), id="object"),
@@ -122,13 +125,13 @@ def test_a_model_that_looks_everywhere_or_nowhere_has_no_region():
 
 
 @pytest.mark.parametrize("settings, expected", [
-    pytest.param([], simulated.PACKAGE_REGION, id="simulated"),
+    pytest.param([], porch.PACKAGE_REGION, id="simulated"),
     pytest.param(["capture.source=folder"], None, id="nobody knows"),
     pytest.param(["evaluation.region_from=none"], None, id="none"),
     pytest.param(["evaluation.region_from=config", "evaluation.region=[0, 0.5, 1, 1]"], (0, 0.5, 1, 1), id="config"),
 ])
 def test_where_the_region_comes_from(settings, expected):
-    found = region.known(config.load("local", settings))
+    found = object_region.known(config.load("local", settings))
     assert found is None if expected is None else found.box == expected
 
 
@@ -136,7 +139,7 @@ def test_the_rectangle_around_all_boxes_is_the_region(tmp_path):
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("path,left,top,right,bottom\na.jpg,0.2,0.5,0.3,0.7\nb.jpg,0.5,0.4,0.8,0.6\n")
     cfg = config.load("local", ["capture.source=folder", f"evaluation.boxes={boxes}"])
-    assert region.known(cfg) == region.Region((0.2, 0.4, 0.8, 0.7), "boxes")
+    assert object_region.known(cfg) == object_region.Region((0.2, 0.4, 0.8, 0.7), "boxes")
 
 
 @pytest.mark.parametrize("settings, text, message", [
@@ -151,50 +154,50 @@ def test_a_region_that_can_not_be_is_refused(tmp_path, settings, text, message):
     if text is not None:
         (tmp_path / "boxes.csv").write_text(text)
         settings = [*settings, f"evaluation.boxes={tmp_path / 'boxes.csv'}"]
-    with pytest.raises(region.BadRegion, match=message):
-        region.known(config.load("local", settings))
+    with pytest.raises(object_region.BadRegion, match=message):
+        object_region.known(config.load("local", settings))
 
 
 def test_no_package_reaches_out_of_the_simulated_region():
-    left, top, right, bottom = simulated.PACKAGE_REGION
-    for scene in simulated.plan(600, size=(150, 150))[::12]:
-        there, gone = (np.asarray(simulated.picture(replace(scene, package=package))).astype(int) for package in (True, False))
+    left, top, right, bottom = porch.PACKAGE_REGION
+    for scene in porch.plan(600, size=(150, 150))[::12]:
+        there, gone = (np.asarray(porch.picture(replace(scene, package=package))).astype(int) for package in (True, False))
         rows, columns = np.nonzero(np.abs(there - gone).sum(2))
         assert rows.min() >= top * 150 and rows.max() < bottom * 150 and columns.min() >= left * 150 and columns.max() < right * 150
 
 
 def test_swap_augmentation_changes_region_and_label_together_and_seams_carry_no_label():
     train_side, _ = scenes(200)
-    near = intervention.donors(train_side.pixels, train_side.targets, LOWER)
-    assert near.shape == (200, intervention.NEAREST) and not (near == np.arange(200)[:, None]).any()
+    near = swap_test.donors(train_side.pixels, train_side.targets, LOWER)
+    assert near.shape == (200, swap_test.NEAREST) and not (near == np.arange(200)[:, None]).any()
     index = np.arange(200)
-    pixels, labels = intervention.augment(train_side.pixels, train_side.targets, index, near, 0.5, LOWER, np.random.default_rng(0))
+    pixels, labels = swap_test.augment(train_side.pixels, train_side.targets, index, near, 0.5, LOWER, np.random.default_rng(0))
     changed = (pixels != train_side.pixels).any((1, 2, 3))
     assert 0.4 < changed.mean() < 0.6 and pixels.dtype == np.float32 and labels.dtype == np.int32
     assert np.array_equal(pixels[:, :14], train_side.pixels[:, :14])  # the surroundings stay
-    assert (train.predict(OBJECT, pixels).argmax(1) == labels).mean() > 0.97  # and the label is the region's
+    assert (loop.predict(OBJECT, pixels).argmax(1) == labels).mean() > 0.97  # and the label is the region's
     same = (labels == train_side.targets)[changed].mean()
     assert 0.3 < same < 0.7  # as many pastes of the same class as of another
-    again = intervention.augment(train_side.pixels, train_side.targets, index, near, 0.0, LOWER, np.random.default_rng(0))
+    again = swap_test.augment(train_side.pixels, train_side.targets, index, near, 0.0, LOWER, np.random.default_rng(0))
     assert np.array_equal(again[0], train_side.pixels) and np.array_equal(again[1], train_side.targets)
 
 
 def test_donors_are_those_of_like_surroundings():
     train_side, _ = scenes(60)
     train_side.pixels[::2, :10] = 200  # two sceneries
-    near = intervention.donors(train_side.pixels, train_side.targets, LOWER)
+    near = swap_test.donors(train_side.pixels, train_side.targets, LOWER)
     assert (near % 2 == np.arange(60)[:, None] % 2).all()
 
 
 def setting(**more):
-    return train.Setting("small_cnn", SIDE, 2, 6, 16, 0.004, 0.1, 8, False, 1, **more)
+    return loop.Setting("small_cnn", SIDE, 2, 6, 16, 0.004, 0.1, 8, False, 1, **more)
 
 
 def test_the_control_sees_the_sticker_and_nothing_where_there_is_none():
     found = {}
     for sticker in (False, True):
         sides = {side: scenes(count, seed, sticker)[0] for side, count, seed in (("train", 160, 1), ("validation", 30, 2), ("test", 80, 3))}
-        scores = context.control(sides, setting(), LOWER, 8)
+        scores = context_control.control(sides, setting(), LOWER, 8)
         found[sticker] = (scores.argmax(1) == sides["test"].targets).mean()
     assert found[True] > 0.9 and found[False] < 0.7
 
@@ -205,15 +208,15 @@ def test_training_with_swaps_repeats_itself_and_takes_away_a_shortcut():
     for seed in (3, 4, 5):  # which of two cues a network takes up is chance
         for swap in followed:
             own = replace(setting(swap=swap, region=LOWER if swap else None), epochs=15, seed=seed)
-            result = train.fit(sides["train"][0], sides["validation"][0], own)
-            followed[swap].append(intervention.run(train.with_weights(own, result.weights), *sides["test"], LOWER, SETTINGS).followed.value)
-    assert train.fit(sides["train"][0], sides["validation"][0], own).digest == result.digest
+            result = loop.fit(sides["train"][0], sides["validation"][0], own)
+            followed[swap].append(swap_test.run(loop.with_weights(own, result.weights), *sides["test"], LOWER, SETTINGS).followed.value)
+    assert loop.fit(sides["train"][0], sides["validation"][0], own).digest == result.digest
     assert np.mean(followed[0.9]) > 0.85 > 0.4 > np.mean(followed[0.0])
 
 
 def test_swaps_without_a_region_are_refused():
-    from lakevision.cache import Cache
+    from lakevision.dataset.cache import Cache
 
     cfg = config.load("local", ["training.swap=0.3", "capture.source=folder"])
-    with pytest.raises(region.BadRegion, match="training.swap needs to know where the object is"):
-        train.first_setting(cfg, Cache("", ("a", "b"), {}, "decode|rgb|resize(32)", 1, {}, {}))
+    with pytest.raises(object_region.BadRegion, match="training.swap needs to know where the object is"):
+        loop.first_setting(cfg, Cache("", ("a", "b"), {}, "decode|rgb|resize(32)", 1, {}, {}))

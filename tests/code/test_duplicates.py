@@ -6,10 +6,10 @@ import random
 
 from PIL import Image
 
-from device import simulated
-from lakevision import statistics
-from lakevision.duplicates import HASH_BITS, Seen
-from lakevision.quality import NEAR_BITS
+from device.simulation import porch
+from lakevision.ingest import image_statistics
+from lakevision.ingest.duplicates import HASH_BITS, Seen
+from lakevision.ingest.quality import NEAR_BITS
 
 
 def digest(text):
@@ -73,13 +73,13 @@ def test_the_bands_find_every_hash_within_reach():
 
 def test_a_photograph_and_its_copies():
     """Saved again or made smaller: near. With a package in it: another picture."""
-    scenes = simulated.plan(2, size=(300, 300))
-    image = simulated.picture(scenes[0])
-    _, original = statistics.of(image)
+    scenes = porch.plan(2, size=(300, 300))
+    image = porch.picture(scenes[0])
+    _, original = image_statistics.of(image)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=60)
     for copy in (Image.open(out).convert("RGB"), image.resize((200, 200)), image.point(lambda value: value * 9 // 10)):
-        assert (statistics.of(copy)[1] ^ original).bit_count() <= NEAR_BITS
+        assert (image_statistics.of(copy)[1] ^ original).bit_count() <= NEAR_BITS
     boxed = image.copy()
     boxed.paste((200, 150, 90), (90, 170, 210, 280))
-    assert (statistics.of(boxed)[1] ^ original).bit_count() > NEAR_BITS
+    assert (image_statistics.of(boxed)[1] ^ original).bit_count() > NEAR_BITS

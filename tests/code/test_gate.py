@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from device import simulated
-from lakevision import config, deploy, gate, parity, serving_plots
+from device.simulation import porch
+from lakevision.platform import config
+from lakevision.release import edge_bundle, gate, parity, plots as release_plots
 
 TRAINED = {"verdict": "evaluable", "accuracy": 0.98, "low": 0.95, "best_baseline": 0.55, "reasons": ["the model sees it"], "run_id": "new",
            "champion": {}, "confusion": [[60, 0], [0, 60]]}
@@ -112,14 +113,14 @@ def test_apart():
 
 
 def test_the_pictures_that_are_shown_are_those_on_which_paths_differ():
-    assert serving_plots.worst(AGREED, 1e-5, 2) == [(0, "LiteRT int8"), (1, "LiteRT int8")]
-    assert serving_plots.worst(changed("LiteRT int8", 1, np.array([0.3, 0.7])), 1e-5, 2)[0] == (1, "LiteRT int8")
+    assert release_plots.worst(AGREED, 1e-5, 2) == [(0, "LiteRT int8"), (1, "LiteRT int8")]
+    assert release_plots.worst(changed("LiteRT int8", 1, np.array([0.3, 0.7])), 1e-5, 2)[0] == (1, "LiteRT int8")
     refused = changed("REST", 1, None)
-    assert serving_plots.worst(refused, 1e-5, 2) == [(1, "REST"), (0, "LiteRT int8")]
+    assert release_plots.worst(refused, 1e-5, 2) == [(1, "REST"), (0, "LiteRT int8")]
     taken = replace(refused, scores={**refused.scores, "Spark": [np.array([0.8, 0.2]), *refused.scores["Spark"][1:2], np.array([0.5, 0.5])]})
-    assert serving_plots.worst(taken, 1e-5, 6) == [(1, "REST"), (2, "Spark"), (0, "Spark")]
-    photograph = simulated.jpeg(simulated.plan(1, size=(64, 64))[0])
-    figure = serving_plots.paths(replace(taken, images=[photograph, photograph, b"<html>"]), decide(agreed=taken).table(), HISTORY, "three differ", 1e-5)
+    assert release_plots.worst(taken, 1e-5, 6) == [(1, "REST"), (2, "Spark"), (0, "Spark")]
+    photograph = porch.jpeg(porch.plan(1, size=(64, 64))[0])
+    figure = release_plots.paths(replace(taken, images=[photograph, photograph, b"<html>"]), decide(agreed=taken).table(), HISTORY, "three differ", 1e-5)
     figure.canvas.draw()
     titles = [axis.get_title() for axis in figure.axes]
     assert ["night\nP(package): Keras 0.800\nREST refused", "HTML\nP(package): Keras refused\nSpark 0.500",
@@ -131,7 +132,7 @@ HISTORY = pd.DataFrame([{"decided_at": pd.Timestamp("2026-03-02"), "version": st
 
 
 def test_the_ledgers_reasons_are_shown_whole_newest_first_as_many_as_fit():
-    figure = serving_plots.paths(replace(AGREED, images=[simulated.jpeg(simulated.plan(1, size=(64, 64))[0])] * 3), decide().table(), HISTORY.head(4), "", 1e-5)
+    figure = release_plots.paths(replace(AGREED, images=[porch.jpeg(porch.plan(1, size=(64, 64))[0])] * 3), decide().table(), HISTORY.head(4), "", 1e-5)
     cells = figure.axes[-1].tables[0].get_celld()
     assert [cells[row, 1].get_text().get_text() for row in range(1, 5)] == ["3", "2", "1", "0"]
     assert cells[2, 3].get_text().get_text().split() == ["gate:", *["long"] * 20] and cells[2, 3].get_height() > cells[4, 3].get_height()
@@ -139,7 +140,7 @@ def test_the_ledgers_reasons_are_shown_whole_newest_first_as_many_as_fit():
 
 def test_each_edge_file_stands_beside_its_own_accuracy():
     entry = {"bytes": 1, "input": "uint8", "largest": 0.0, "agreement": 1.0, "p50_ms": 1.0, "p90_ms": 1.0, "sha256": "a" * 64}
-    table = deploy.variants({"variants": {name: entry for name in ("float32", "float16", "int8")}}, {"float16": 0.9, "float32": 0.8, "int8": 0.7})
+    table = edge_bundle.variants({"variants": {name: entry for name in ("float32", "float16", "int8")}}, {"float16": 0.9, "float32": 0.8, "int8": 0.7})
     assert dict(zip(table["variant"], table["accuracy"])) == {"float32": 0.8, "float16": 0.9, "int8": 0.7}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lakevision import intervals
+from lakevision.evaluation import intervals
 
 
 def test_episodes_count_not_frames():

@@ -4,8 +4,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from lakevision import local_run
-from lakevision.workspace import REPOSITORY
+from lakevision.job import notebook_runner
+from lakevision.platform.workspace import REPOSITORY
 
 
 SOURCE = """# Databricks notebook source
@@ -14,7 +14,7 @@ SOURCE = """# Databricks notebook source
 
 # COMMAND ----------
 
-from lakevision import workspace
+from lakevision.platform import workspace
 print(workspace.parameter("set"))
 
 # COMMAND ----------
@@ -31,7 +31,7 @@ def written(tmp_path, text):
 
 
 def test_cells(tmp_path):
-    markdown, code, sql = local_run.cells(written(tmp_path, SOURCE))
+    markdown, code, sql = notebook_runner.cells(written(tmp_path, SOURCE))
     assert (markdown.cell_type, markdown.source) == ("markdown", "# A title")
     assert code.cell_type == "code" and code.source.startswith("from lakevision")
     assert sql.source == "workspace.display(spark.sql('SELECT 1'))"
@@ -42,20 +42,20 @@ def test_cells(tmp_path):
     pytest.param(SOURCE + "\n# COMMAND ----------\n\n# MAGIC %run ./other\n", "cell 4: %run can't run here", id="unknown magic"),
 ])
 def test_what_can_not_run_here_is_named(tmp_path, text, message):
-    with pytest.raises(local_run.SourceError, match=message):
-        local_run.cells(written(tmp_path, text))
+    with pytest.raises(notebook_runner.SourceError, match=message):
+        notebook_runner.cells(written(tmp_path, text))
 
 
 def test_every_notebook_of_ours_converts():
     for path in sorted((REPOSITORY / "notebooks").glob("[0-9]*.py")):
         compile(path.read_text(), str(path), "exec")
-        assert local_run.cells(path)[0].cell_type == "markdown"
+        assert notebook_runner.cells(path)[0].cell_type == "markdown"
 
 
 def test_a_notebook_runs_with_its_parameters_and_can_be_run_again(tmp_path):
     text = SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0]
-    book = local_run.notebook(written(tmp_path, text), {"config": "local", "set": "training.epochs=3"}, REPOSITORY / "notebooks")
-    done = local_run.execute("10_test", book, tmp_path)
+    book = notebook_runner.notebook(written(tmp_path, text), {"config": "local", "set": "training.epochs=3"}, REPOSITORY / "notebooks")
+    done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "ok" and (tmp_path / "10_test.html").stat().st_size > 1000
     again = nbformat.read(tmp_path / "10_test.ipynb", as_version=4)
     assert again.cells[-1].outputs[0]["text"] == "training.epochs=3\n"
@@ -67,16 +67,16 @@ def test_a_notebook_runs_with_its_parameters_and_can_be_run_again(tmp_path):
 
 def test_a_failing_cell_is_named_with_source_and_traceback(tmp_path):
     text = SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0] + "# COMMAND ----------\n\nvalue = 1\nvalue / 0\n\n# COMMAND ----------\n\nprint('never')\n"
-    book = local_run.notebook(written(tmp_path, text), {}, REPOSITORY / "notebooks")
-    done = local_run.execute("10_test", book, tmp_path)
+    book = notebook_runner.notebook(written(tmp_path, text), {}, REPOSITORY / "notebooks")
+    done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "failed" and done.failure.cell == 4
     assert "value / 0" in done.failure.source and "ZeroDivisionError" in done.failure.traceback and "\x1b" not in done.failure.traceback
     assert (tmp_path / "10_test.ipynb").exists() and not book.cells[-1].outputs
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path):
-    book = local_run.notebook(written(tmp_path, "# Databricks notebook source\nimport os\nos._exit(3)\n"), {}, REPOSITORY / "notebooks")
-    done = local_run.execute("10_test", book, tmp_path)
+    book = notebook_runner.notebook(written(tmp_path, "# Databricks notebook source\nimport os\nos._exit(3)\n"), {}, REPOSITORY / "notebooks")
+    done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "failed" and "kernel died" in done.failure.traceback and "os._exit" in done.failure.source
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from device import exif, simulated
-from lakevision import metadata, statistics
-from lakevision.labels import of_path
+from device.camera import exif
+from device.simulation import porch
+from lakevision.ingest import image_statistics, metadata
+from lakevision.ingest.labels import of_path
 
 MODIFIED = datetime(2026, 5, 1, tzinfo=timezone.utc)
 
@@ -68,9 +69,9 @@ def test_device_of_the_first_accelerators_names():
 
 
 def test_statistics_equal_numpys():
-    image = simulated.picture(simulated.plan(1, size=(97, 63))[0])
+    image = porch.picture(porch.plan(1, size=(97, 63))[0])
     array = np.asarray(image)
-    found, _ = statistics.of(image)
+    found, _ = image_statistics.of(image)
     for index, band in enumerate(found["bands"]):
         values = array[..., index]
         assert band["mean"] == pytest.approx(values.mean()) and band["stddev"] == pytest.approx(values.std())

@@ -12,10 +12,13 @@ import keras
 import numpy as np
 import pytest
 
-from lakevision import backbone, cache, config, edge, feed, model, train
+from lakevision.dataset import cache, feed
+from lakevision.platform import config
+from lakevision.release import edge_export
+from lakevision.training import backbone, loop, networks
 
 SIDE = 48
-SETTING = train.Setting("mobilenet_v2", SIDE, 3, epochs=3, batch_size=8, learning_rate=0.003, dropout=0.1, width=16, augment=True, seed=3)
+SETTING = loop.Setting("mobilenet_v2", SIDE, 3, epochs=3, batch_size=8, learning_rate=0.003, dropout=0.1, width=16, augment=True, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +58,17 @@ def settle(network, images):
 @pytest.mark.parametrize("name, classes, side", [("small_cnn", 2, 32), ("mobilenet_v2", 2, 32), ("small_cnn", 5, 40),
                                                  *((name, 5, 40) for name in backbone.BACKBONES)])
 def test_every_network_takes_plain_pixels_and_gives_probabilities(name, classes, side):
-    network = model.build(name, side, classes, width=4, dropout=0.1, seed=1)
+    network = networks.build(name, side, classes, width=4, dropout=0.1, seed=1)
     assert network.input_shape == (None, side, side, 3) and network.layers[-1].output.shape == (None, classes)
     pixels = photographs(6, classes, side).pixels
     settle(network, pixels)
-    probabilities = train.predict(network, pixels)
+    probabilities = loop.predict(network, pixels)
     assert probabilities.dtype == np.float32 and probabilities.sum(1) == pytest.approx(np.ones(6), abs=1e-5)
     assert np.ptp(probabilities, axis=0).max() > 0.1
 
 
 def test_every_network_can_be_named_in_the_configuration():
-    for name in (*model.MODELS, *backbone.BACKBONES):
+    for name in (*networks.MODELS, *backbone.BACKBONES):
         assert config.load("local", [f"training.model={name}"]).training.model == name
     with pytest.raises(config.ConfigError, match="training.model must be one of"):
         config.load("local", ["training.model=vgg"])
@@ -155,8 +158,8 @@ def test_frozen_then_fine_tuned(weights):
     before = backbone.build("mobilenet_v2", SIDE, weights["keras"])
     epochs = []
     sides = photographs(), photographs(12)
-    head_only = train.fit(*sides, replace(setting, fine_tune_epochs=0))
-    tuned = train.fit(*sides, setting, on_epoch=lambda epoch, figures: epochs.append(epoch))
+    head_only = loop.fit(*sides, replace(setting, fine_tune_epochs=0))
+    tuned = loop.fit(*sides, setting, on_epoch=lambda epoch, figures: epochs.append(epoch))
     count = len(before.get_weights())
     assert all(np.array_equal(one, two) for one, two in zip(head_only.weights[:count], before.get_weights()))
     assert epochs == [0, 1, 2, 3] and len(tuned.history) == 4 and tuned.history[:3] == head_only.history
@@ -166,7 +169,7 @@ def test_frozen_then_fine_tuned(weights):
     network = next(layer for layer in before.layers if isinstance(layer, keras.Model))
     last = {weight.path for layer in network.layers[-20:] if not isinstance(layer, keras.layers.BatchNormalization) for weight in layer.weights}
     assert moved == last and len(last) >= 4
-    assert train.fit(*sides, setting).digest == tuned.digest
+    assert loop.fit(*sides, setting).digest == tuned.digest
 
 
 def test_a_frozen_backbone_stays_in_inference_mode_when_it_is_trained(weights):
@@ -183,27 +186,27 @@ def test_the_joined_network_says_what_the_head_said_of_the_features(weights):
     setting = replace(SETTING, weights=weights["keras"])
     arrays = photographs()
     made = [replace(arrays, pixels=backbone.features(setting, arrays.pixels))] * 2
-    top, _ = backbone.fit_head(*made, setting, lambda one, two, own, network, on_epoch: train.fit(one, two, own, on_epoch=on_epoch, network=network))
-    result = train.fit(arrays, arrays, setting, features_of=made)
-    whole = train.predict(train.with_weights(setting, result.weights), arrays.pixels)
+    top, _ = backbone.fit_head(*made, setting, lambda one, two, own, network, on_epoch: loop.fit(one, two, own, on_epoch=on_epoch, network=network))
+    result = loop.fit(arrays, arrays, setting, features_of=made)
+    whole = loop.predict(loop.with_weights(setting, result.weights), arrays.pixels)
     assert np.abs(whole - np.asarray(top(made[0].pixels))).max() < 1e-5
     assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
 def test_from_scratch_all_of_it_is_trained():
     sides = photographs(8), photographs(8)
-    start = model.build("mobilenet_v2", SIDE, 3, 16, 0.1, seed=3)
-    trained = train.fit(*sides, replace(SETTING, epochs=1))
+    start = networks.build("mobilenet_v2", SIDE, 3, 16, 0.1, seed=3)
+    trained = loop.fit(*sides, replace(SETTING, epochs=1))
     paths = [weight.path for weight in start.weights]
     still = [path for path, one, two in zip(paths, trained.weights, start.get_weights()) if np.array_equal(one, two)]
     assert not still
 
 
 def test_swapped_photographs_go_through_the_whole_frozen_network(weights):
-    from lakevision.region import Region
+    from lakevision.dataset.object_region import Region
 
     setting = replace(SETTING, weights=weights["keras"], epochs=1, swap=0.5, region=Region((0, 0.5, 1, 1), "config"))
-    trained = train.fit(photographs(), photographs(12), setting)
+    trained = loop.fit(photographs(), photographs(12), setting)
     before = backbone.build("mobilenet_v2", SIDE, weights["keras"]).get_weights()
     assert all(np.array_equal(one, two) for one, two in zip(trained.weights, before)) and np.isfinite(trained.history[0]["loss"])
 
@@ -232,12 +235,12 @@ def test_features_are_computed_once_and_found_again(weights, tmp_path, monkeypat
 def test_the_device_says_the_same(name, tolerance, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
-    network = model.build(name, 96, 3, width=16, dropout=0.1, seed=2)
+    network = networks.build(name, 96, 3, width=16, dropout=0.1, seed=2)
     pixels = photographs(8, 3, 96).pixels
     settle(network, pixels)
-    assert np.ptp(train.predict(network, pixels), axis=0).max() > 0.1
+    assert np.ptp(loop.predict(network, pixels), axis=0).max() > 0.1
     network.export(str(tmp_path / "saved"))
-    edge.export(tmp_path / "saved", pixels, tmp_path / "edge")
+    edge_export.export(tmp_path / "saved", pixels, tmp_path / "edge")
     interpreter = Interpreter(model_path=str(tmp_path / "edge" / "float32.tflite"))
     interpreter.allocate_tensors()
     given, said = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -253,8 +256,8 @@ def test_the_device_says_the_same(name, tolerance, tmp_path):
 
 def test_what_can_not_be_converted_is_said_with_what_the_converter_says(tmp_path):
     (tmp_path / "saved").mkdir()
-    with pytest.raises(edge.CannotConvert, match="exit status 1 converting .*saved(.|\n)*saved_model.pb"):
-        edge.export(tmp_path / "saved", photographs(2, 3, 96).pixels, tmp_path / "edge")
+    with pytest.raises(edge_export.CannotConvert, match="exit status 1 converting .*saved(.|\n)*saved_model.pb"):
+        edge_export.export(tmp_path / "saved", photographs(2, 3, 96).pixels, tmp_path / "edge")
     assert not list((tmp_path / "edge").iterdir())
 
 

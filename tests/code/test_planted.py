@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import corpus  # noqa: E402
 from mutants import mutants  # noqa: E402
 
-from device import transform  # noqa: E402
-from lakevision import describe, metadata  # noqa: E402
+from device.model import transform  # noqa: E402
+from lakevision.ingest import image_reader, metadata  # noqa: E402
 
 MODIFIED = datetime(2026, 5, 1, tzinfo=timezone.utc)
 FILES = corpus()
@@ -68,13 +68,13 @@ def test_every_orientation_gives_the_picture_as_it_was_seen(orientation):
 @pytest.fixture(scope="module")
 def schema(spark):
     """Of the rows that workers make; Spark parses the types."""
-    return describe._arrow(describe.DESCRIBED)
+    return image_reader._arrow(image_reader.DESCRIBED)
 
 
 def whole(name, data, folder, schema):
     """The row of a file as a worker makes it, checked: words or a full photograph, and a record batch of the table's types."""
     (folder / "x").write_bytes(data)
-    row = describe._describe(str(folder), "x", MODIFIED, "UTC")
+    row = image_reader._describe(str(folder), "x", MODIFIED, "UTC")
     assert row["sha256"] == hashlib.sha256(data).hexdigest()
     if row["error"]:
         assert len(row["error"]) > 8 and row["kept"] == data and row["statistics"] is None

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFilter
 
-from device import simulated
-from lakevision import metadata, quality
+from device.simulation import porch
+from lakevision.ingest import metadata, quality
 
 REAL = sorted((Path(__file__).resolve().parents[3] / "shared" / "package_images").glob("*.jpg"))
 NOW = datetime(2026, 5, 1, tzinfo=timezone.utc)
@@ -30,7 +30,7 @@ def judged(rows, histories=None):
 
 
 def frames(count, seed=7, size=(300, 300)):
-    return [simulated.picture(scene) for scene in simulated.plan(count, seed, size)]
+    return [porch.picture(scene) for scene in porch.plan(count, seed, size)]
 
 
 def issues(one):

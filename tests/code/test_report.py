@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lakevision import confounding, config, evaluate, evaluation_plots, metrics, report, split
-from lakevision.feed import Arrays
+from lakevision.dataset import split
+from lakevision.evaluation import confounding, evaluate, metrics, plots as evaluation_plots, report
+from lakevision.platform import config
+from lakevision.dataset.feed import Arrays
 
 HUES = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40], [200, 40, 200], [40, 200, 200], [240, 240, 240], [20, 20, 20],
                  [120, 120, 120], [240, 130, 20]])

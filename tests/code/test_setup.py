@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from lakevision.workspace import REPOSITORY
+from lakevision.platform.workspace import REPOSITORY
 
 NEEDED = "bash cat cut dirname head nproc rm sed sha256sum sleep tail tr uname".split()
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakevision import config, episodes, split
+from lakevision.dataset import episodes, split
+from lakevision.platform import config
 
 SETTINGS = config.load("local").split
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from device import simulated
-from lakevision import metadata, statistics
+from device.simulation import porch
+from lakevision.ingest import image_statistics, metadata
 
 MODIFIED = datetime(2026, 5, 1, tzinfo=timezone.utc)
 NOISE = np.random.default_rng(3).integers(0, 256, (41, 67, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("image", [
-    pytest.param(simulated.picture(simulated.plan(1, size=(97, 63))[0]), id="a porch"), pytest.param(Image.fromarray(NOISE), id="noise"),
+    pytest.param(porch.picture(porch.plan(1, size=(97, 63))[0]), id="a porch"), pytest.param(Image.fromarray(NOISE), id="noise"),
     pytest.param(Image.new("RGB", (5, 4), (0, 128, 255)), id="flat"), pytest.param(Image.fromarray(NOISE[:1, :2]), id="two pixels"),
     pytest.param(Image.fromarray(NOISE[:1, :1]), id="one pixel"), pytest.param(Image.fromarray((NOISE > 127).astype(np.uint8) * 255), id="black and white"),
 ])
 def test_moments_equal_numpys(image):
-    found, _ = statistics.of(image)
+    found, _ = image_statistics.of(image)
     arrays = [np.asarray(band).ravel() for band in (*image.split(), image.convert("L"))]
     for band, values in zip([*found["bands"], found["luma"]], arrays):
         counts = np.bincount(values, minlength=256)
@@ -34,7 +34,7 @@ def test_moments_equal_numpys(image):
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.99, 1.0])
 def test_percentile(share):
     values = np.sort(NOISE[..., 0].ravel())
-    assert statistics.percentile(np.bincount(values, minlength=256), share) == values[int(np.ceil(share * values.size)) - 1]
+    assert image_statistics.percentile(np.bincount(values, minlength=256), share) == values[int(np.ceil(share * values.size)) - 1]
 
 
 @pytest.mark.parametrize("text, expected", [

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from device import transform
+from device.model import transform
 
 LINE = "decode|upright|rgb|resize(32)"
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lakevision import search_records, trial, trial_kind
+from lakevision.training import search_store, trial, trial_placement
 
 
 @pytest.mark.parametrize("figures, kind", [
@@ -15,19 +15,19 @@ from lakevision import search_records, trial, trial_kind
     pytest.param((16, 16, 20.0, 30.0, 100.0), "spark", id="a cluster with slow start-up"),
 ])
 def test_the_rule_follows_the_figures(figures, kind):
-    chosen = trial_kind.predicted(*figures)
+    chosen = trial_placement.predicted(*figures)
     assert chosen.name == kind and (chosen.figures["spark_s"] < chosen.figures["driver_s"]) == (kind == "spark")
     assert chosen.slots == (figures[1] if kind == "spark" else 1) and f"{chosen.figures['driver_s']:.0f} s" in chosen.why
 
 
 def test_one_search_runs_once_at_a_time(tmp_path):
-    with search_records.opened(tmp_path, "key"):
-        with pytest.raises(search_records.SearchRuns, match="tuning.seed"):
-            with search_records.opened(tmp_path, "key"):
+    with search_store.opened(tmp_path, "key"):
+        with pytest.raises(search_store.SearchRuns, match="tuning.seed"):
+            with search_store.opened(tmp_path, "key"):
                 pass
-        with search_records.opened(tmp_path, "another"):
+        with search_store.opened(tmp_path, "another"):
             pass
-    with search_records.opened(tmp_path, "key"):
+    with search_store.opened(tmp_path, "key"):
         pass
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lakevision import verdict
-from lakevision.confounding import Finding
-from lakevision.intervals import Figure
-from lakevision.region import Region
+from lakevision.evaluation import verdict
+from lakevision.evaluation.confounding import Finding
+from lakevision.evaluation.intervals import Figure
+from lakevision.dataset.object_region import Region
 
 KNOWN, LEARNT = Region((0, 0.5, 1, 1), "config"), Region((0, 0, 0.5, 0.5), "occlusion")
 

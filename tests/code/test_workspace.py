@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from lakevision import config, runtime, workspace
-from lakevision.workspace import REPOSITORY
+from lakevision.platform import config, runtime, workspace
+from lakevision.platform.workspace import REPOSITORY
 
 PLACE = "storage.root=/Volumes/main/dev_ann_lakevision/store storage.schema=dev_ann_lakevision 'storage.experiment=/Users/ann/[dev ann] lakevision'"
 ML = {"databricks": "15.4", "image": "15.4.x-cpu-ml-scala2.12", "mode": "SINGLE_USER"}
@@ -147,11 +147,11 @@ def test_here_all_is_as_pinned_and_said(capsys):
 def test_every_notebook_looks_first_and_imports_nothing_before(tmp_path):
     for path in sorted((REPOSITORY / "notebooks").glob("[0-9]*.py")):
         cells = path.read_text().split("# COMMAND ----------")
-        assert cells[1].strip() == "from lakevision import workspace\n\nworkspace.check_versions()", path.name
-    script = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'notebooks')!r}); from lakevision import workspace; print(sorted(sys.modules))"
+        assert cells[1].strip() == "from lakevision.platform import workspace\n\nworkspace.check_versions()", path.name
+    script = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'notebooks')!r}); from lakevision.platform import workspace; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     loaded = set(done.stdout.replace("'", "").strip("[]\n").split(", "))
-    assert "lakevision.workspace" in loaded and not {"tensorflow", "horovod", "hyperopt", "petastorm", "pyspark"} & loaded, done.stderr
+    assert "lakevision.platform.workspace" in loaded and not {"tensorflow", "horovod", "hyperopt", "petastorm", "pyspark"} & loaded, done.stderr
 
 
 @pytest.mark.parametrize("found, message", [

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from device import exif, simulated
+from device.camera import exif
+from device.simulation import porch
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "package_images"
 HEADERS = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x10\0\0\0WEBP", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"BM", b"P6\n9 9\n255\n", b"%!PS-Adobe-3.0")
@@ -17,16 +18,16 @@ HEADERS = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF
 def sources():
     """Whole files as they come: simulated frames with all EXIF in the formats that are taken, and up to 6 real photographs where they are at hand."""
     found = []
-    for scene in simulated.plan(3, size=(120, 90)):
-        found.append(simulated.jpeg(scene))
-        picture = simulated.picture(scene)
+    for scene in porch.plan(3, size=(120, 90)):
+        found.append(porch.jpeg(scene))
+        picture = porch.picture(scene)
         block = exif.build(scene.taken_at, "Maker", "Model", exposure_s=0.01, f_number=1.8, iso=100, position=(48.2, 16.4, 171.0), serial="s", user_comment="c" * 200)
         for kind, options in (("PNG", {"exif": block}), ("WEBP", {"exif": block}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("GIF", {}), ("BMP", {}),
                               ("PNG", {"save_all": True, "append_images": [picture.rotate(90)]})):
             out = io.BytesIO()
             picture.save(out, kind, **options)
             found.append(out.getvalue())
-        found += [simulated.jpeg(scene, quality=quality) for quality in (30, 50, 70, 95)]
+        found += [porch.jpeg(scene, quality=quality) for quality in (30, 50, 70, 95)]
     for path in sorted(REAL.glob("*.jpg"))[::40]:
         with Image.open(path) as image:  # smaller, with their EXIF: 200 kB decode slowly
             out = io.BytesIO()

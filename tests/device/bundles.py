@@ -39,11 +39,11 @@ def photo(grey, size=(64, 48), seed=0):
 
 def make(models, folder, version, kind="good", variants=("float32", "int8"), golden=(40, 90, 150, 200), **changes):
     """Writes a bundle as edge.py does; changes go over the manifest. Returns the manifest."""
-    from device import model
+    from device.model import edge_model
     folder = Path(folder)
     (folder / "golden").mkdir(parents=True)
     classes = ["a", "b", "c"] if kind == "three" else ["empty", "package"]
-    manifest = {"schema_version": model.SCHEMA_VERSION, "model": "lakevision", "version": version, "classes": classes, "threshold": 0.5,
+    manifest = {"schema_version": edge_model.SCHEMA_VERSION, "model": "lakevision", "version": version, "classes": classes, "threshold": 0.5,
                 "transform": f"decode|upright|rgb|resize({side(kind)})", "variants": {}, "golden": [],
                 "lineage": {"run_id": "r", "delta_version": 1, "commit": "c", "split_scheme": "s", "made_at": "2026-11-24T00:00:00Z"}}
     for variant in variants:
@@ -57,9 +57,9 @@ def make(models, folder, version, kind="good", variants=("float32", "int8"), gol
         manifest["golden"].append({"file": f"golden/{index}.jpg", **described(data), "label": "package", "scores": {}})
     write_manifest(folder, manifest)
     for variant in variants:
-        loaded = model.load(str(folder), variant)
+        loaded = edge_model.load(str(folder), variant)
         for golden_entry in manifest["golden"]:
-            golden_entry["scores"][variant] = model.probabilities(loaded, (folder / golden_entry["file"]).read_bytes())
+            golden_entry["scores"][variant] = edge_model.probabilities(loaded, (folder / golden_entry["file"]).read_bytes())
     manifest.update(changes)
     write_manifest(folder, manifest)
     return manifest

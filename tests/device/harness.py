@@ -118,7 +118,7 @@ class Agent:
         return sorted(os.listdir(self.spool / "ready")) if (self.spool / "ready").exists() else []
 
     def counters(self, command):
-        from device import records
+        from device.spool import records
         return records.read(self.spool / f"{command}.json")
 
 

@@ -11,7 +11,7 @@ import harness
 import pytest
 from PIL import ExifTags, Image
 
-from device import exif
+from device.camera import exif
 from steps import drives_the_camera, images, lines
 
 FAKE = Path(__file__).parent / "fake_pi"
@@ -78,7 +78,7 @@ def test_exposure_is_measured_anew_without_configuring_again(pi):
 def test_a_frame_is_exposed_after_it_was_asked_for(pi):
     """Frames take 0.2 s here; the one under way when the agent asks shows what was there before."""
     told = DRIVER + """
-import device.cameras.pi as pi
+import device.camera.pi as pi
 from device import clock
 capture = pi.Camera.capture
 pi.Camera.capture = lambda self: (print("asked", clock.uptime()), capture(self))[1]

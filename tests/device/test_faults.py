@@ -251,7 +251,7 @@ def test_interval_is_kept_by_the_monotonic_clock(agent):
 def test_camera_hangs(agent):
     """A camera that never answers, deaf to signals and with Python's lock held: the process ends itself and shows where."""
     agent.configure(camera={"timeout_s": 0.5})
-    hang = "import ctypes, device.cameras.folder as f; f.Camera.capture = lambda self: ctypes.PyDLL(None).pause() or ctypes.PyDLL(None).sleep(600)"
+    hang = "import ctypes, device.camera.folder as f; f.Camera.capture = lambda self: ctypes.PyDLL(None).pause() or ctypes.PyDLL(None).sleep(600)"
     process = agent.start("capture", driver=hang)
     assert process.wait(20) == -signal.SIGALRM
     assert "most recent call first" in agent.journal("capture") and "in _loop" in agent.journal("capture")
@@ -261,14 +261,14 @@ def test_camera_hangs(agent):
 
 @pytest.mark.parametrize("jpeg", [b"", b"\xff\xd8\xff\xe0 half", b"<html>"], ids=["empty", "half", "not a JPEG"])
 def test_camera_gives_no_picture(agent, jpeg):
-    driver = f"import device.cameras as c, device.cameras.folder as f; f.Camera.capture = lambda self: c.Frame({jpeg!r})"
+    driver = f"import device.camera as c, device.camera.folder as f; f.Camera.capture = lambda self: c.Frame({jpeg!r})"
     done = agent.run("capture", "--once", check=False, driver=driver)
     assert done.returncode == 71 and "not a whole JPEG" in done.stderr
     assert agent.waiting() == [] and "camera_failures" in agent.counters("capture")
 
 
 def test_a_driver_that_raises_anything(agent):
-    driver = "import device.cameras.folder as f\ndef capture(self): raise KeyError('mmal')\nf.Camera.capture = capture"
+    driver = "import device.camera.folder as f\ndef capture(self): raise KeyError('mmal')\nf.Camera.capture = capture"
     done = agent.run("capture", "--once", check=False, driver=driver)
     assert done.returncode == 71 and "KeyError: 'mmal'" in agent.counters("capture")["camera_error"]
     assert "KeyError" in agent.run("status", check=False).stdout

@@ -10,7 +10,8 @@ import pytest
 from PIL import ExifTags, Image
 
 import harness
-from device import exif, transform
+from device.camera import exif
+from device.model import transform
 from device.capture import WRITERS
 
 KEY = re.compile(r"device=(?P<device>[\w.-]+)/date=(?P<date>\d{4}-\d\d-\d\d)/(?P<date2>\d{4}-\d\d-\d\d)T(?P<time>\d{6})\.(?P<ms>\d{3})Z_(?P<boot>[0-9a-f]{8})_(?P<sequence>\d{6,})(?:_(?P<label>[A-Za-z0-9.-]+))?\.jpg")

@@ -23,11 +23,11 @@ def test_frames_are_scored_and_come_home(scoring):
     assert [line["label"] for line in got] == ["empty", "package", "empty", "package"]
     acks = {ack.key: ack for ack in scoring.acks()}
     stored = harness.read_folder(scoring.folder / "landing")
-    from device import model
+    from device.model import edge_model
     slot = scoring.model / json.loads((scoring.model / "active.json").read_text())["slot"]
     for line in got:
         assert acks[line["image"]].sha256 == line["sha256"] == hashlib.sha256(stored[line["image"]]).hexdigest()
-        scores = model.probabilities(model.load(str(slot), line["variant"]), stored[line["image"]])
+        scores = edge_model.probabilities(edge_model.load(str(slot), line["variant"]), stored[line["image"]])
         assert line["scores"] == [round(score, 6) for score in scores]
         assert (line["version"], line["sent"], line["error"], line["device"]) == ("1", "image", "", "porch-7")
         assert line["latency_ms"] > 0 and 0 < line["brightness"] < 1 and line["taken_at"][:16] == line["scored_at"][:16]

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from broker import Broker
-from device import act, mqtt
+from device.score import act, mqtt
 from harness import until
 from servers import Server
 from steps import lines, ready, shots

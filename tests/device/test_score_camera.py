@@ -115,7 +115,7 @@ def test_killed_at_random_moments(alone):
     assert len(reckon(alone, killed=True)) > 20
 
 
-HANG = ("import time, device.cameras.folder as f; real = f.Camera.capture\n"
+HANG = ("import time, device.camera.folder as f; real = f.Camera.capture\n"
         "f.Camera.capture = lambda self: real(self) if self.frames < {frames} else time.sleep(60)")
 
 
@@ -134,7 +134,7 @@ def test_a_camera_that_hangs_ends_the_process_and_is_no_strike_against_the_model
 
 
 def test_a_camera_that_fails_ends_it_with_its_status_and_what_was_taken_is_not_lost(alone):
-    fail = "import device.cameras as c, device.cameras.folder as f; real = f.Camera.capture\n" \
+    fail = "import device.camera as c, device.camera.folder as f; real = f.Camera.capture\n" \
            "def capture(self):\n    if self.frames == 5: raise c.CameraError('unplugged')\n    return real(self)\nf.Camera.capture = capture"
     done = alone.run("score", check=False, driver=fail)
     assert done.returncode == 71 and "camera failed: unplugged" in done.stderr
@@ -144,7 +144,7 @@ def test_a_camera_that_fails_ends_it_with_its_status_and_what_was_taken_is_not_l
 
 
 def test_a_scorer_that_fails_ends_the_camera_too(alone):
-    broken = "import device.score as s\ndef frame(self, entry):\n    raise OSError(5, 'Input/output error')\ns._Scorer._frame = frame"
+    broken = "import device.score.score as s\ndef frame(self, entry):\n    raise OSError(5, 'Input/output error')\ns._Scorer._frame = frame"
     done = alone.run("score", check=False, driver=broken, timeout=30)
     assert done.returncode == 1 and "Input/output error" in done.stderr
     alone.run("score", "--once")

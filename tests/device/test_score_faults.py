@@ -86,9 +86,9 @@ def test_wrong(scoring, second, case):
 
 DEADLY = """
 import os, sys, time
-if "device.golden" in getattr(sys, "orig_argv", ()):
+if "device.model.golden" in getattr(sys, "orig_argv", ()):
     import json
-    folder = sys.orig_argv[sys.orig_argv.index("device.golden") + 1]
+    folder = sys.orig_argv[sys.orig_argv.index("device.model.golden") + 1]
     if json.load(open(os.path.join(folder, "manifest.json")))["version"] == "2":
         {deed}
 """

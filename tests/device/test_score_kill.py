@@ -8,7 +8,9 @@ import random
 import time
 
 import bundles
-from device import config, model, pilot, records, swap
+from device import config
+from device.model import edge_model, selector, slots
+from device.spool import records
 from harness import SOAK, kill_all, until
 from steps import denied, images, lines, ready
 
@@ -19,10 +21,10 @@ KILLS = 200 if SOAK else 10
 def where(agent, version):
     """In which step of the swap to this version a kill struck, as the files tell."""
     record = records.read(agent.model / "active.json")
-    spare = agent.model / swap.spare(record)
+    spare = agent.model / slots.spare(record)
     if record.get("version") == version:
         return "on probation" if record["fallback"] else "confirmed"
-    if swap.checked(agent.model, spare.name).get("version") == version:
+    if slots.checked(agent.model, spare.name).get("version") == version:
         return "checked, not taken"
     if records.read(spare / "fetching.json").get("version") != version:
         return "not begun"
@@ -49,10 +51,10 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         time.sleep(rng.uniform(0, 1.5))
         kill_all(score)
         struck[where(scoring, version)] += 1
-        found = pilot.Pilot(settings, lambda *_: None)
+        found = selector.Pilot(settings, lambda *_: None)
         found.start()
         assert found.model, f"kill {kill}: no model works any more"
-        label = model.decide(model.probabilities(found.model, dark), found.model.classes, found.model.threshold)
+        label = edge_model.decide(edge_model.probabilities(found.model, dark), found.model.classes, found.model.threshold)
         assert label == ("empty" if kinds[found.model.version] == "good" else "package")
     score = scoring.start("score")
     told = len(lines(scoring))

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import bundles
-from device import feedback, results
+from device.score import feedback, results
 from harness import until
 from steps import images, lines, ready, shots
 
@@ -142,7 +142,7 @@ def test_frames_whose_batch_is_under_way_are_not_scored_again(scoring):
 
 
 def test_results_lie_where_no_reader_of_photographs_looks(scoring):
-    from lakevision import landing
+    from lakevision.ingest import landing
     ready(scoring)
     shots(scoring, 60, 200)
     scoring.run("score", "--once")
@@ -164,8 +164,8 @@ def test_the_captures_quota_may_drop_frames_that_wait_to_be_scored(scoring):
 
 def test_a_batch_that_finds_no_room_waits(scoring, tmp_path):
     from types import SimpleNamespace
-    from device.spool import Spool
-    from device.entry import describe
+    from device.spool.spool import Spool
+    from device.spool.entry import describe
     from device import clock
     settings = SimpleNamespace(path=str(tmp_path / "s"), max_mb=0.0001, free_mb=0.0, dead_mb=1.0, when_full="reject")
     inbox, outbox = Spool(settings, "inbox", ready="unscored"), Spool(settings, "score", tmp="tmp-score")

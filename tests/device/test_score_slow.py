@@ -11,10 +11,10 @@ from steps import denied, images, lines, shots, third_is_taken, used
 
 STARVED = """
 import sys, time
-if "device.golden" in getattr(sys, "orig_argv", ()):
-    import device.model
-    real = device.model.invoke
-    device.model.invoke = lambda *arguments: (time.sleep(0.03), real(*arguments))[1]
+if "device.model.golden" in getattr(sys, "orig_argv", ()):
+    import device.model.edge_model
+    real = device.model.edge_model.invoke
+    device.model.edge_model.invoke = lambda *arguments: (time.sleep(0.03), real(*arguments))[1]
 """
 
 
@@ -98,7 +98,7 @@ def test_rounds_of_a_throttled_board_do_not_count(scoring, second, starved, thro
 
 
 def test_a_hot_board_does_not_count():
-    from device import golden
+    from device.model import golden
     assert golden.hindered({"temperature_c": 83.2, "throttled": None}) == "83 C"
     assert golden.hindered({"temperature_c": 79.0, "throttled": "0x0"}) == golden.hindered({"temperature_c": None, "throttled": None}) == ""
 

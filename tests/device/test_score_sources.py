@@ -58,7 +58,7 @@ def test_from_a_real_mlflow_server(scoring, registry):
     register(scoring.place / "versions" / "2")
     part = scoring.model / "b" / "float32.tflite.part"
     whole = (scoring.place / "versions" / "2" / "float32.tflite").read_bytes()
-    cut = "import device.source as s, device.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n" \
+    cut = "import device.model.source as s, device.store.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n" \
           "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\ns._mlflow = broken"
     assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
     scoring.run("sync")

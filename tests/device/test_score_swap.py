@@ -9,9 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 import bundles
-from device import clock, golden, model, records, results, swap, sync
-from device.entry import describe
-from device.spool import Spool
+from device import clock
+from device.model import edge_model, golden, slots, sync
+from device.score import results
+from device.spool import records
+from device.spool.entry import describe
+from device.spool.spool import Spool
 from servers import Server
 from steps import denied, used
 
@@ -62,7 +65,7 @@ def test_a_record_is_never_seen_half_written(tmp_path):
 def test_a_slot_is_whole_only_when_all_its_files_are_on_the_card(scoring, steps_of):
     from device import config
     assert sync.run(config.load(scoring.config)) == 0
-    manifest = model.read_manifest(str(scoring.model / "a"))
+    manifest = edge_model.read_manifest(str(scoring.model / "a"))
     files = [os.path.basename(entry["file"]) for entry in [*manifest["variants"].values(), *manifest["golden"]]]
     whole = steps_of.index(("replace", "checked.json"))
     for file in files:
@@ -77,7 +80,7 @@ def test_killed_while_a_model_is_checked(scoring, second):
     second(lambda folder: None, "other")
     deadly = "import os, device.golden as g\ng.check = lambda *_: os.kill(os.getpid(), 9)"
     assert scoring.run("sync", check=False, driver=deadly).returncode == -signal.SIGKILL
-    assert swap.checked(scoring.model, "b") == {} and used(scoring) == ("1", ["empty", "package"])
+    assert slots.checked(scoring.model, "b") == {} and used(scoring) == ("1", ["empty", "package"])
     (scoring.place / "versions" / "2" / "float32.tflite").unlink()
     scoring.run("sync")
     assert used(scoring) == ("2", ["package", "empty"])
@@ -90,29 +93,29 @@ def test_killed_between_the_check_and_the_switch(scoring, second):
         owner, _, name = f"device.pilot.{target}".rpartition(".")
         deadly = f"import os, device.pilot\n{owner}.{name} = lambda *a, **k: os.kill(os.getpid(), 9)"
         assert scoring.run("score", "--once", check=False, driver=deadly).returncode == -signal.SIGKILL
-        assert swap.active(scoring.model)["version"] == "1"
+        assert slots.active(scoring.model)["version"] == "1"
     assert used(scoring) == ("2", ["package", "empty"])
 
 
 def test_what_is_denied_is_not_taken_though_it_lies_there(scoring, second):
     digest = second(lambda folder: None, "other")
     scoring.run("sync")
-    assert swap.checked(scoring.model, "b")["digest"] == digest
-    swap.deny(scoring.model, digest, "2", "said by the test")
+    assert slots.checked(scoring.model, "b")["digest"] == digest
+    slots.deny(scoring.model, digest, "2", "said by the test")
     assert used(scoring) == ("1", ["empty", "package"])
     (scoring.model / "active.json").unlink()
-    swap.clear(scoring.model / "a")
+    slots.clear(scoring.model / "a")
     scoring.run("score", "--once")
-    assert swap.active(scoring.model) == {}, "not even where there is no other"
+    assert slots.active(scoring.model) == {}, "not even where there is no other"
 
 
 def test_nothing_is_fetched_over_the_last_good_one_during_probation(scoring, second):
     second(lambda folder: None, "other")
     scoring.run("sync")
-    assert used(scoring)[0] == "2" and swap.active(scoring.model)["fallback"] == "a"
+    assert used(scoring)[0] == "2" and slots.active(scoring.model)["fallback"] == "a"
     bundles.publish(scoring.models, scoring.place, "3", "good")
     assert "on probation: no look" in scoring.run("sync").stdout
-    assert swap.checked(scoring.model, "a")["version"] == "1"
+    assert slots.checked(scoring.model, "a")["version"] == "1"
 
 
 def test_probation_goes_on_where_it_was(scoring, second):
@@ -120,11 +123,11 @@ def test_probation_goes_on_where_it_was(scoring, second):
     second(lambda folder: None, "other")
     scoring.run("sync")
     for frames in (2, 4, 6):
-        assert used(scoring)[0] == "2" and swap.active(scoring.model)["left"] == 50 - frames
+        assert used(scoring)[0] == "2" and slots.active(scoring.model)["left"] == 50 - frames
 
 
 def test_two_syncs_do_not_fill_one_slot(scoring):
-    with swap.filling(scoring.model):
+    with slots.filling(scoring.model):
         done = scoring.run("sync", check=False)
     assert done.returncode == 75 and "another sync is under way" in done.stdout and not (scoring.model / "a" / "checked.json").exists()
     assert not denied(scoring)
@@ -134,7 +137,7 @@ def test_two_syncs_do_not_fill_one_slot(scoring):
 
 @pytest.mark.parametrize("scores", [[float("nan"), float("nan")], [1.0], [0.5, 0.5, 0.0], [float("inf"), 0.0]], ids=str)
 def test_an_answer_that_is_none_fails_the_golden_check(scoring, monkeypatch, scores):
-    monkeypatch.setattr(model, "probabilities", lambda *_: scores)
+    monkeypatch.setattr(edge_model, "probabilities", lambda *_: scores)
     assert "was said at home" in golden.measure(str(scoring.place / "versions" / "1"), "float32", 1)["failed"]
 
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from device import spool
-from device.entry import describe, parse, stem
-from device.spool import Damaged, Spool, SpoolBusy, SpoolFull
+from device.spool import spool
+from device.spool.entry import describe, parse, stem
+from device.spool.spool import Damaged, Spool, SpoolBusy, SpoolFull
 
 AT = datetime(2026, 3, 2, 14, 5, 9, 123456, timezone.utc)
 

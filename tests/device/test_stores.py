@@ -15,7 +15,8 @@ import pytest
 import servers
 from conftest import SECRET
 
-from device import config, credentials, stores
+from device import config
+from device.store import credentials, stores
 
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # Azurite's published one
 

@@ -9,9 +9,9 @@ import harness
 import pytest
 from PIL import Image, ImageEnhance
 
-from device import trigger
-from device.cameras import Frame
-from device.simulated import Scene, picture
+from device.camera import trigger
+from device.camera import Frame
+from device.simulation.porch import Scene, picture
 
 
 @pytest.mark.parametrize("hours, clock, active", [

@@ -19,8 +19,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from device import simulated
-from lakevision import config, registry, tracking, workspace
+from device.simulation import porch
+from lakevision.platform import config, workspace
+from lakevision.registry import model_registry, tracking
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRET = "QUJDREVGsecretpayload"  # looks like base64, too
@@ -34,17 +35,17 @@ def registered(root):
 
     cfg = config.load("local", [f"storage.root={root}"])
     experiment = tracking.start(cfg, workspace.places(cfg))
-    photo = simulated.jpeg(simulated.plan(1, size=(64, 64))[0])
+    photo = porch.jpeg(porch.plan(1, size=(64, 64))[0])
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
         inputs = keras.Input((32, 32, 3))
         pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 255)(inputs)))
         network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled))
         with mlflow.start_run(experiment_id=experiment):
-            uri = registry.log(network, {"classes": ["empty", "package"], "transform": LINE, "threshold": 0.5}, photo)
-        registry.register(cfg, uri, {})
-    registry.set_alias(cfg, "champion", "1")
-    return cfg, {number: mlflow.pyfunc.load_model(f"models:/{registry.name(cfg)}/{number}") for number in ("1", "2")}
+            uri = model_registry.log(network, {"classes": ["empty", "package"], "transform": LINE, "threshold": 0.5}, photo)
+        model_registry.register(cfg, uri, {})
+    model_registry.set_alias(cfg, "champion", "1")
+    return cfg, {number: mlflow.pyfunc.load_model(f"models:/{model_registry.name(cfg)}/{number}") for number in ("1", "2")}
 
 
 def encoded(image, kind="JPEG", **options):
@@ -54,7 +55,7 @@ def encoded(image, kind="JPEG", **options):
 
 
 def good_images():
-    photo = simulated.picture(simulated.plan(1, size=(160, 120))[0])
+    photo = porch.picture(porch.plan(1, size=(160, 120))[0])
     turned = Image.Exif()
     turned[0x0112] = 6
     return {"jpeg": encoded(photo), "rotated": encoded(photo, exif=turned.tobytes()), "grey": encoded(photo.convert("L")),
@@ -97,7 +98,7 @@ def serving(cfg, log, *settings, arguments=()):
     words = [word for setting in (f"storage.root={cfg.storage.root}", "serve.port=0", "serve.max_request_mb=2", "serve.workers=2", *settings)
              for word in ("--set", setting)]
     with open(log, "w") as file:
-        process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", *words, *arguments], stdout=file, stderr=file,
+        process = subprocess.Popen([sys.executable, "-m", "lakevision.serving.rest.main", *words, *arguments], stdout=file, stderr=file,
                                    env={**os.environ, "PYTHONPATH": str(REPOSITORY / "notebooks"), "TMPDIR": str(Path(log).parent)},
                                    start_new_session=True)
         try:

@@ -14,8 +14,9 @@ from databricks.bundles.jobs import Job
 from databricks.bundles.schemas import Schema
 from databricks.bundles.volumes import Volume
 
-from lakevision import bundle, bundle_check, config, quartz, runtime, workspace
-from lakevision.workspace import REPOSITORY
+from lakevision.job import bundle, bundle_check, quartz
+from lakevision.platform import config, runtime, workspace
+from lakevision.platform.workspace import REPOSITORY
 
 TYPES = {"jobs": Job, "schemas": Schema, "volumes": Volume}
 GIVEN = {"dev": {}, "prod": {"service_principal": "0f5c6c5e-1111-2222-3333-444455556666", "notify": "ops@example.com"}}

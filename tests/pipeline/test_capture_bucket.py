@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 
-from lakevision import capture
+from lakevision.ingest import capture
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import nbformat
 import psutil
 import pytest
 
-from lakevision.workspace import REPOSITORY
+from lakevision.platform.workspace import REPOSITORY
 
 NOTEBOOKS = ["01_capture", "02_ingest", "03_train", "04_deploy", "05_score"]
 
@@ -76,15 +76,15 @@ def test_keras_and_litert_agree_on_the_devices_own_code(chain):
     import numpy as np
     import tensorflow as tf
 
-    from device import model, transform
+    from device.model import edge_model, transform
 
     root, summary, _ = chain
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     keras = tf.keras.models.load_model(mlflow.artifacts.download_artifacts(run_id=summary["train"]["run_id"], artifact_path="keras/model.keras"))
-    folder = model.folder(root / "edge", "challenger")
-    manifest = model.read_manifest(folder)
+    folder = edge_model.folder(root / "edge", "challenger")
+    manifest = edge_model.read_manifest(folder)
     sizes = manifest["variants"]
-    loaded = {variant: model.load(folder, variant) for variant in sizes}
+    loaded = {variant: edge_model.load(folder, variant) for variant in sizes}
     assert manifest["version"] == summary["deploy"]["version"] and manifest["lineage"]["run_id"] == summary["train"]["run_id"]
     assert sizes["int8"]["bytes"] < 0.4 * sizes["float32"]["bytes"] and sizes["float16"]["bytes"] < 0.6 * sizes["float32"]["bytes"]
     side = transform.side(manifest["transform"])
@@ -92,26 +92,26 @@ def test_keras_and_litert_agree_on_the_devices_own_code(chain):
         data = photograph.read_bytes()
         pixels = np.frombuffer(transform.pixels(data, manifest["transform"]), np.uint8).reshape(1, side, side, 3)
         expected = np.asarray(keras(pixels.astype(np.float32), training=False))[0]
-        assert model.probabilities(loaded["float32"], data) == pytest.approx(expected, abs=1e-5)
-        assert model.probabilities(loaded["float16"], data) == pytest.approx(expected, abs=0.01)
-        assert model.probabilities(loaded["int8"], data) == pytest.approx(expected, abs=0.2)
+        assert edge_model.probabilities(loaded["float32"], data) == pytest.approx(expected, abs=1e-5)
+        assert edge_model.probabilities(loaded["float16"], data) == pytest.approx(expected, abs=0.01)
+        assert edge_model.probabilities(loaded["int8"], data) == pytest.approx(expected, abs=0.2)
     assert len(manifest["golden"]) >= 4
     for golden in manifest["golden"]:
         data = Path(folder, golden["file"]).read_bytes()
         for variant, scores in golden["scores"].items():
-            assert model.probabilities(loaded[variant], data) == pytest.approx(scores, abs=1e-6)
+            assert edge_model.probabilities(loaded[variant], data) == pytest.approx(scores, abs=1e-6)
 
 
 def test_the_edge_files_lie_beside_the_model_in_mlflow_too(chain):
     import mlflow
 
-    from device import model
+    from device.model import edge_model
 
     root, summary, _ = chain
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     source = mlflow.MlflowClient().get_model_version_download_uri(summary["deploy"]["model"], summary["deploy"]["version"])
     fetched = Path(mlflow.artifacts.download_artifacts(f"{source}/edge/{summary['deploy']['version']}"))
-    published = Path(model.folder(root / "edge", "challenger"))
+    published = Path(edge_model.folder(root / "edge", "challenger"))
     names = {path.relative_to(published) for path in published.rglob("*") if path.is_file()}
     assert len(names) > 8 and names == {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()}
     assert all((published / name).read_bytes() == (fetched / name).read_bytes() for name in names)
@@ -143,14 +143,14 @@ def test_paths_that_differ_hold_a_version_back_and_their_pictures_are_shown(chai
 def test_the_device_refuses_a_model_it_can_not_trust(chain, tmp_path, spoil, message):
     import shutil
 
-    from device import model
+    from device.model import edge_model
 
     folder = tmp_path / "edge"
-    shutil.copytree(model.folder(chain[0] / "edge", "challenger"), folder)
-    assert model.load(folder, "int8")
+    shutil.copytree(edge_model.folder(chain[0] / "edge", "challenger"), folder)
+    assert edge_model.load(folder, "int8")
     spoil(folder)
-    with pytest.raises(model.BadModel, match=message):
-        model.load(folder, "int8")
+    with pytest.raises(edge_model.BadModel, match=message):
+        edge_model.load(folder, "int8")
 
 
 def _flip_a_bit(path):
@@ -160,11 +160,12 @@ def _flip_a_bit(path):
 
 
 def test_a_service_that_does_not_come_up_says_why(chain):
-    from lakevision import config, deploy, workspace
+    from lakevision.platform import config, workspace
+    from lakevision.release import edge_bundle
 
     root = f"storage.root={chain[0]}"
-    with pytest.raises(deploy.NoService, match="lakevision.serve ended with status 1: .*version 99"):
-        with deploy.service(workspace.places(config.load("local", [root])), "99", [root]):
+    with pytest.raises(edge_bundle.NoService, match="lakevision.serving.rest.main ended with status 1: .*version 99"):
+        with edge_bundle.service(workspace.places(config.load("local", [root])), "99", [root]):
             pass
 
 

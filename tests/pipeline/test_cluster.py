@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lakevision.workspace import REPOSITORY
+from lakevision.platform.workspace import REPOSITORY
 
 MASTER = "local-cluster[2,1,2048]"
 SETTINGS = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=8", "tuning.trials_on=spark", "training.epochs=30",
@@ -59,7 +59,8 @@ def works(executors):
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """The retraining job with an executor killed in ingest, in a trial and in training: (root, its output, Killer, summary)."""
-    from lakevision import capture, config, workspace
+    from lakevision.ingest import capture
+    from lakevision.platform import config, workspace
 
     root = tmp_path_factory.mktemp("cluster")
     settings = [f"storage.root={root}", *SETTINGS, f"spark.master={MASTER}", "spark.memory=1g"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lakevision import bundle
-from lakevision.workspace import REPOSITORY
+from lakevision.job import bundle
+from lakevision.platform.workspace import REPOSITORY
 
 # Runs as a notebook does: its own folder is on sys.path, and nothing else of ours; the executors are JVMs of their own.
 NOTEBOOK = '''
@@ -19,14 +19,15 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import cloudpickle, horovod.spark, numpy as np, pickle
 from hyperopt import STATUS_OK, SparkTrials, fmin, hp, rand
-from lakevision import config, ranks, workspace
+from lakevision.platform import config, workspace
+from lakevision.training import horovod_ranks
 
 def origins(_=None):
     import os
     import device, lakevision
-    from device import transform
-    from lakevision import train
-    return {"lakevision": lakevision.__file__, "device": device.__file__, "side": transform.side("decode|rgb|resize(32)"), "fit": train.fit.__name__,
+    from device.model import transform
+    from lakevision.training import loop
+    return {"lakevision": lakevision.__file__, "device": device.__file__, "side": transform.side("decode|rgb|resize(32)"), "fit": loop.fit.__name__,
             "folder": os.getcwd()}
 
 cfg = config.load("local", sys.argv[2:])
@@ -38,7 +39,7 @@ trials = SparkTrials(1, spark_session=spark)
 fmin(lambda x: {"loss": x, "status": STATUS_OK, "origins": origins()}, hp.uniform("x", 0, 1), rand.suggest, 1, trials=trials,
      rstate=np.random.default_rng(0), show_progressbar=False, verbose=False)
 found["trial"] = trials.results[0]["origins"]
-found["rank"] = pickle.loads(horovod.spark.run(ranks.entry(), args=(workspace.library(), cloudpickle.dumps((origins, None))), num_proc=1, use_gloo=True,
+found["rank"] = pickle.loads(horovod.spark.run(horovod_ranks.entry(), args=(workspace.library(), cloudpickle.dumps((origins, None))), num_proc=1, use_gloo=True,
                                                verbose=0)[0])
 print("FOUND", json.dumps(found))
 '''

@@ -104,11 +104,11 @@ def scored_with(device, variant):
 
 def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_notebook):
     """Each variant on all photographs, through capture's and score's processes: equal to the same file here, to the pyfunc within its precision."""
-    from device import model
+    from device.model import edge_model
 
     slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
-    manifest = model.read_manifest(slot)
-    published = model.folder(chain[0] / "edge", chain[1]["deploy"]["alias"])
+    manifest = edge_model.read_manifest(slot)
+    published = edge_model.folder(chain[0] / "edge", chain[1]["deploy"]["alias"])
     assert (slot / "manifest.json").read_bytes() == open(f"{published}/manifest.json", "rb").read()
     card = json.loads((slot / "checked.json").read_text())
     assert set(card["table"]) == set(FROM_KERAS) and not any(figures["failed"] for figures in card["table"].values())
@@ -116,12 +116,12 @@ def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_note
         got = scored_with(synced, variant)
         assert len(got) == len(photographs) and {line["digest"] for line in got} == {card["digest"]}
         scores = np.array([line["scores"] for line in got])
-        here = model.load(published, variant)
-        same_file = np.array([model.probabilities(here, data) for _, data in photographs])
+        here = edge_model.load(published, variant)
+        same_file = np.array([edge_model.probabilities(here, data) for _, data in photographs])
         assert np.abs(scores - same_file).max() <= 1e-6, "what the device says is what the file says"
         assert np.abs(scores - said_by_the_notebook).max() <= FROM_KERAS[variant]
         assert card["table"][variant]["largest"] <= manifest["variants"][variant]["tolerance"]
-        decided = [model.decide(list(row), manifest["classes"], manifest["threshold"]) for row in scores]
+        decided = [edge_model.decide(list(row), manifest["classes"], manifest["threshold"]) for row in scores]
         assert [line["label"] for line in got] == decided
 
 
@@ -129,13 +129,14 @@ def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_note
 def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakehouse):
     """What 05_score's own code writes in Spark with this version, photograph by photograph, in a lakehouse where it serves."""
     import mlflow
-    from lakevision import ingest, score
+    from lakevision.ingest import stream
+    from lakevision.serving.spark import score
 
     root, summary, _ = chain
     spark, make = lakehouse
     cfg, where = make()
     shutil.copytree(root / "landing", where.landing, dirs_exist_ok=True)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     mlflow.set_registry_uri(f"sqlite:///{root}/mlflow.db")  # an earlier test may have set another
     version = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lakevision import capture, ingest, labels
+from lakevision.ingest import capture, labels, stream
 
 import harness
 import s3
@@ -36,7 +36,7 @@ def test_what_the_agent_uploaded_becomes_rows(uploaded, lakehouse):
     spark, make = lakehouse
     cfg, where = make("capture.source=folder", f"capture.path={address}")
     assert capture.land(cfg, where).new == len(acks)
-    done = ingest.run(spark, cfg, where)
+    done = stream.run(spark, cfg, where)
     assert (done.images, done.rejected) == (len(acks), 0)
     for row in spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").collect():
         name = row.path.rsplit("/", 1)[1]

@@ -6,7 +6,8 @@ import json
 import pytest
 from servers import Server
 
-from lakevision import config, endpoint
+from lakevision.platform import config
+from lakevision.serving import endpoint
 
 
 class Workspace:

@@ -9,9 +9,15 @@ import os
 import numpy as np
 import pytest
 
-from lakevision import cache, champion, config, confounding, evaluate, gate, ledger, registry, split, tables, tracking, train, workspace
-from lakevision.feed import Arrays
-from lakevision.workspace import REPOSITORY
+from lakevision.dataset import cache, split
+from lakevision.evaluation import confounding, evaluate
+from lakevision.ingest import tables
+from lakevision.platform import config, workspace
+from lakevision.registry import model_registry, tracking
+from lakevision.release import champion_comparison, gate, promotions
+from lakevision.training import loop
+from lakevision.dataset.feed import Arrays
+from lakevision.platform.workspace import REPOSITORY
 
 SOAK = pytest.mark.skipif(os.environ.get("LAKEVISION_SOAK") != "1", reason="LAKEVISION_SOAK=1 trains them all")
 CONFIG = config.load("local", ["evaluation.explained=4"])
@@ -25,8 +31,8 @@ def judged(porch, shortcut, count=240, side=48, epochs=40):
     for name in split.SIDES:
         index = np.sort(sides.loc[sides["split"] == name, "sha256"].map(lambda key: int(key, 16)))
         arrays[name] = Arrays(pixels[index], images["label"].iloc[index].map(classes.index).to_numpy(np.int32), list(images["sha256"].iloc[index]))
-    setting = train.Setting("small_cnn", side, 2, epochs, 16, 0.0035, 0.1, 16, True, 3)
-    network = train.with_weights(setting, train.fit(arrays["train"], arrays["validation"], setting).weights)
+    setting = loop.Setting("small_cnn", side, 2, epochs, 16, 0.0035, 0.1, 16, True, 3)
+    network = loop.with_weights(setting, loop.fit(arrays["train"], arrays["validation"], setting).weights)
     checked = confounding.check(images, sides, list(arrays.values()))
     return evaluate.on_test(CONFIG, network, setting, arrays, sides, images, warnings, checked, classes)[0]
 
@@ -90,18 +96,18 @@ def test_somebodys_word_stays_with_the_version_and_the_champion_is_compared_on_t
     again, material = evaluate.on_test(cfg, network, None, arrays, sides, images, warnings, confounding.check(images, sides), pixels.classes)
     assert again.accuracy == trained["accuracy"] and again.swap_followed == trained["swap_followed"]
 
-    if registry.version_of(cfg, "champion") is None:
-        assert champion.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"]) == {}
+    if model_registry.version_of(cfg, "champion") is None:
+        assert champion_comparison.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"]) == {}
     against = {**trained, "verdict": "not evaluable", "reasons": ["for this test"]}
     checks = [gate.Check("evaluation", gate.objection(against), "evaluable", False, evaluation=True)]
-    serving = ledger.serving(cfg)
-    assert ledger.gated(spark, cfg, where, version, gate.decide(cfg, against, checks), serving) == "champion"
-    tags = MlflowClient().get_model_version(registry.name(cfg), version).tags
+    serving = promotions.serving(cfg)
+    assert promotions.gated(spark, cfg, where, version, gate.decide(cfg, against, checks), serving) == "champion"
+    tags = MlflowClient().get_model_version(model_registry.name(cfg), version).tags
     assert "A. Person: a demonstration" in tags["promoted_anyway"] and "for this test" in tags["reason"] and tags["promoted"] == "true"
-    assert "promoted against the gate" in ledger.why(spark, cfg, where) and "for this test" in ledger.why(spark, cfg, where)
+    assert "promoted against the gate" in promotions.why(spark, cfg, where) and "for this test" in promotions.why(spark, cfg, where)
 
     # The champion is this very model: from files or from the cache, it must say the same of each image.
-    same = champion.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"])
+    same = champion_comparison.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"])
     assert same["difference"] == same["low"] == same["high"] == 0 and same["champion"] == trained["accuracy"]
     assert same["images"] == len(material.test) and not same["note"]
-    assert "another split" in champion.compare(spark, cfg, where, material, trained["delta_version"], "another")["note"]
+    assert "another split" in champion_comparison.compare(spark, cfg, where, material, trained["delta_version"], "another")["note"]

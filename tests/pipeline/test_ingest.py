@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import DataFrame
 
-from lakevision import capture, describe, ingest, labels, landing, tables
+from lakevision.ingest import capture, image_reader, labels, landing, stream, tables
 
 
 def put(where, name, data):
@@ -43,8 +43,8 @@ def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
     for name, data in {"bad.jpg": b"<html>404</html>", "cut.jpg": picture()[:200], "empty.jpg": b""}.items():
         put(where, name, data)
     put(where, "large.jpg", picture())
-    os.truncate(Path(where.landing) / "large.jpg", describe.LARGEST + 1)  # sparse: it takes no room
-    first = ingest.run(spark, cfg, where)
+    os.truncate(Path(where.landing) / "large.jpg", image_reader.LARGEST + 1)  # sparse: it takes no room
+    first = stream.run(spark, cfg, where)
     assert (first.landed, first.images, first.rejected, first.new) == (16, 12, 4, 16)
     settled(spark, cfg, where, first)
     rows = spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").toPandas()
@@ -57,16 +57,16 @@ def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
     reasons = {row.path: row.reason for row in spark.table(where.table("rejected_images")).collect()}
     assert "not an image" in reasons["bad.jpg"] and "damaged JPEG" in reasons["cut.jpg"] and "empty file" in reasons["empty.jpg"]
     large = spark.table(where.table("rejected_images")).where("path = 'large.jpg'").first()
-    assert "too large: 200000001 bytes" in large["reason"] and large["content"] is None and large["length"] == describe.LARGEST + 1
+    assert "too large: 200000001 bytes" in large["reason"] and large["content"] is None and large["length"] == image_reader.LARGEST + 1
     version = tables.version(spark, where, "images")
 
     put(where, "late_empty.jpg", picture(1))
-    again = ingest.run(spark, cfg, where)
+    again = stream.run(spark, cfg, where)
     assert (again.landed, again.images, again.rejected, again.new) == (17, 13, 4, 1)
     assert tables.at(spark, where, "images", version).count() == 12, "an old version stays readable"
 
     shutil.rmtree(where.checkpoints)
-    healed = ingest.run(spark, cfg, where)
+    healed = stream.run(spark, cfg, where)
     assert healed.new == 0, "a lost checkpoint brings nothing in twice"
     settled(spark, cfg, where, healed)
 
@@ -85,15 +85,15 @@ def test_crashes_between_any_two_writes(lakehouse, monkeypatch):
     """One after the other, each with files of its own; the next run clears up what the last one left."""
     spark, make = lakehouse
     cfg, where = make("ingest.max_files_per_batch=3", "ingest.labels=name")
-    steps = [(ingest, "_write_images"), (ingest, "_write_rejected"), (labels, "add_from_paths"), (ingest, "_forget")]
+    steps = [(stream, "_write_images"), (stream, "_write_rejected"), (labels, "add_from_paths"), (stream, "_forget")]
     for number, (module, step) in enumerate(steps):
         for index in range(4):
             put(where, f"{number}{index}_dog.jpg", picture(number * 5 + index) if index != 1 else b"no image %d" % number)
         with monkeypatch.context() as patch:
             patch.setattr(module, step, crashing)
             with pytest.raises(Exception, match="killed here"):
-                ingest.run(spark, cfg, where)
-    done = ingest.run(spark, cfg, where)
+                stream.run(spark, cfg, where)
+    done = stream.run(spark, cfg, where)
     assert (done.images, done.rejected) == (12, 4)
     settled(spark, cfg, where, done)
 
@@ -106,7 +106,7 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         put(where, name, picture(index))
     put(where, "empty_dog.jpg", b"")
     put(where, "cut_dog.jpg", picture(3)[:150])
-    describing, writing = ingest._describe, ingest._write_images
+    describing, writing = stream._describe, stream._write_images
 
     def removing(this, files):
         (Path(where.landing) / "gone_dog.jpg").unlink(missing_ok=True)
@@ -117,9 +117,9 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         return writing(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_describe", removing)
-        patch.setattr(ingest, "_write_images", overwriting)
-        first = ingest.run(spark, cfg, where)
+        patch.setattr(stream, "_describe", removing)
+        patch.setattr(stream, "_write_images", overwriting)
+        first = stream.run(spark, cfg, where)
     assert (first.images, first.rejected, first.landed) == (1, 3, 4) and paths(spark, where, "images") == ["steady_dog.jpg"]
     moving = spark.table(where.table("rejected_images")).where("path = 'moving_dog.jpg'").first()
     assert "changed while it was being read" in moving["reason"] and moving["sha256"] is None
@@ -130,15 +130,15 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         put(where, f"later{index}_dog.jpg", picture(index))
     # A crash after the newer row and before the older one went; what was empty is new to the stream now, perhaps in its second batch.
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing(old))
+        patch.setattr(stream, "_remove", lambda spark, where, old: crashing(old))
         with pytest.raises(Exception, match="killed here"):
-            ingest.run(spark, cfg, where)
-    second = ingest.run(spark, cfg, where)
+            stream.run(spark, cfg, where)
+    second = stream.run(spark, cfg, where)
     settled(spark, cfg, where, second)
     assert (second.images, second.rejected) == (10, 0)
     rows = {row["path"]: bytes(row["content"]) for row in spark.table(where.table("images")).collect()}
     assert rows["moving_dog.jpg"] == picture(9) and rows["empty_dog.jpg"] == picture(4) and rows["cut_dog.jpg"] == picture(3)
-    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+    settled(spark, cfg, where, stream.run(spark, cfg, where))
 
 
 def test_what_the_second_look_took_the_stream_does_not_bring_again(lakehouse, monkeypatch):
@@ -146,33 +146,33 @@ def test_what_the_second_look_took_the_stream_does_not_bring_again(lakehouse, mo
     spark, make = lakehouse
     cfg, where = make("ingest.max_files_per_batch=2", "ingest.labels=name")
     put(where, "a_dog.jpg", picture(0))
-    looking = ingest._second_look
+    looking = stream._second_look
 
     def late(this):
         put(where, "late_dog.jpg", picture(1))
         return looking(this)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_second_look", late)
-        settled(spark, cfg, where, ingest.run(spark, cfg, where))
+        patch.setattr(stream, "_second_look", late)
+        settled(spark, cfg, where, stream.run(spark, cfg, where))
     for index in range(2, 6):
         put(where, f"{index}_dog.jpg", picture(index))
         os.utime(Path(where.landing) / f"{index}_dog.jpg", (10**9 + index, 10**9 + index))  # older: the stream takes them first
-    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+    settled(spark, cfg, where, stream.run(spark, cfg, where))
 
 
 def test_a_rejected_file_that_changes_to_another_bad_one_keeps_one_row(lakehouse, monkeypatch):
     spark, make = lakehouse
     cfg, where = make()
     put(where, "x.jpg", b"no image")
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     put(where, "x.jpg", picture()[:120])
     with monkeypatch.context() as patch:
-        patch.setattr(ingest, "_remove", lambda spark, where, old: crashing(old))
+        patch.setattr(stream, "_remove", lambda spark, where, old: crashing(old))
         with pytest.raises(Exception, match="killed here"):
-            ingest.run(spark, cfg, where)
+            stream.run(spark, cfg, where)
     assert paths(spark, where, "rejected_images") == ["x.jpg", "x.jpg"]
-    settled(spark, cfg, where, ingest.run(spark, cfg, where))
+    settled(spark, cfg, where, stream.run(spark, cfg, where))
     assert "damaged JPEG" in spark.table(where.table("rejected_images")).first()["reason"]
 
 
@@ -181,12 +181,12 @@ def test_dropped_tables_are_filled_anew(lakehouse):
     cfg, where = make("ingest.labels=name")
     put(where, "a_dog.jpg", picture())
     put(where, "bad_dog.jpg", b"no image")
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     for dropped in (("images", "labels"), ("images", "rejected_images", "labels")):
         for name in dropped:
             spark.sql(f"DROP TABLE {where.table(name)}")
             shutil.rmtree(f"{where.warehouse}/{name}")
-        done = ingest.run(spark, cfg, where)
+        done = stream.run(spark, cfg, where)
         assert (done.images, done.rejected) == (1, 1)
         settled(spark, cfg, where, done)
 
@@ -205,7 +205,7 @@ def test_replaying_a_folder_renames_what_spark_would_not_see(lakehouse, tmp_path
     names = {"with space_dog.jpg", "50%_dog.jpg", "2021-07-13T03%3A04%3A54_front_dog.jpg", "gr\u00f6\u00dfe_dog.jpg", "a+b&c_dog.jpg", "x[1]_dog.jpg", "deep=er/still_dog.jpg"}
     for index, name in enumerate(sorted(names)):
         put(where, name, picture(10 + index))
-    assert ingest.run(spark, cfg, where).images == 10
+    assert stream.run(spark, cfg, where).images == 10
     assert set(paths(spark, where, "images")) == names | {"dogs/%5FDSC0001.JPG", "dogs/2021-07-13T03%3A04%3A54_x.jpg", "dogs/plain.jpg"}
     rows = labels.latest(spark, where).select("path", "label").collect()
     assert {row.path for row in rows if row.label == "dog"} == names and {row.label for row in rows} == {"dog", "dogs"}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from lakevision import capture, ingest, labels, landing, tables
-from lakevision.workspace import REPOSITORY
+from lakevision.ingest import capture, labels, landing, stream, tables
+from lakevision.platform.workspace import REPOSITORY
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import encoded, picture  # noqa: E402
@@ -20,12 +20,13 @@ KILLS = 20 if os.environ.get("LAKEVISION_SOAK") == "1" else 2
 CHILD = """
 import sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/notebooks"]
-from lakevision import config, ingest, workspace
+from lakevision.ingest import stream
+from lakevision.platform import config, workspace
 cfg = config.load("local", sys.argv[2:])
 where, spark = workspace.places(cfg), workspace.spark(cfg)
 while True:
     print("run", flush=True)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
 """
 
 
@@ -102,7 +103,7 @@ def test_killed_at_random_moments(lakehouse, tmp_path):
         filler.join()
     there = sum(spark.table(where.table(name)).count() for name in ("images", "rejected_images"))
     assert there, "killed before anything was written, each time"
-    done = ingest.run(spark, cfg, where)
+    done = stream.run(spark, cfg, where)
     good, bad, named = ([row["path"] for row in spark.table(where.table(name)).select("path").collect()] for name in ("images", "rejected_images", "labels"))
     assert sorted(good + bad) == sorted(written) == sorted(file.path for file in landing.walk(where.landing))
     assert (done.landed, done.images, done.rejected) == (len(written), len(good), len(bad))

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import NOT_LANDED, corpus  # noqa: E402
 from mutants import mutants  # noqa: E402
 
-from lakevision import config, ingest, labels, tables, workspace  # noqa: E402
+from lakevision.ingest import labels, stream, tables
+from lakevision.platform import config, workspace  # noqa: E402
 
 LATIN = b"gr\xf6\xdfe.jpg"  # no UTF-8: a card written by an old camera
 MUTANTS = 200
@@ -30,7 +31,7 @@ def landed(spark, tmp_path_factory):
         path.write_bytes(data)
     files["gr\\xf6\\xdfe.jpg"] = corpus()[0].data + b"latin"
     Path(os.fsdecode(os.path.join(os.fsencode(where.landing), LATIN))).write_bytes(files["gr\\xf6\\xdfe.jpg"])
-    done = ingest.run(spark, cfg, where)
+    done = stream.run(spark, cfg, where)
     images, rejected = ({row["path"]: row for row in spark.table(where.table(name)).collect()} for name in ("images", "rejected_images"))
     yield cfg, where, done, files, images, rejected
     spark.sql("DROP SCHEMA IF EXISTS planted CASCADE")
@@ -78,6 +79,6 @@ def test_labels_of_good_rows_once(landed, spark):
 def test_a_second_run_writes_nothing_at_all(landed, spark):
     cfg, where, done, *_ = landed
     before = {name: tables.version(spark, where, name) for name in ("images", "rejected_images", "labels")}
-    again = ingest.run(spark, cfg, where)
+    again = stream.run(spark, cfg, where)
     assert (again.new, again.landed, again.images, again.rejected) == (0, done.landed, done.images, done.rejected)
     assert {name: tables.version(spark, where, name) for name in before} == before

@@ -11,8 +11,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import encoded, picture  # noqa: E402
 
-from device import simulated  # noqa: E402
-from lakevision import cache, capture, ingest, labels, landing, samples, tables  # noqa: E402
+from device.simulation import porch  # noqa: E402
+from lakevision.dataset import cache
+from lakevision.ingest import capture, labels, landing, stream, tables
+from lakevision.notebook import samples  # noqa: E402
 
 
 def put(where, name, data):
@@ -129,18 +131,18 @@ def test_copies_across_batches_and_runs(lakehouse):
     """Beside a rejected file in the same chunk: hashes must keep all their bits."""
     spark, make = lakehouse
     cfg, where = make("ingest.max_files_per_batch=4")
-    scenes = [scene for scene in simulated.plan(40, size=(300, 300)) if scene.frame == 0][:5]
-    pictures = [simulated.picture(scene) for scene in scenes]
+    scenes = [scene for scene in porch.plan(40, size=(300, 300)) if scene.frame == 0][:5]
+    pictures = [porch.picture(scene) for scene in scenes]
     files = {"a1.jpg": encoded(pictures[0]), "a2.jpg": encoded(pictures[0]), "bad.jpg": b"no image", "b1.jpg": encoded(pictures[1]),
              "b_again.jpg": encoded(pictures[1], quality=50), "c.jpg": encoded(pictures[2])}
     for index, (name, data) in enumerate(files.items()):
         put(where, name, data)
         os.utime(Path(where.landing) / name, (10**9 + index, 10**9 + index))
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     put(where, "a3.jpg", files["a1.jpg"])
     put(where, "c_small.jpg", encoded(pictures[2].resize((220, 220))))
     put(where, "c_dark.jpg", encoded(pictures[2].point(lambda value: value // 3)))
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     rows = {row["path"]: row for row in spark.table(where.table("images")).collect()}
     assert {path: (row["duplicate_of"], row["near_duplicate_of"]) for path, row in rows.items()} == {
         "a1.jpg": (None, None), "a2.jpg": ("a1.jpg", None), "a3.jpg": ("a1.jpg", None), "b1.jpg": (None, None), "b_again.jpg": (None, "b1.jpg"),
@@ -156,7 +158,7 @@ def test_without_content_everything_downstream_reads_the_landing_zone(lakehouse)
     for index in range(12):
         put(where, f"{index:02d}_{'dog' if index % 2 else 'cat'}.jpg", encoded(picture(index)))
     put(where, "bad.jpg", b"no image")
-    done = ingest.run(spark, cfg, where)
+    done = stream.run(spark, cfg, where)
     assert (done.images, done.rejected) == (12, 1)
     assert spark.table(where.table("images")).where("content IS NOT NULL").count() == 0
     assert bytes(spark.table(where.table("rejected_images")).first()["content"]) == b"no image", "what is no photograph is kept, always"

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from lakevision import capture, ingest, lease
+from lakevision.ingest import capture, lease, stream
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_two_ingests_at_once_take_each_photograph_once(place, capsys):
     spark, cfg, where = place
     capture.land(cfg, where)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: ingest.run(spark, cfg, where), range(2))
+        first, second = pool.map(lambda _: stream.run(spark, cfg, where), range(2))
     assert sorted((first.new, second.new)) == [0, 24] and {first.images, second.images} == {24}
     assert "another ingest on this lakehouse is running (" in capsys.readouterr().out
 
@@ -118,6 +118,6 @@ def test_ingest_asks_before_it_writes(place, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(lease, "held", lost)
         with pytest.raises(Exception, match="taken over"):
-            ingest.run(spark, cfg, where)
+            stream.run(spark, cfg, where)
     assert spark.table(where.table("images")).count() == 0
-    assert ingest.run(spark, cfg, where).images == 24
+    assert stream.run(spark, cfg, where).images == 24

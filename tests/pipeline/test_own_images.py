@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lakevision.workspace import REPOSITORY
+from lakevision.platform.workspace import REPOSITORY
 
 CLASSES = ["bar", "box", "cross", "disc", "dots", "frame", "half", "ring", "stripes", "wedge"]
 

@@ -15,7 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
 
-from lakevision import config, edge, gate, ledger, promote, registry, tables, workspace  # noqa: E402
+from lakevision.ingest import tables
+from lakevision.platform import config, workspace
+from lakevision.registry import model_registry
+from lakevision.release import cli as promotion_cli, edge_export, gate, promotions  # noqa: E402
 
 YES = gate.Decision(True, "all checks passed", "", [gate.Check("evaluation", "good", "good", True)])
 NO = gate.Decision(False, "no better than a baseline")
@@ -30,7 +33,7 @@ def two(lakehouse, tmp_path):
     spark, make = lakehouse
     serving.registered(tmp_path)
     cfg, where = make()
-    MlflowClient().delete_registered_model_alias(registry.name(cfg), "champion")
+    MlflowClient().delete_registered_model_alias(model_registry.name(cfg), "champion")
     tables.create(spark, where)
     return spark, cfg, where
 
@@ -43,47 +46,47 @@ def test_the_gate_writes_down_what_it_decides_and_the_alias_follows(two):
     from mlflow import MlflowClient
 
     spark, cfg, where = two
-    assert "no version of lakevision serves" in ledger.why(spark, cfg, where)
-    assert ledger.gated(spark, cfg, where, "1", NO, "") == "challenger" and ledger.serving(cfg) == ""
-    assert "version 1 was held back: no better than a baseline" in ledger.why(spark, cfg, where)
-    assert ledger.gated(spark, cfg, where, "2", YES, "") == "champion" and ledger.serving(cfg) == "2"
+    assert "no version of lakevision serves" in promotions.why(spark, cfg, where)
+    assert promotions.gated(spark, cfg, where, "1", NO, "") == "challenger" and promotions.serving(cfg) == ""
+    assert "version 1 was held back: no better than a baseline" in promotions.why(spark, cfg, where)
+    assert promotions.gated(spark, cfg, where, "2", YES, "") == "champion" and promotions.serving(cfg) == "2"
     first, second = rows(spark, where)
     assert (first["number"], first["version"], first["promoted"], second["number"], second["version"], second["promoted"]) == (1, "1", False, 2, "2", True)
     assert second["who"].startswith("04_deploy, ") and second["run_id"] and '"found": "good"' in second["checks"] and not second["forced"]
-    tags = MlflowClient().get_model_version(registry.name(cfg), "2").tags
+    tags = MlflowClient().get_model_version(model_registry.name(cfg), "2").tags
     assert (tags["promoted"], tags["reason"], tags["decision"]) == ("true", "all checks passed", "2") and "promoted_anyway" not in tags
-    assert "version 2 of lakevision serves since" in ledger.why(spark, cfg, where) and "against the gate" not in ledger.why(spark, cfg, where)
+    assert "version 2 of lakevision serves since" in promotions.why(spark, cfg, where) and "against the gate" not in promotions.why(spark, cfg, where)
 
 
 def test_a_forced_promotion_says_so_for_ever(two):
     from mlflow import MlflowClient
 
     spark, cfg, where = two
-    ledger.gated(spark, cfg, where, "1", FORCED, "")
-    ledger.gated(spark, cfg, where, "2", YES, "1")
-    assert ledger.rollback(spark, cfg, where, "", "B. Person", "it misses parcels") == "1"
-    said = ledger.why(spark, cfg, where)
+    promotions.gated(spark, cfg, where, "1", FORCED, "")
+    promotions.gated(spark, cfg, where, "2", YES, "1")
+    assert promotions.rollback(spark, cfg, where, "", "B. Person", "it misses parcels") == "1"
+    said = promotions.why(spark, cfg, where)
     assert "version 1 of lakevision serves" in said and "by rollback of B. Person" in said and "it misses parcels" in said
     assert "promoted against the gate" in said and rows(spark, where)[-1]["forced"] and rows(spark, where)[-1]["previous"] == "2"
     # By hand a version that passed its gate is not forced, one that never did is.
-    ledger.promote(spark, cfg, where, "2", "B. Person", "again")
+    promotions.promote(spark, cfg, where, "2", "B. Person", "again")
     assert not rows(spark, where)[-1]["forced"]
-    ledger.promote(spark, cfg, where, "1", "C. Person", "a demonstration again")
+    promotions.promote(spark, cfg, where, "1", "C. Person", "a demonstration again")
     assert rows(spark, where)[-1]["forced"]
-    tags = [MlflowClient().get_model_version(registry.name(cfg), version).tags.get("promoted_anyway") for version in "12"]
+    tags = [MlflowClient().get_model_version(model_registry.name(cfg), version).tags.get("promoted_anyway") for version in "12"]
     assert re.fullmatch("04_deploy, .*: promoted against the evaluation; C. Person: a demonstration again", tags[0]) and tags[1] is None
 
 
 def test_what_the_gate_found_broken_is_not_promoted_by_hand(two):
     spark, cfg, where = two
     apart, poor = gate.Check("REST against Keras", "inf", "1e-05 at most", False), gate.Check("evaluation", "not evaluable", "good", False, True)
-    ledger.gated(spark, cfg, where, "1", gate.Decision(False, "apart", "", [poor, apart]), "")
-    with pytest.raises(ledger.NotPossible, match="version 1 is broken, .*: REST against Keras: inf, wanted: 1e-05 at most"):
-        ledger.promote(spark, cfg, where, "1", "A. Person", "all the same")
-    assert ledger.serving(cfg) == "" and len(rows(spark, where)) == 1
-    ledger.gated(spark, cfg, where, "1", gate.Decision(False, "poor", "", [poor]), "")  # mended, and asked again
-    ledger.promote(spark, cfg, where, "1", "A. Person", "all the same")
-    assert ledger.serving(cfg) == "1" and rows(spark, where)[-1]["forced"]
+    promotions.gated(spark, cfg, where, "1", gate.Decision(False, "apart", "", [poor, apart]), "")
+    with pytest.raises(promotions.NotPossible, match="version 1 is broken, .*: REST against Keras: inf, wanted: 1e-05 at most"):
+        promotions.promote(spark, cfg, where, "1", "A. Person", "all the same")
+    assert promotions.serving(cfg) == "" and len(rows(spark, where)) == 1
+    promotions.gated(spark, cfg, where, "1", gate.Decision(False, "poor", "", [poor]), "")  # mended, and asked again
+    promotions.promote(spark, cfg, where, "1", "A. Person", "all the same")
+    assert promotions.serving(cfg) == "1" and rows(spark, where)[-1]["forced"]
 
 
 def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
@@ -91,7 +94,7 @@ def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
-        assert f"{ledger._utc(spark.sql('SELECT current_timestamp()').first()[0]):%H:%M}" in {
+        assert f"{promotions._utc(spark.sql('SELECT current_timestamp()').first()[0]):%H:%M}" in {
             f"{datetime.now(timezone.utc) - timedelta(minutes=ago):%H:%M}" for ago in (0, 1)}
     finally:
         monkeypatch.undo()
@@ -100,43 +103,43 @@ def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
 
 def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
     spark, cfg, where = two
-    with pytest.raises(ledger.NotPossible, match="nothing before it"):
-        ledger.rollback(spark, cfg, where, "", "A", "why")
-    ledger.gated(spark, cfg, where, "1", YES, "")
-    with pytest.raises(ledger.NotPossible, match=r"version 2 has never been champion \(1\)"):
-        ledger.rollback(spark, cfg, where, "2", "A", "why")
-    with pytest.raises(ledger.NotPossible, match="no version 9"):
-        ledger.promote(spark, cfg, where, "9", "A", "why")
-    assert ledger.serving(cfg) == "1" and len(rows(spark, where)) == 1
+    with pytest.raises(promotions.NotPossible, match="nothing before it"):
+        promotions.rollback(spark, cfg, where, "", "A", "why")
+    promotions.gated(spark, cfg, where, "1", YES, "")
+    with pytest.raises(promotions.NotPossible, match=r"version 2 has never been champion \(1\)"):
+        promotions.rollback(spark, cfg, where, "2", "A", "why")
+    with pytest.raises(promotions.NotPossible, match="no version 9"):
+        promotions.promote(spark, cfg, where, "9", "A", "why")
+    assert promotions.serving(cfg) == "1" and len(rows(spark, where)) == 1
 
 
 def test_rollback_returns_to_what_served_before_the_last_promotion_also_of_a_version_promoted_twice(two):
     from mlflow import MlflowClient
 
     spark, cfg, where = two
-    client, name = MlflowClient(), registry.name(cfg)
+    client, name = MlflowClient(), model_registry.name(cfg)
     first = client.get_model_version(name, "1")
     assert str(client.create_model_version(name, first.source, first.run_id).version) == "3"
     for version in ("1", "3", "2", "3", "3"):
-        ledger.promote(spark, cfg, where, version, "A", f"to {version}")
+        promotions.promote(spark, cfg, where, version, "A", f"to {version}")
     assert [row["previous"] for row in rows(spark, where)] == [None, "1", "3", "2", "3"]
-    assert ledger.rollback(spark, cfg, where, "", "A", "back") == "2" == ledger.serving(cfg)
+    assert promotions.rollback(spark, cfg, where, "", "A", "back") == "2" == promotions.serving(cfg)
 
 
 def test_what_was_rolled_back_does_not_come_back_by_another_rollback(two):
     from mlflow import MlflowClient
 
     spark, cfg, where = two
-    client, name = MlflowClient(), registry.name(cfg)
+    client, name = MlflowClient(), model_registry.name(cfg)
     first = client.get_model_version(name, "1")
     assert str(client.create_model_version(name, first.source, first.run_id).version) == "3"
     for version in "123":
-        ledger.promote(spark, cfg, where, version, "A", f"to {version}")
-    assert [ledger.rollback(spark, cfg, where, "", "A", "back") for _ in range(2)] == ["2", "1"]
-    with pytest.raises(ledger.NotPossible, match="version 1 has nothing before it"):
-        ledger.rollback(spark, cfg, where, "", "A", "back")
-    registry.set_alias(cfg, "champion", "3")  # by hand
-    assert ledger.rollback(spark, cfg, where, "", "A", "back") == "1"
+        promotions.promote(spark, cfg, where, version, "A", f"to {version}")
+    assert [promotions.rollback(spark, cfg, where, "", "A", "back") for _ in range(2)] == ["2", "1"]
+    with pytest.raises(promotions.NotPossible, match="version 1 has nothing before it"):
+        promotions.rollback(spark, cfg, where, "", "A", "back")
+    model_registry.set_alias(cfg, "champion", "3")  # by hand
+    assert promotions.rollback(spark, cfg, where, "", "A", "back") == "1"
 
 
 def test_a_decision_that_came_between_keeps_its_number(two, monkeypatch):
@@ -149,13 +152,13 @@ def test_a_decision_that_came_between_keeps_its_number(two, monkeypatch):
     def meanwhile(*words):
         if not between:
             between.append("B")
-            ledger.promote(spark, cfg, where, "2", "B", "between")
+            promotions.promote(spark, cfg, where, "2", "B", "between")
         return for_name(*words)
 
     monkeypatch.setattr(DeltaTable, "forName", meanwhile)
-    ledger.promote(spark, cfg, where, "1", "A", "slower")
+    promotions.promote(spark, cfg, where, "1", "A", "slower")
     assert [(row["number"], row["who"], row["previous"]) for row in rows(spark, where)] == [(1, "B", None), (2, "A", "2")]
-    assert ledger.serving(cfg) == "1"
+    assert promotions.serving(cfg) == "1"
 
 
 def test_devices_are_pointed_at_the_champion_too(two):
@@ -163,33 +166,33 @@ def test_devices_are_pointed_at_the_champion_too(two):
     for version in "12":
         built = Path(where.root, f"built-{version}")
         built.mkdir()
-        edge.seal(built, {"version": version, "model": registry.name(cfg)})
-        edge.publish(built, where.edge, version)
+        edge_export.seal(built, {"version": version, "model": model_registry.name(cfg)})
+        edge_export.publish(built, where.edge, version)
         with pytest.raises(FileExistsError, match="has been published before"):
-            edge.publish(built, where.edge, version)
-    ledger.gated(spark, cfg, where, "2", YES, "")
-    assert "devices stay" not in ledger.why(spark, cfg, where)
+            edge_export.publish(built, where.edge, version)
+    promotions.gated(spark, cfg, where, "2", YES, "")
+    assert "devices stay" not in promotions.why(spark, cfg, where)
     assert '"versions/2"' in Path(where.edge, "champion.json").read_text()
-    ledger.promote(spark, cfg, where, "1", "A", "why")
+    promotions.promote(spark, cfg, where, "1", "A", "why")
     pointer = json.loads(Path(where.edge, "champion.json").read_text())
     manifest = Path(where.edge, pointer["folder"], "manifest.json").read_bytes()
     assert pointer["folder"] == "versions/1" and (pointer["manifest_bytes"], pointer["manifest_sha256"]) == (len(manifest), hashlib.sha256(manifest).hexdigest())
     # A version without edge files, or another model's that lies in the same place: devices keep what they have, and that is said.
     there = Path(where.edge, "versions", "2", "manifest.json")
-    there.write_text(there.read_text().replace(registry.name(cfg), "another"))
+    there.write_text(there.read_text().replace(model_registry.name(cfg), "another"))
     for spoil in (lambda: None, there.unlink):
         spoil()
-        ledger.promote(spark, cfg, where, "2", "A", "why")
+        promotions.promote(spark, cfg, where, "2", "A", "why")
         assert json.loads(Path(where.edge, "champion.json").read_text()) == pointer
-        assert "devices stay with what they have" in ledger.why(spark, cfg, where)
+        assert "devices stay with what they have" in promotions.why(spark, cfg, where)
 
 
 def test_a_gate_that_compared_with_another_champion_is_stale(two):
     spark, cfg, where = two
-    ledger.gated(spark, cfg, where, "1", YES, "")
-    with pytest.raises(ledger.Stale, match="version 1 serves, and version 2 was compared with none"):
-        ledger.gated(spark, cfg, where, "2", YES, "")
-    assert ledger.serving(cfg) == "1" and len(rows(spark, where)) == 1
+    promotions.gated(spark, cfg, where, "1", YES, "")
+    with pytest.raises(promotions.Stale, match="version 1 serves, and version 2 was compared with none"):
+        promotions.gated(spark, cfg, where, "2", YES, "")
+    assert promotions.serving(cfg) == "1" and len(rows(spark, where)) == 1
 
 
 def test_two_promotions_at_once_are_two_rows_and_the_newest_serves(two):
@@ -198,7 +201,7 @@ def test_two_promotions_at_once_are_two_rows_and_the_newest_serves(two):
 
     def decide(version):
         try:
-            ledger.promote(spark, cfg, where, version, f"worker {version}", "at once")
+            promotions.promote(spark, cfg, where, version, f"worker {version}", "at once")
         except Exception as error:  # shown below: an exception in a thread is lost
             failed.append(error)
 
@@ -211,15 +214,15 @@ def test_two_promotions_at_once_are_two_rows_and_the_newest_serves(two):
     assert not failed, failed
     found = rows(spark, where)
     assert [row["number"] for row in found] == [1, 2, 3, 4] and sorted(row["version"] for row in found) == ["1", "1", "2", "2"]
-    assert ledger.serving(cfg) == found[-1]["version"]
+    assert promotions.serving(cfg) == found[-1]["version"]
 
 
 def test_an_alias_moved_by_hand_is_noticed_and_settled(two):
     spark, cfg, where = two
-    ledger.gated(spark, cfg, where, "1", YES, "")
-    registry.set_alias(cfg, "champion", "2")
-    assert "version 2 of lakevision is champion, but the newest promotion names 1" in ledger.why(spark, cfg, where)
-    assert ledger.settle(spark, cfg, where) == "1" and ledger.serving(cfg) == "1"
+    promotions.gated(spark, cfg, where, "1", YES, "")
+    model_registry.set_alias(cfg, "champion", "2")
+    assert "version 2 of lakevision is champion, but the newest promotion names 1" in promotions.why(spark, cfg, where)
+    assert promotions.settle(spark, cfg, where) == "1" and promotions.serving(cfg) == "1"
 
 
 def test_a_registry_that_is_down_is_said_and_nothing_is_decided(two, monkeypatch):
@@ -231,8 +234,8 @@ def test_a_registry_that_is_down_is_said_and_nothing_is_decided(two, monkeypatch
     try:
         mlflow.set_tracking_uri("http://127.0.0.1:9")
         mlflow.set_registry_uri("http://127.0.0.1:9")
-        with pytest.raises(ledger.RegistryDown, match="nothing was decided on version 1"):
-            ledger.gated(spark, cfg, where, "1", YES, "")
+        with pytest.raises(promotions.RegistryDown, match="nothing was decided on version 1"):
+            promotions.gated(spark, cfg, where, "1", YES, "")
     finally:
         mlflow.set_tracking_uri(working)
         mlflow.set_registry_uri(working)
@@ -247,39 +250,39 @@ def test_a_registry_that_goes_down_between_the_row_and_the_alias_is_caught_up_wi
 
     spark, cfg, where = two
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "set_alias", gone)
-        with pytest.raises(ledger.RegistryDown, match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`"):
-            ledger.gated(spark, cfg, where, "1", YES, "")
-    assert ledger.serving(cfg) == "" and "a decision was cut short" in ledger.why(spark, cfg, where)
-    ledger.gated(spark, cfg, where, "2", NO, "")  # the next decision finishes nothing unless it promotes
-    assert ledger.settle(spark, cfg, where) == "1" == ledger.serving(cfg)
+        patch.setattr(model_registry, "set_alias", gone)
+        with pytest.raises(promotions.RegistryDown, match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`"):
+            promotions.gated(spark, cfg, where, "1", YES, "")
+    assert promotions.serving(cfg) == "" and "a decision was cut short" in promotions.why(spark, cfg, where)
+    promotions.gated(spark, cfg, where, "2", NO, "")  # the next decision finishes nothing unless it promotes
+    assert promotions.settle(spark, cfg, where) == "1" == promotions.serving(cfg)
 
 
 def test_on_the_command_line(two, capsys, monkeypatch):
     spark, cfg, where = two
-    ledger.gated(spark, cfg, where, "1", YES, "")
-    assert promote.main(["promote", "2", "--who", "A. Person", "--because", "a try"], cfg) == 0
+    promotions.gated(spark, cfg, where, "1", YES, "")
+    assert promotion_cli.main(["promote", "2", "--who", "A. Person", "--because", "a try"], cfg) == 0
     assert "version 2 of lakevision serves" in capsys.readouterr().out
-    assert promote.main(["rollback", "--who", "A. Person", "--because", "enough"], cfg) == 0
+    assert promotion_cli.main(["rollback", "--who", "A. Person", "--because", "enough"], cfg) == 0
     assert "version 1 of lakevision serves" in capsys.readouterr().out
-    assert promote.main(["list"], cfg) == 0
+    assert promotion_cli.main(["list"], cfg) == 0
     assert capsys.readouterr().out.count("A. Person") == 2
-    assert promote.main(["rollback", "7", "--because", "no"], cfg) == 1
+    assert promotion_cli.main(["rollback", "7", "--because", "no"], cfg) == 1
     assert "version 7 has never been champion" in capsys.readouterr().err
-    registry.set_alias(cfg, "champion", "2")
-    assert promote.main(["why"], cfg) == 0
+    model_registry.set_alias(cfg, "champion", "2")
+    assert promotion_cli.main(["why"], cfg) == 0
     assert "the alias was moved by hand" in capsys.readouterr().out
-    assert promote.main(["settle"], cfg) == 0
-    assert "champion: version 1" in capsys.readouterr().out and ledger.serving(cfg) == "1"
+    assert promotion_cli.main(["settle"], cfg) == 0
+    assert "champion: version 1" in capsys.readouterr().out and promotions.serving(cfg) == "1"
     for words, message in ((["promote", "2"], "needs --because"), (["promote", "--because", "a try"], "needs a version"), (["demote", "2"], "invalid choice")):
         with pytest.raises(SystemExit) as ended:
-            promote.main(words, cfg)
+            promotion_cli.main(words, cfg)
         assert ended.value.code == 2 and message in capsys.readouterr().err
     nowhere = replace(cfg, storage=replace(cfg.storage, mlflow_uri="http://127.0.0.1:9", registry_uri="http://127.0.0.1:9"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert promote.main(["rollback", "--because", "enough"], nowhere) == 1
+    assert promotion_cli.main(["rollback", "--because", "enough"], nowhere) == 1
     assert "the registry does not answer" in capsys.readouterr().err
-    assert promote.main(["why", "--set", "training.epoch=3"]) == 2
+    assert promotion_cli.main(["why", "--set", "training.epoch=3"]) == 2
     assert "is not a setting of training" in capsys.readouterr().err
 
 
@@ -293,11 +296,11 @@ def test_a_decision_that_others_always_come_before_is_not_made(two, monkeypatch)
     def late(*words):
         with monkeypatch.context() as patch:
             patch.setattr(DeltaTable, "forName", for_name)
-            ledger.gated(spark, cfg, where, "2", replace(YES, reason=f"sooner {next(names)}"), None)
+            promotions.gated(spark, cfg, where, "2", replace(YES, reason=f"sooner {next(names)}"), None)
         return for_name(*words)
 
-    monkeypatch.setattr(ledger, "TRIES", 2)
+    monkeypatch.setattr(promotions, "TRIES", 2)
     monkeypatch.setattr(DeltaTable, "forName", late)
-    with pytest.raises(ledger.NotPossible, match="2 other decisions came before it"):
-        ledger.promote(spark, cfg, where, "1", "A. Person", "never")
-    assert [row["reason"] for row in rows(spark, where)] == ["sooner 0", "sooner 1"] and ledger.serving(cfg) == "2"
+    with pytest.raises(promotions.NotPossible, match="2 other decisions came before it"):
+        promotions.promote(spark, cfg, where, "1", "A. Person", "never")
+    assert [row["reason"] for row in rows(spark, where)] == ["sooner 0", "sooner 1"] and promotions.serving(cfg) == "2"

@@ -14,17 +14,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lakevision import cache, ranks, train
-from lakevision.workspace import REPOSITORY
+from lakevision.dataset import cache
+from lakevision.training import horovod_ranks, loop
+from lakevision.platform.workspace import REPOSITORY
 
 
 def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod(spark, cached, arrays, setting):
     cfg, where, _, built = cached
-    trained = ranks.run(spark, cfg, where, built, setting)
+    trained = horovod_ranks.run(spark, cfg, where, built, setting)
     assert len(trained.digests) == 2 and len(set(trained.digests)) == 1
     assert trained.result.digest == trained.digests[0]
     # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been averaged.
-    alone = train.fit(arrays["train"], arrays["validation"], setting)
+    alone = loop.fit(arrays["train"], arrays["validation"], setting)
     assert alone.digest != trained.digests[0]
     assert all(np.isfinite(weight).all() for weight in trained.result.weights) and len(trained.result.history) == setting.epochs
 
@@ -32,7 +33,7 @@ def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod
 def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
     import horovod.spark
 
-    from lakevision import workspace
+    from lakevision.platform import workspace
 
     def probe(library):
         import os
@@ -46,11 +47,11 @@ def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
         import horovod.tensorflow as hvd
         import tensorflow as tf
 
-        from lakevision import train
+        from lakevision.training import loop
 
         hvd.init()
         mine = [tf.fill((2, 3), 1.0 + hvd.rank()), tf.fill((4,), 10.0 * hvd.rank())]
-        return [gradient.numpy().tolist() for gradient in train._average(mine, hvd)]
+        return [gradient.numpy().tolist() for gradient in loop._average(mine, hvd)]
 
     results = horovod.spark.run(probe, args=(workspace.library(),), num_proc=2, use_gloo=True, verbose=0)
     assert results == [[[[1.5] * 3] * 2, [5.0] * 4]] * 2
@@ -59,7 +60,7 @@ def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
 def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, setting, capsys):
     cfg, where, _, built = cached
     setting = replace(setting, epochs=40)
-    folder = Path(where.root, "ranks", ranks.key(built, setting, 2))
+    folder = Path(where.root, "ranks", horovod_ranks.key(built, setting, 2))
     killed = []
 
     def kill():
@@ -76,33 +77,34 @@ def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, settin
 
     watcher = threading.Thread(target=kill, daemon=True)
     watcher.start()
-    trained = ranks.run(spark, cfg, where, built, setting)
+    trained = horovod_ranks.run(spark, cfg, where, built, setting)
     watcher.join(10)
     assert killed and "start again from the last whole epoch" in capsys.readouterr().out
     assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
-    assert ranks.run(spark, cfg, where, built, setting).digests == trained.digests
+    assert horovod_ranks.run(spark, cfg, where, built, setting).digests == trained.digests
 
 
 def test_a_failing_rank_shows_its_own_traceback(spark, cached, setting):
     cfg, where, _, built = cached
-    with pytest.raises(ranks.RankFailed, match="no_such_network"):
-        ranks.run(spark, cfg, where, built, replace(setting, model="no_such_network"))
+    with pytest.raises(horovod_ranks.RankFailed, match="no_such_network"):
+        horovod_ranks.run(spark, cfg, where, built, replace(setting, model="no_such_network"))
 
 
 def test_more_ranks_than_slots_is_said_before_anything_waits(spark, cached, setting):
-    from lakevision import config
+    from lakevision.platform import config
 
     cfg, where, _, built = cached
     more = config.load("local", [f"storage.root={where.root}", "training.ranks=64"])
     with pytest.raises(ValueError, match="64"):
-        ranks.run(spark, more, where, built, setting)
+        horovod_ranks.run(spark, more, where, built, setting)
 
 
 DRIVER = """
 import pickle, sys
-from lakevision import ranks, workspace
+from lakevision.platform import workspace
+from lakevision.training import horovod_ranks
 cfg, where, built, setting = pickle.load(open(sys.argv[1], "rb"))
-trained = ranks.run(workspace.spark(cfg), cfg, where, built, setting)
+trained = horovod_ranks.run(workspace.spark(cfg), cfg, where, built, setting)
 print(trained.result.digest, len(trained.result.history))
 """
 
@@ -110,9 +112,9 @@ print(trained.result.digest, len(trained.result.history))
 def test_a_training_whose_driver_was_killed_goes_on_to_the_same_weights(spark, cached, setting, tmp_path):
     cfg, where, _, built = cached
     setting = replace(setting, epochs=30)
-    whole = ranks.run(spark, cfg, where, built, setting)
+    whole = horovod_ranks.run(spark, cfg, where, built, setting)
     (tmp_path / "job").write_bytes(pickle.dumps((cfg, where, built, setting)))
-    folder = Path(where.root, "ranks", ranks.key(built, setting, 2))
+    folder = Path(where.root, "ranks", horovod_ranks.key(built, setting, 2))
     driver = [sys.executable, "-c", DRIVER, str(tmp_path / "job")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
     process = subprocess.Popen(driver, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -138,7 +140,7 @@ def test_one_image_of_a_class_is_trained_on_by_all_ranks_alike(spark, cached, se
     cfg, where, sides, built = cached
     few = part(spark, cfg, where, sides, built.delta_version, 64, one_of="package")
     assert few.labels["train"][1] == 1 < few.labels["train"][0]
-    trained = ranks.run(spark, cfg, where, few, setting)
+    trained = horovod_ranks.run(spark, cfg, where, few, setting)
     assert len(set(trained.digests)) == 1 and np.isfinite([epoch["loss"] for epoch in trained.result.history]).all()
 
 
@@ -147,5 +149,5 @@ def test_fewer_images_than_ranks(spark, cached, setting):
     cfg, where, sides, built = cached
     one = part(spark, cfg, where, sides, built.delta_version, 1)
     assert one.counts["train"] == 1
-    trained = ranks.run(spark, cfg, where, one, setting)
+    trained = horovod_ranks.run(spark, cfg, where, one, setting)
     assert len(set(trained.digests)) == 1 and len(trained.result.history) == setting.epochs

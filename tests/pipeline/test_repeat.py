@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lakevision import cache, capture, config, feed, ingest, ranks, repeat, split, tables, tracking, train, workspace
+from lakevision.dataset import cache, feed, split
+from lakevision.ingest import capture, stream, tables
+from lakevision.platform import config, workspace
+from lakevision.registry import tracking
+from lakevision.release import reproduce
+from lakevision.training import horovod_ranks, loop
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +26,19 @@ def trained(spark, tmp_path_factory):
                                 "evaluation.purpose=" + "x" * 7000])  # a param is cut at 6000 characters
     where = workspace.places(cfg)
     capture.land(cfg, where)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     version = tables.version(spark, where, "images")
     sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
     pixels = cache.build(spark, cfg, where, sides, version)
-    setting = replace(train.first_setting(cfg, pixels), epochs=2, width=4, dropout=0.123)
+    setting = replace(loop.first_setting(cfg, pixels), epochs=2, width=4, dropout=0.123)
     experiment = tracking.start(cfg, where)
     real = tracking.versions
     with pytest.MonkeyPatch.context() as patched, mlflow.start_run(experiment_id=experiment) as run:
         patched.setattr(tracking, "versions", lambda: {**real(), "pillow": "9.0.0"})
         tracking.record(cfg, version, sides, labels_version=tables.version(spark, where, "labels"))
-        done = ranks.run(spark, cfg, where, pixels, setting)
+        done = horovod_ranks.run(spark, cfg, where, pixels, setting)
         tracking.record_training(setting, done)
-        tracking.record_network(train.with_weights(setting, done.result.weights))
+        tracking.record_network(loop.with_weights(setting, done.result.weights))
     return cfg, run.info.run_id, done
 
 
@@ -45,7 +50,7 @@ def now(trained):
 
 def test_the_record_holds_all_that_the_training_was_made_from(trained, now, tmp_path):
     cfg, run_id, done = trained
-    record = repeat.read(run_id, now, tmp_path)
+    record = reproduce.read(run_id, now, tmp_path)
     assert record.cfg == cfg and record.notes == []
     assert record.setting.dropout == 0.123 and record.setting.width == 4 and record.training["history"] == done.result.history
     assert len(record.sides) == 64 and set(record.sides["split"]) == set(split.SIDES)
@@ -61,7 +66,7 @@ def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark
     shutil.copyfile(second, first)  # another photograph under an old name, later than the training
     os.utime(first, (2e9, 2e9))
     first.with_name("new_" + first.name).write_bytes(before + b" ")
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     assert tables.version(spark, where, "images") > int(mlflow.get_run(run_id).data.tags["delta_version"])
     shutil.rmtree(where.cache)
 
@@ -79,16 +84,16 @@ def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark
 
 def test_what_does_not_agree_says_how_far_it_is_apart(spark, trained, now, tmp_path):
     _, run_id, done = trained
-    record = repeat.read(run_id, now, tmp_path)
+    record = reproduce.read(run_id, now, tmp_path)
     pixels = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-    network = train.with_weights(record.setting, done.result.weights)
-    said = train.predict(network, pixels).argmax(1).astype(np.int32)
+    network = loop.with_weights(record.setting, done.result.weights)
+    said = loop.predict(network, pixels).argmax(1).astype(np.int32)
     test = feed.Arrays(pixels, said, [])
-    assert repeat.compare(record, done, network, test).agrees
+    assert reproduce.compare(record, done, network, test).agrees
     kernel, bias = network.get_layer("probabilities").get_weights()
     network.get_layer("probabilities").set_weights([-kernel, -bias])
     other = replace(done, result=replace(done.result, weights=network.get_weights()))
-    found = repeat.compare(record, other, network, test)
+    found = reproduce.compare(record, other, network, test)
     assert not found.agrees and found.accuracy_now == 0 and found.accuracy_then == 1 and found.probabilities_apart > 0.02
     assert found.weights_apart == pytest.approx(2 * float(np.abs(kernel).max()))
     assert "DOES NOT AGREE" in found.lines()[-1] and "not equal" in found.lines()[-2]
@@ -97,12 +102,12 @@ def test_what_does_not_agree_says_how_far_it_is_apart(spark, trained, now, tmp_p
 def test_a_run_that_is_not_there_or_was_no_training(trained, now, tmp_path, command):
     import mlflow
 
-    with pytest.raises(repeat.NotRepeatable, match="not in this lakehouse's MLflow.*storage.root"):
-        repeat.read("0" * 32, now, tmp_path)
+    with pytest.raises(reproduce.NotRepeatable, match="not in this lakehouse's MLflow.*storage.root"):
+        reproduce.read("0" * 32, now, tmp_path)
     with mlflow.start_run(experiment_id=tracking.start(trained[0], workspace.places(trained[0]))) as bare:
         mlflow.set_tag("delta_version", 1)
-    with pytest.raises(repeat.NotRepeatable, match="has no config.json"):
-        repeat.read(bare.info.run_id, now, tmp_path)
+    with pytest.raises(reproduce.NotRepeatable, match="has no config.json"):
+        reproduce.read(bare.info.run_id, now, tmp_path)
     refused = command("--repeat", trained[1], "--set", "training.epochs=3")
     assert refused.returncode == 2 and "takes all settings from the record" in refused.stderr
 
@@ -119,17 +124,17 @@ def test_settings_that_only_one_side_knows_are_said(trained, now):
 
 
 def test_another_lakehouse_is_noticed(spark, trained, now, tmp_path):
-    record = repeat.read(trained[1], now, tmp_path)
+    record = reproduce.read(trained[1], now, tmp_path)
     strange = replace(record, sides=record.sides.assign(sha256="0" * 64))
-    with pytest.raises(repeat.NotRepeatable, match="holds 0 of the 64 photographs"):
-        repeat.demand_images(spark, workspace.places(record.cfg), strange)
+    with pytest.raises(reproduce.NotRepeatable, match="holds 0 of the 64 photographs"):
+        reproduce.demand_images(spark, workspace.places(record.cfg), strange)
 
 
 def test_a_version_that_vacuum_has_taken_is_said(spark, trained, now, tmp_path):
     cfg, run_id, _ = trained
     where = workspace.places(cfg)
-    record = repeat.read(run_id, now, tmp_path)
-    repeat.demand_images(spark, where, record)
+    record = reproduce.read(run_id, now, tmp_path)
+    reproduce.demand_images(spark, where, record)
     spark.sql(f"UPDATE {where.table('images')} SET ingested_at = current_timestamp()")
     check = "spark.databricks.delta.retentionDurationCheck.enabled"
     spark.conf.set(check, "false")
@@ -138,7 +143,7 @@ def test_a_version_that_vacuum_has_taken_is_said(spark, trained, now, tmp_path):
     finally:
         spark.conf.unset(check)
     spark.catalog.clearCache()
-    with pytest.raises(repeat.NotRepeatable, match="VACUUM has removed.*ingest.retention_days"):
-        repeat.demand_images(spark, where, record)
-    with pytest.raises(repeat.NotRepeatable, match="version 999 of images can't be read"):
-        repeat.demand_images(spark, where, replace(record, delta_version=999))
+    with pytest.raises(reproduce.NotRepeatable, match="VACUUM has removed.*ingest.retention_days"):
+        reproduce.demand_images(spark, where, record)
+    with pytest.raises(reproduce.NotRepeatable, match="version 999 of images can't be read"):
+        reproduce.demand_images(spark, where, replace(record, delta_version=999))

@@ -14,16 +14,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
 
-from device import simulated  # noqa: E402
-from lakevision import ingest, lease, registry, samples, score, spark_model, tables  # noqa: E402
-from lakevision.workspace import REPOSITORY  # noqa: E402
+from device.simulation import porch  # noqa: E402
+from lakevision.ingest import lease, stream, tables
+from lakevision.notebook import samples
+from lakevision.registry import model_registry
+from lakevision.serving.spark import model as spark_model, score  # noqa: E402
+from lakevision.platform.workspace import REPOSITORY  # noqa: E402
 
 
 def land(where, first, count):
-    for scene in simulated.plan(first + count, size=(64, 64))[first:]:
-        path = Path(where.landing, simulated.key(scene))
+    for scene in porch.plan(first + count, size=(64, 64))[first:]:
+        path = Path(where.landing, porch.key(scene))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(simulated.jpeg(scene))
+        path.write_bytes(porch.jpeg(scene))
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def scored(lakehouse, tmp_path):
         models = serving.registered(tmp_path)[1]
         cfg, where = make(*settings)
         land(where, 0, 24)
-        ingest.run(spark, cfg, where)
+        stream.run(spark, cfg, where)
         return spark, cfg, where, models
 
     return prepare
@@ -49,7 +52,7 @@ def test_scoring_holds_a_lease_and_asks_before_it_writes(scored, monkeypatch):
     from contextlib import contextmanager
 
     spark, cfg, where, _ = scored()
-    champion, asked = registry.version_of(cfg, "champion"), []
+    champion, asked = model_registry.version_of(cfg, "champion"), []
 
     @contextmanager
     def lost(spark, cfg, where, name):
@@ -69,7 +72,7 @@ def test_scoring_holds_a_lease_and_asks_before_it_writes(scored, monkeypatch):
 
 def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
     spark, cfg, where, models = scored()
-    champion = registry.version_of(cfg, "champion")
+    champion = model_registry.version_of(cfg, "champion")
     first = score.all_new(spark, cfg, where, champion)
     assert (first.images, first.errors, first.version) == (24, 0, "1") and "scored 24 photographs" in first.in_words()
     found = predictions(spark, where).set_index("path")
@@ -85,14 +88,14 @@ def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
     assert sure == sorted(sure) and max(sure) <= found["probability"].nsmallest(6).max() + 0.01
 
     land(where, 24, 6)
-    ingest.run(spark, cfg, where)
+    stream.run(spark, cfg, where)
     assert score.all_new(spark, cfg, where, champion).images == 6
     shutil.rmtree(Path(where.checkpoints, "score"))  # a lost checkpoint: the stream begins anew
     assert score.all_new(spark, cfg, where, champion).images == 0 and len(predictions(spark, where)) == 30
 
     # Another champion scores what is new from then on; the old ones on demand.
-    registry.set_alias(cfg, "champion", "2")
-    later = registry.version_of(cfg, "champion")
+    model_registry.set_alias(cfg, "champion", "2")
+    later = model_registry.version_of(cfg, "champion")
     assert score.all_new(spark, cfg, where, later).images == 0
     camera = spark.table(where.table("images")).first()["device"]
     some = score.batch(spark, cfg, where, later, f"device = '{camera}'")
@@ -110,7 +113,7 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
     spark, cfg, where, _ = scored()
     images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [("nothing", None)]
     frame = spark.createDataFrame(images, "name string, content binary")
-    uri = f"models:/{registry.name(cfg)}/1"
+    uri = f"models:/{model_registry.name(cfg)}/1"
     small = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
     usual = {key: spark.conf.get(key) for key in small}
     with spark_model.small_tasks(spark):
@@ -143,7 +146,7 @@ def test_a_worker_has_little_to_tidy_between_two_tasks(scored):
                                               "loaded": ["tensorflow" in sys.modules]})
 
     spark, cfg, _, _ = scored()
-    score.few(spark, f"models:/{registry.name(cfg)}/1", [simulated.jpeg(simulated.plan(1)[0])] * 8)
+    score.few(spark, f"models:/{model_registry.name(cfg)}/1", [porch.jpeg(porch.plan(1)[0])] * 8)
     rows = spark.range(2, numPartitions=2).mapInArrow(tidy, "zips long, frozen long, tracked long, loaded boolean").where("loaded").collect()
     assert rows and all(row["zips"] == 0 and row["frozen"] > 10 * row["tracked"] for row in rows), rows
 
@@ -154,7 +157,7 @@ def test_what_a_version_has_scored_is_left_out_however_spark_joins(scored, monke
     monkeypatch.setattr(score, "BROADCAST", keys)
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1" if keys == 0 else "10m")
     try:
-        version = registry.version_of(cfg, "champion")
+        version = model_registry.version_of(cfg, "champion")
         camera = spark.table(where.table("images")).first()["device"]
         some = score.batch(spark, cfg, where, version, f"device = '{camera}'")
         assert 0 < some.images < 24 and score.batch(spark, cfg, where, version).images == 24 - some.images
@@ -169,7 +172,7 @@ def test_without_the_bytes_in_the_table_a_file_that_changed_is_one_row_with_a_re
     spark, cfg, where, _ = scored("ingest.keep_content=false")
     victim = sorted(Path(where.landing).rglob("*.jpg"))[3]
     victim.write_bytes(victim.read_bytes() + b" ")
-    done = score.all_new(spark, cfg, where, registry.version_of(cfg, "champion"))
+    done = score.all_new(spark, cfg, where, model_registry.version_of(cfg, "champion"))
     assert (done.images, done.errors) == (24, 1)
     found = predictions(spark, where).set_index("path")
     wrong = found[found["error"].notna()]
@@ -184,12 +187,15 @@ def test_where_no_version_serves_nothing_is_scored_and_that_is_said(scored):
 
 SCORER = """
 import pickle, sys
-from lakevision import registry, score, tables, tracking, workspace
+from lakevision.ingest import tables
+from lakevision.platform import workspace
+from lakevision.registry import model_registry, tracking
+from lakevision.serving.spark import score
 cfg, where = pickle.load(open(sys.argv[1], "rb"))
 tracking.start(cfg, where)
 spark = workspace.spark(cfg)
 tables.create(spark, where)
-score.all_new(spark, cfg, where, registry.version_of(cfg, "champion"))
+score.all_new(spark, cfg, where, model_registry.version_of(cfg, "champion"))
 """
 
 
@@ -207,6 +213,6 @@ def test_a_kill_between_a_batchs_rows_and_its_checkpoint_adds_nothing_twice(scor
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not list(Path(where.checkpoints, "score", "commits").glob("0")), "killed too late to show anything"
-    again = score.all_new(spark, cfg, where, registry.version_of(cfg, "champion"))
+    again = score.all_new(spark, cfg, where, model_registry.version_of(cfg, "champion"))
     found = spark.read.format("delta").load(f"{where.warehouse}/predictions").toPandas()
     assert again.images == 0 and len(found) == 24 and found["path"].is_unique

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lakevision import client, registry, served
+from lakevision.registry import model_registry
+from lakevision.serving.rest import client, loaded_model
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
@@ -140,14 +141,14 @@ def test_a_failure_is_logged_by_its_place_not_by_its_words(caplog):
         json.loads("[")
     except ValueError as error:
         error.args = (SECRET,)
-        served.log_failure(error)
+        loaded_model.log_failure(error)
     assert "a request failed: JSONDecodeError at decoder.py:" in caplog.text and SECRET not in caplog.text
 
 
 def test_routes(service, registered):
     status, found, _ = service.ask(None, None, "/version", "GET")
     model = registered[1]["1"]
-    assert status == 200 and found == {"name": registry.name(registered[0]), "version": "1", "alias": "champion", "run_id": model.metadata.run_id,
+    assert status == 200 and found == {"name": model_registry.name(registered[0]), "version": "1", "alias": "champion", "run_id": model.metadata.run_id,
                                        "transform": LINE, "classes": ["empty", "package"], "threshold": 0.5, "mlflow": found["mlflow"]}
     assert service.ask(None, None, "/health", "GET")[:2] == (200, {"status": "ok", "version": "1"})
     assert service.ask(None, None, "/ping", "GET")[0] == 200 and service.ask(None, None, "/docs", "GET")[0] == 404

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lakevision import config, server
-from lakevision import service as answering
+from lakevision.platform import config
+from lakevision.serving.rest import worker
+from lakevision.serving.rest import app as answering
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
@@ -210,19 +211,19 @@ def test_who_reads_no_answer_is_cut_off(service):
 def test_a_stop_serves_all_connections_that_have_come_down():
     import uvicorn
 
-    from lakevision import served
-    from lakevision.batching import Batcher
+    from lakevision.serving.rest import loaded_model
+    from lakevision.serving.rest.batcher import Batcher
 
     async def stopped():
         ours, theirs = socket.socketpair()
-        state = answering.State(served.Loaded("7", None, None, {"version": "7"}), Batcher(1), 1 << 20, 9, 5.0)
+        state = answering.State(loaded_model.Loaded("7", None, None, {"version": "7"}), Batcher(1), 1 << 20, 9, 5.0)
         settings = uvicorn.Config(answering.app(state, 1), http="httptools", ws="none", access_log=False, log_level="warning")
         settings.load()
-        one = server.Server(settings, state, theirs)
+        one = worker.Server(settings, state, theirs)
         one.lifespan = settings.lifespan_class(settings)
         await one.startup()
         clients = []
-        for _ in range(5):  # each its own message, as workers.deal() sends them, and none read until the stop
+        for _ in range(5):  # each its own message, as supervisor.deal() sends them, and none read until the stop
             client, there = socket.socketpair()
             client.settimeout(5)
             client.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")

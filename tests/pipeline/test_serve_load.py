@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lakevision import client, registry
+from lakevision.registry import model_registry
+from lakevision.serving.rest import client
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
@@ -104,7 +105,7 @@ def test_a_stop_under_load_loses_no_request_and_ends_with_0(registered, tmp_path
 
 def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(registered, tmp_path):
     cfg, models = registered
-    registry.set_alias(cfg, "champion", "1")
+    model_registry.set_alias(cfg, "champion", "1")
     wanted = {number: expected(model, GOOD["grey"]) for number, model in models.items()}
     assert abs(wanted["1"][1] - wanted["2"][1]) > 1e-3
     with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
@@ -112,7 +113,7 @@ def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(regi
         threads = clients(4, ask_on, service.port, load, GOOD["grey"])
         try:
             for number in ("2", "1"):
-                registry.set_alias(cfg, "champion", number)
+                model_registry.set_alias(cfg, "champion", number)
                 deadline, seen = time.monotonic() + 180, 0
                 # Which worker answers is the kernel's choice: one may take twenty in a row, the clients' connections are with both.
                 while seen < 20 or not all(same(found["predictions"][0], wanted[number]) for status, found in load.rows[-40:] if status == 200):
@@ -131,7 +132,7 @@ def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(regi
 def test_a_registry_that_goes_down_is_logged_once_and_stops_nothing(registered, tmp_path):
     cfg, models = registered
     database = Path(cfg.storage.root, "mlflow.db")
-    registry.set_alias(cfg, "champion", "1")
+    model_registry.set_alias(cfg, "champion", "1")
     with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.workers=1") as service:
         whole = database.read_bytes()
         try:
@@ -148,9 +149,9 @@ def test_a_registry_that_goes_down_is_logged_once_and_stops_nothing(registered, 
 
 def test_without_reload_it_keeps_its_version_also_in_a_worker_that_replaces_a_killed_one(registered, tmp_path):
     cfg, models = registered
-    registry.set_alias(cfg, "champion", "1")
+    model_registry.set_alias(cfg, "champion", "1")
     with serving.serving(cfg, tmp_path / "log") as service:
-        registry.set_alias(cfg, "champion", "2")
+        model_registry.set_alias(cfg, "champion", "2")
         victim = serving.workers(service)[0]
         victim.kill()
         deadline = time.monotonic() + 60
@@ -163,7 +164,7 @@ def test_without_reload_it_keeps_its_version_also_in_a_worker_that_replaces_a_ki
             status, found, _ = service.ask(GOOD["grey"])
             assert status == 200 and same(found["predictions"][0], wanted) and service.ask(None, None, "/version", "GET")[1]["version"] == "1"
         assert f"worker {victim.pid} ended with status -9" in service.log()
-    registry.set_alias(cfg, "champion", "1")
+    model_registry.set_alias(cfg, "champion", "1")
 
 
 def test_a_version_by_its_number_and_workers_that_end_with_their_parent(registered, tmp_path):
@@ -187,7 +188,7 @@ def test_what_can_not_be_served_is_said_at_once(registered, tmp_path, settings, 
     import subprocess
 
     set_words = [word for setting in (f"storage.root={registered[0].storage.root}", "serve.port=0", *settings) for word in ("--set", setting)]
-    done = subprocess.run([sys.executable, "-m", "lakevision.serve", *set_words, *arguments], capture_output=True, text=True, timeout=120,
+    done = subprocess.run([sys.executable, "-m", "lakevision.serving.rest.main", *set_words, *arguments], capture_output=True, text=True, timeout=120,
                           env={**os.environ, "PYTHONPATH": str(serving.REPOSITORY / "notebooks")})
     assert done.returncode == 1 and re.search(words, done.stderr) and "Traceback" not in done.stderr
 
@@ -238,7 +239,7 @@ def mixed(port, load, seed, ends):
 
 
 def test_mixed_good_and_bad_load_loses_nothing_leaks_nothing_and_logs_no_payload(registered, tmp_path):
-    registry.set_alias(registered[0], "champion", "1")
+    model_registry.set_alias(registered[0], "champion", "1")
     wanted = {name: expected(registered[1]["1"], data) for name, data in GOOD.items()}
     with serving.serving(registered[0], tmp_path / "log") as service:
         found = []

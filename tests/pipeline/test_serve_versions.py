@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lakevision import registry
+from lakevision.registry import model_registry
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
@@ -60,7 +60,7 @@ def replaced(service, victim):
 
 
 def test_a_replacement_that_dies_while_it_loads_ends_no_healthy_worker(registered, tmp_path):
-    registry.set_alias(registered[0], "champion", "1")
+    model_registry.set_alias(registered[0], "champion", "1")
     with serving.serving(registered[0], tmp_path / "log") as service:
         victim, healthy = workers(service)
         with spoilt(*(folder / "artifacts" / "card.json" for folder in downloads(service))):
@@ -85,12 +85,12 @@ def test_it_gives_up_where_no_worker_comes_to_serve_again(registered, tmp_path):
 def test_a_replacement_starts_with_the_version_that_the_others_serve_though_the_registry_is_down(registered, tmp_path):
     cfg, _ = registered
     database = Path(cfg.storage.root, "mlflow.db")
-    registry.set_alias(cfg, "champion", "2")
+    model_registry.set_alias(cfg, "champion", "2")
     whole = database.read_bytes()
     try:
         with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
             assert versions(service) == {"2"}
-            registry.set_alias(cfg, "champion", "1")
+            model_registry.set_alias(cfg, "champion", "1")
             until(lambda: versions(service) == {"1"}, 60, service.log)
             whole = database.read_bytes()
             database.write_bytes(b"no database at all" * 100)  # in its place: who has it open would go on reading one that was only renamed
@@ -104,12 +104,12 @@ def test_a_replacement_starts_with_the_version_that_the_others_serve_though_the_
                 assert versions(service) == {"1"}
     finally:
         database.write_bytes(whole)
-        registry.set_alias(cfg, "champion", "1")
+        model_registry.set_alias(cfg, "champion", "1")
 
 
 def test_a_version_that_can_not_be_loaded_is_fetched_once_and_its_files_go(registered, tmp_path):
     cfg, _ = registered
-    registry.set_alias(cfg, "champion", "1")
+    model_registry.set_alias(cfg, "champion", "1")
     run = {version.run_id: number for number in ("1", "2") for version in [registered_version(cfg, number)]}
     cards = [card for card in Path(cfg.storage.root, "mlartifacts").rglob("card.json") if belongs(card, run, "2")]
     assert len(cards) == 1
@@ -117,14 +117,14 @@ def test_a_version_that_can_not_be_loaded_is_fetched_once_and_its_files_go(regis
         with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.timeout_seconds=2") as service:
             first = downloads(service)
             with spoilt(*cards):
-                registry.set_alias(cfg, "champion", "2")
+                model_registry.set_alias(cfg, "champion", "2")
                 until(lambda: "keeps version 1" in service.log(), 60, service.log)
                 time.sleep(3)  # fifteen looks
                 assert downloads(service) == first and versions(service) == {"1"}
                 assert service.log().count("version 2 can't be loaded") == 1
-            registry.set_alias(cfg, "champion", "1")  # the alias moves, and comes back to what is whole now
+            model_registry.set_alias(cfg, "champion", "1")  # the alias moves, and comes back to what is whole now
             time.sleep(1)
-            registry.set_alias(cfg, "champion", "2")
+            model_registry.set_alias(cfg, "champion", "2")
             until(lambda: versions(service) == {"2"}, 60, service.log)
             until(lambda: len(downloads(service)) == 1 and downloads(service) != first, 30, service.log)
             for victim in workers(service)[:1]:
@@ -133,13 +133,13 @@ def test_a_version_that_can_not_be_loaded_is_fetched_once_and_its_files_go(regis
             assert versions(service) == {"2"} and service.ask(GOOD["jpeg"])[0] == 200
         assert list(tmp_path.glob("lakevision-serve-*")) == [] and not psutil.pid_exists(service.process.pid)
     finally:
-        registry.set_alias(cfg, "champion", "1")
+        model_registry.set_alias(cfg, "champion", "1")
 
 
 def registered_version(cfg, number):
     from mlflow import MlflowClient
 
-    return MlflowClient().get_model_version(registry.name(cfg), number)
+    return MlflowClient().get_model_version(model_registry.name(cfg), number)
 
 
 def belongs(card, run, number):

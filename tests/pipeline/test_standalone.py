@@ -12,17 +12,18 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from lakevision.workspace import REPOSITORY
+from lakevision.platform.workspace import REPOSITORY
 
 NOTEBOOK = '''
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from lakevision import capture, config, ingest, workspace
+from lakevision.ingest import capture, stream
+from lakevision.platform import config, workspace
 cfg = config.load("local", sys.argv[2:])
 where = workspace.places(cfg)
 capture.land(cfg, where)
 spark = workspace.spark(cfg)
-done = ingest.run(spark, cfg, where)
+done = stream.run(spark, cfg, where)
 jars = spark.range(1).rdd.map(lambda _: __import__("os").environ["SPARK_HOME"]).collect()
 print("FOUND", json.dumps({"images": done.images, "master": spark.sparkContext.master, "home": jars[0]}))
 '''

@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from device import transform
-from lakevision import cache, feed, samples, split, tables, train
+from device.model import transform
+from lakevision.dataset import cache, feed, split
+from lakevision.ingest import tables
+from lakevision.notebook import samples
+from lakevision.training import loop
 
 
 def test_the_cache_holds_the_transforms_own_pixels(spark, cached, arrays):
@@ -125,7 +128,7 @@ def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
 
 @pytest.mark.parametrize("options", [pytest.param("size=64k", id="no room"), pytest.param("size=64m,nr_inodes=9", id="full while it is written")])
 def test_a_full_disk_under_the_cache(spark, cached, tmp_path, options):
-    from lakevision import workspace
+    from lakevision.platform import workspace
 
     cfg, _, sides, built = cached
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", tmp_path], capture_output=True).returncode:
@@ -155,59 +158,59 @@ def test_batches_are_equal_steps_and_every_image_is_seen(count, batch, size):
 
 
 def test_training_repeats_itself(arrays, setting):
-    one, two = (train.fit(arrays["train"], arrays["validation"], setting) for _ in range(2))
+    one, two = (loop.fit(arrays["train"], arrays["validation"], setting) for _ in range(2))
     assert one.digest == two.digest and one.history == two.history
-    assert train.fit(arrays["train"], arrays["validation"], replace(setting, seed=9)).digest != one.digest
+    assert loop.fit(arrays["train"], arrays["validation"], replace(setting, seed=9)).digest != one.digest
 
 
 def test_a_loss_that_is_no_number_stops_with_the_learning_rate(arrays, setting):
-    with pytest.raises(train.NotFinite, match="learning rate"):
-        train.fit(arrays["train"], arrays["validation"], replace(setting, learning_rate=float("inf")))
+    with pytest.raises(loop.NotFinite, match="learning rate"):
+        loop.fit(arrays["train"], arrays["validation"], replace(setting, learning_rate=float("inf")))
 
 
 def test_a_training_that_was_cut_short_ends_with_the_same_weights(arrays, setting, tmp_path):
     setting = replace(setting, epochs=4, augment=True, dropout=0.3)
-    whole = train.fit(arrays["train"], arrays["validation"], setting)
+    whole = loop.fit(arrays["train"], arrays["validation"], setting)
 
     def stop(epoch, figures):
         if epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train.fit(arrays["train"], arrays["validation"], setting, on_epoch=stop, kept_at=str(tmp_path / "kept"))
+        loop.fit(arrays["train"], arrays["validation"], setting, on_epoch=stop, kept_at=str(tmp_path / "kept"))
     later = []
-    again = train.fit(arrays["train"], arrays["validation"], setting, on_epoch=lambda epoch, _: later.append(epoch), kept_at=str(tmp_path / "kept"))
+    again = loop.fit(arrays["train"], arrays["validation"], setting, on_epoch=lambda epoch, _: later.append(epoch), kept_at=str(tmp_path / "kept"))
     assert later == [2, 3] and again.digest == whole.digest and again.history == whole.history
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_patience_stops_and_keeps_the_best_epoch(arrays, setting):
     wild = replace(setting, epochs=12, learning_rate=0.3, patience=2)
-    result = train.fit(arrays["train"], arrays["validation"], wild)
+    result = loop.fit(arrays["train"], arrays["validation"], wild)
     losses = [epoch["val_loss"] for epoch in result.history]
     best = int(np.argmin(losses))
     assert len(losses) == min(12, best + 3)
-    network = train.with_weights(wild, result.weights)
-    found = train.judge(lambda pixels: network(pixels, training=False), arrays["validation"])
+    network = loop.with_weights(wild, result.weights)
+    found = loop.judge(lambda pixels: network(pixels, training=False), arrays["validation"])
     assert found[0] == pytest.approx(losses[best], rel=1e-4)
 
 
 def test_a_stream_trains_and_is_judged_as_memory_is(cached, arrays, setting):
-    network = train.with_weights(setting, train.fit(feed.Stream(cached[3], "train"), arrays["validation"], setting).weights)
+    network = loop.with_weights(setting, loop.fit(feed.Stream(cached[3], "train"), arrays["validation"], setting).weights)
     forward = lambda pixels: network(pixels, training=False)  # noqa: E731
-    assert train.judge(forward, feed.Stream(cached[3], "validation")) == pytest.approx(train.judge(forward, arrays["validation"]), rel=1e-5)
+    assert loop.judge(forward, feed.Stream(cached[3], "validation")) == pytest.approx(loop.judge(forward, arrays["validation"]), rel=1e-5)
 
 
 def test_mixed_precision_keeps_weights_and_probabilities_in_float32(arrays, setting):
     import keras
 
-    result = train.fit(arrays["train"], arrays["validation"], replace(setting, epochs=1, mixed_precision=True))
+    result = loop.fit(arrays["train"], arrays["validation"], replace(setting, epochs=1, mixed_precision=True))
     assert all(weight.dtype == np.float32 for weight in result.weights if weight.dtype.kind == "f") and np.isfinite(result.history[0]["loss"])
     assert keras.config.dtype_policy().name == "float32"
 
 
 def test_class_weights_make_classes_count_alike():
-    weights = train.class_weights(np.array([0, 0, 0, 1]), 3)
+    weights = loop.class_weights(np.array([0, 0, 0, 1]), 3)
     assert weights.tolist() == pytest.approx([4 / 9, 4 / 3, 0])
 
 
@@ -215,7 +218,7 @@ def test_augmentation_keeps_shape_and_range_and_moves_something():
     import tensorflow as tf
 
     images = tf.cast(tf.random.stateless_uniform((4, 32, 32, 3), (1, 2), 0, 256, tf.int32), tf.float32)
-    changed = train.augment(images, tf.random.Generator.from_seed(1))
+    changed = loop.augment(images, tf.random.Generator.from_seed(1))
     assert changed.shape == images.shape and 0 <= float(tf.reduce_min(changed)) and float(tf.reduce_max(changed)) <= 255
     assert float(tf.reduce_mean(tf.abs(changed - images))) > 5
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from servers import Server
 
-from lakevision import checkpoint, config, deploy, ledger, ranks, registry
+from lakevision.platform import config
+from lakevision.registry import model_registry
+from lakevision.release import edge_bundle, promotions
+from lakevision.training import checkpoint, horovod_ranks
 
 NAME = "lab.porch.lakevision"
 
@@ -75,23 +78,23 @@ def workspace_of(monkeypatch):
 
 
 def test_before_the_first_deployment_no_version_serves(workspace_of):
-    assert registry.version_of(workspace_of(Catalog(made=False)), "champion") is None
-    assert registry.version_of(workspace_of(Catalog()), "champion") is None
+    assert model_registry.version_of(workspace_of(Catalog(made=False)), "champion") is None
+    assert model_registry.version_of(workspace_of(Catalog()), "champion") is None
 
 
 def test_the_alias_says_which_version_serves(workspace_of):
     cfg = workspace_of(Catalog())
-    registry.set_alias(cfg, "champion", "2")
-    found = registry.version_of(cfg, "champion")
-    assert (found.name, str(found.version), found.run_id) == (NAME, "2", "r1") and ledger.serving(cfg) == "2"
-    assert registry.version_of(cfg, "challenger") is None
+    model_registry.set_alias(cfg, "champion", "2")
+    found = model_registry.version_of(cfg, "champion")
+    assert (found.name, str(found.version), found.run_id) == (NAME, "2", "r1") and promotions.serving(cfg) == "2"
+    assert model_registry.version_of(cfg, "challenger") is None
 
 
 def test_a_registry_that_refuses_or_is_somewhere_else_is_not_taken_for_an_empty_one(workspace_of, monkeypatch):
     cfg = workspace_of(Catalog())
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-bad")
     with pytest.raises(Exception, match="bad token"):
-        registry.version_of(cfg, "champion")
+        model_registry.version_of(cfg, "champion")
 
     class Elsewhere(Catalog):
         def answer(self, *words):
@@ -99,23 +102,24 @@ def test_a_registry_that_refuses_or_is_somewhere_else_is_not_taken_for_an_empty_
 
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
     with pytest.raises(Exception, match="404"):
-        registry.version_of(workspace_of(Elsewhere()), "champion")
+        model_registry.version_of(workspace_of(Elsewhere()), "champion")
 
 
 def test_a_decision_moves_the_alias_and_its_tags_fit(workspace_of, lakehouse, monkeypatch):
-    from lakevision import gate, tables
+    from lakevision.ingest import tables
+    from lakevision.release import gate
 
     catalog = Catalog()
     cfg = workspace_of(catalog)
     spark, make = lakehouse
     where = make()[1]
     tables.create(spark, where)
-    ledger.gated(spark, cfg, where, "1", gate.Decision(True, "all checks passed", "", []), "")
-    ledger.promote(spark, cfg, where, "2", "A. Person", "long " * 500)
+    promotions.gated(spark, cfg, where, "1", gate.Decision(True, "all checks passed", "", []), "")
+    promotions.promote(spark, cfg, where, "2", "A. Person", "long " * 500)
     assert catalog.aliases["champion"] == "2" and catalog.versions["1"]["reason"] == "all checks passed"
     assert catalog.versions["2"]["promoted_anyway"].startswith("A. Person: long") and len(catalog.versions["2"]["reason"]) == 1000
     assert spark.table(where.table("promotions")).where("number = 2").first()["reason"] == "long " * 500
-    ledger.rollback(spark, cfg, where, "", "A. Person", "enough")
+    promotions.rollback(spark, cfg, where, "", "A. Person", "enough")
     assert catalog.aliases["champion"] == "1"
 
 
@@ -140,9 +144,9 @@ def test_the_service_of_the_comparison_gets_the_notebooks_login(tmp_path, monkey
         def terminate(self):
             pass
 
-    monkeypatch.setattr(deploy.subprocess, "Popen", Started)
+    monkeypatch.setattr(edge_bundle.subprocess, "Popen", Started)
     for uri in ("databricks", "sqlite:///somewhere.db"):
-        with pytest.raises(deploy.NoService, match="status 1"), deploy.service(SimpleNamespace(mlflow_uri=uri), "1", []):
+        with pytest.raises(edge_bundle.NoService, match="status 1"), edge_bundle.service(SimpleNamespace(mlflow_uri=uri), "1", []):
             pass
     more = [{name: value for name, value in env.items() if os.environ.get(name) != value and name != "PYTHONPATH"} for env in given]
     assert more == [{"DATABRICKS_TOKEN": "dapi-good", "DATABRICKS_HOST": "https://lab.example", "MLFLOW_TRACKING_URI": "databricks"}, {}]
@@ -157,10 +161,10 @@ def test_epochs_are_logged_by_the_driver_for_ranks_have_no_login(workspace_of, t
         jobs.append(job)
         return [("same", SimpleNamespace(history=history), 0.0), ("same", None, 0.0)]
 
-    monkeypatch.setattr(ranks, "_launch", launched)
-    monkeypatch.setattr(ranks.cluster, "slots", lambda *_: 2)
+    monkeypatch.setattr(horovod_ranks, "_launch", launched)
+    monkeypatch.setattr(horovod_ranks.spark_session, "slots", lambda *_: 2)
     cache = SimpleNamespace(folder=str(tmp_path / "key" / "a"))
-    ranks.run(None, config.load("local", ["training.ranks=2"]), SimpleNamespace(root=str(tmp_path)), cache, "setting", {"uri": "databricks", "run_id": "r1"})
+    horovod_ranks.run(None, config.load("local", ["training.ranks=2"]), SimpleNamespace(root=str(tmp_path)), cache, "setting", {"uri": "databricks", "run_id": "r1"})
     assert jobs[0]["log"] is None
     assert catalog.logged == [("r1", key, step, history[step][key]) for step in (0, 1) for key in ("loss", "val_loss")]
 

@@ -20,9 +20,10 @@ import pandas as pd
 import PIL
 from pyspark.sql import functions as F
 
-from device import transform
-from lakevision import cluster, landing, memory, tables, workspace
-from lakevision.split import SIDES
+from device.model import transform
+from lakevision.ingest import landing, tables
+from lakevision.platform import memory, spark_session, workspace
+from lakevision.dataset.split import SIDES
 
 ROW_GROUP_BYTES = 8 * 2**20  # of pixels: large enough to read fast, small enough to mix
 NAME, HALF_NAME = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{8}")  # of a cache: its key; of what build() writes in it
@@ -58,7 +59,7 @@ class Full(OSError):
 def build(spark, cfg, where, sides, delta_version):
     """Makes or finds the cache of a split. sides: DataFrame of path, sha256, label, episode, split (pandas). Returns Cache. Raises Full."""
     line, classes = cfg.training.transform, tuple(sorted(sides["label"].unique()))
-    ranks = cfg.training.ranks or cluster.slots(spark)
+    ranks = cfg.training.ranks or spark_session.slots(spark)
     counts = {side: int((sides["split"] == side).sum()) for side in SIDES}
     groups = {side: row_groups(counts[side], transform.side(line), ranks) for side in SIDES}
     key = _key(line, classes, sides, groups)

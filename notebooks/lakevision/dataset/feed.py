@@ -1,7 +1,7 @@
 """From the Petastorm cache into TensorFlow: all in memory where it fits, else streamed row group by row group.
 
 Both give each rank the same number of batches an epoch, all of the same size, in an order that the seed fixes. Pixels come as they lie in the cache,
-uint8; what changes them from epoch to epoch (train.augment) is part of TensorFlow's graph.
+uint8; what changes them from epoch to epoch (loop.augment) is part of TensorFlow's graph.
 """
 
 import queue
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device import transform
+from device.model import transform
 
 BUFFERED = 4  # row groups that a stream draws from: with labels dealt out evenly, more would mix no better
 AHEAD = 4  # batches made ready while TensorFlow computes

@@ -39,9 +39,9 @@ def known(cfg):
     if source == "auto":
         source = "simulated" if cfg.capture.source == "simulated" else "boxes" if cfg.evaluation.boxes else "occlusion"
     if source == "simulated":
-        from device import simulated
+        from device.simulation import porch
 
-        return Region(simulated.PACKAGE_REGION, "simulated")
+        return Region(porch.PACKAGE_REGION, "simulated")
     if source == "config":
         return _checked(cfg.evaluation.region, "config", "evaluation.region")
     if source == "boxes":

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from lakevision import episodes
+from lakevision.dataset import episodes
 
 SIDES = ("train", "validation", "test")
 COLUMNS = ["path", "sha256", "label", "episode", "split", "reason"]

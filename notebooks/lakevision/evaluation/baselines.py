@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
 
-from lakevision import confounding, episodes
+from lakevision.dataset import episodes
+from lakevision.evaluation import confounding
 
 
 def joined(images, sides):

@@ -14,7 +14,7 @@ FIXED = 0.4  # correlation of aligned edges from which a camera's pictures count
 def shifts(pixels, cameras, region=None):
     """Shift of each picture to the right and down against its camera's mean, shares of the side, float32 (n, 2); nan for cameras with no fixed view.
 
-    pixels: uint8 (n, side, side, 3); cameras: n names; region: a region.Region that is left out, for what stands there moves by itself.
+    pixels: uint8 (n, side, side, 3); cameras: n names; region: a object_region.Region that is left out, for what stands there moves by itself.
     The peak of the cross-correlation of edges, found by FFT, to a fraction of a pixel by a parabola.
     """
     edges = _edges(pixels, region)
@@ -38,7 +38,7 @@ def _edges(pixels, region):
     size = np.hypot(np.gradient(luma, axis=1), np.gradient(luma, axis=2))
     size = np.minimum(size, 0.5)
     if region is not None:
-        from lakevision.region import pixels_of
+        from lakevision.dataset.object_region import pixels_of
 
         rows, columns = pixels_of(region, pixels.shape[1])
         size[:, max(0, rows.start - 2):rows.stop + 2, max(0, columns.start - 2):columns.stop + 2] = 0

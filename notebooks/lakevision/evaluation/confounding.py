@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from lakevision import episodes, position
+from lakevision.dataset import episodes
+from lakevision.evaluation import camera_shift
 
 DRAWS = 4000  # shuffles: 40 features at 1 % overall need p down to 0.00025
 ALPHA = 0.01  # chance that a clean set raises any alarm, whatever the number of features (Bonferroni)
@@ -61,7 +62,7 @@ class Checked:
 
 def check(images, sides, seen=(), where=None, seed=0):
     """Looks at every feature. images: DataFrame as of tables.metadata; sides: DataFrame of path, label, episode, split; seen: feed.Arrays of the
-    sides, to find out where the camera pointed; where: the object's region.Region, or None. Returns Checked."""
+    sides, to find out where the camera pointed; where: the object's object_region.Region, or None. Returns Checked."""
     rows = sides[["path", "label", "episode", "split"]].merge(images.drop(columns="label", errors="ignore"), on="path")
     columns, unchecked = features(rows)
     pointing = _pointing(rows, seen, where)
@@ -127,7 +128,7 @@ def _pointing(rows, seen, where):
         return {}
     place = {key: number for number, key in enumerate(key for arrays in seen for key in arrays.keys)}
     order = rows["sha256"].map(place)
-    shifts = position.shifts(np.concatenate([arrays.pixels for arrays in seen])[order], rows["device"].fillna("unknown"), where)
+    shifts = camera_shift.shifts(np.concatenate([arrays.pixels for arrays in seen])[order], rows["device"].fillna("unknown"), where)
     if np.isnan(shifts).all():
         return {}
     return {f"camera position, {name}": pd.Series(shifts[:, axis].astype(float), rows.index) for axis, name in enumerate(("sideways", "up and down"))}

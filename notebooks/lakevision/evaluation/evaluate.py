@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from lakevision import baselines, cache, context, feed, intervals, intervention, metrics, occlusion, region, tracking, train, verdict
-from lakevision.split import SIDES
+from lakevision.dataset import cache, feed, object_region
+from lakevision.evaluation import baselines, context_control, intervals, metrics, occlusion, swap_test, verdict
+from lakevision.registry import tracking
+from lakevision.training import loop
+from lakevision.dataset.split import SIDES
 
 LOOKED_AT = 48  # validation images that a region is learnt from: 64 forward passes each
 
@@ -53,7 +56,7 @@ class Material:
     validation: tuple  # (probabilities, targets)
     seen: verdict.Evidence
     checked: object
-    swapped: intervention.Swapped
+    swapped: swap_test.Swapped
     shown: np.ndarray
     falls: np.ndarray
     slices: pd.DataFrame
@@ -75,17 +78,17 @@ def load_side(folder, side):
 
 
 def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, classes):
-    """Judges a Keras model on the test side. setting: the train.Setting it was made with; arrays: of load(); sides, warnings: of split; images: their
+    """Judges a Keras model on the test side. setting: the loop.Setting it was made with; arrays: of load(); sides, warnings: of split; images: their
     metadata; checked: of confounding.check. Returns (Evaluation, Material)."""
     joined = baselines.joined(images, sides)
     test = arrays["test"]
     rows = joined[joined["split"] == "test"].set_index("sha256").loc[test.keys].reset_index()
     ordered = pd.concat([joined[joined["split"] != "test"], rows])  # baselines answer in the order of their test rows
-    probabilities = train.predict(network, test.pixels)
-    validation = train.predict(network, arrays["validation"].pixels)
+    probabilities = loop.predict(network, test.pixels)
+    validation = loop.predict(network, arrays["validation"].pixels)
     where, unchecked = _region(cfg, network, arrays["validation"])
-    around = context.control(arrays, setting, where, cfg.evaluation.control_epochs) if where and cfg.evaluation.control_epochs else None
-    swapped = intervention.run(network, test, rows, where, cfg.evaluation) if where and where.known and cfg.evaluation.swap_pairs else None
+    around = context_control.control(arrays, setting, where, cfg.evaluation.control_epochs) if where and cfg.evaluation.control_epochs else None
+    swapped = swap_test.run(network, test, rows, where, cfg.evaluation) if where and where.known and cfg.evaluation.swap_pairs else None
 
     def figure(right):
         return None if right is None else intervals.share(right, rows["episode"])
@@ -121,8 +124,8 @@ def _value(figure):
 
 def _region(cfg, network, validation):
     """(the object's Region or None, what could not be checked for want of one)."""
-    where = region.known(cfg)
-    if where is None and region.wanted_from_occlusion(cfg):
+    where = object_region.known(cfg)
+    if where is None and object_region.wanted_from_occlusion(cfg):
         where = occlusion.region(occlusion.maps(network, validation.pixels[:LOOKED_AT], validation.targets[:LOOKED_AT]))
         if where is None:
             return None, ["the object's region: the model looks all over the picture, and evaluation.region names none"]

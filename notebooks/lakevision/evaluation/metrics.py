@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics as sk
 
-from lakevision import intervals
+from lakevision.evaluation import intervals
 
 BINS = 10  # of the reliability diagram
 FEWEST = 5  # images that a slice must hold
@@ -112,7 +112,7 @@ def slices(rows, right):
 
     rows: DataFrame as of baselines.joined, the test side; right: bool (n,). Returns the table and what could not be sliced by, in words.
     """
-    from lakevision import episodes
+    from lakevision.dataset import episodes
 
     groups, missing = {"camera": rows["device"].fillna("unknown").astype(str)}, []
     timed = episodes.timed(rows)

@@ -5,8 +5,8 @@ Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014.
 
 import numpy as np
 
-from lakevision import train
-from lakevision.region import Region
+from lakevision.training import loop
+from lakevision.dataset.object_region import Region
 
 GRID = 8  # cells in each direction; the hidden window is two cells wide, so that neighbours overlap
 SHARE = 0.8  # a learnt region holds this share of all that hiding costs
@@ -23,7 +23,7 @@ def maps(network, pixels, targets):
     rows = np.arange(len(pixels))
     if not len(pixels):
         return np.empty((0, GRID, GRID), np.float32)
-    before = train.predict(network, pixels)[rows, targets]
+    before = loop.predict(network, pixels)[rows, targets]
     fill = pixels.mean((1, 2), keepdims=True).astype(np.uint8)
     falls = np.empty((len(pixels), GRID, GRID), np.float32)
     for row in range(GRID):
@@ -32,7 +32,7 @@ def maps(network, pixels, targets):
             top, bottom, left, right = (int(np.clip(edge, 0, side)) for edge in (
                 (row - 0.5) * cell, (row + 1.5) * cell, (column - 0.5) * cell, (column + 1.5) * cell))
             hidden[:, top:bottom, left:right] = fill
-            falls[:, row, column] = before - train.predict(network, hidden)[rows, targets]
+            falls[:, row, column] = before - loop.predict(network, hidden)[rows, targets]
     return falls
 
 

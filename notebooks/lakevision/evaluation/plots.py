@@ -5,8 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from lakevision import metrics, region
-from lakevision.plots import COLOURS, confusion, new
+from lakevision.dataset import object_region
+from lakevision.evaluation import metrics
+from lakevision.notebook.plots import COLOURS, confusion, new
 
 MODEL, OTHER, ALARM, CHANCE, GREY = COLOURS[0], COLOURS[1], COLOURS[3], "#9aa3ad", "#6d7278"
 
@@ -150,7 +151,7 @@ def looked_at(axis, material):
     axis.imshow(heat, cmap="magma", alpha=0.55, extent=(0, 1, 1, 0), interpolation="bilinear", vmin=0, vmax=max(0.05, heat.max()))
     where = material.seen.region
     if where:
-        rows, columns = region.pixels_of(where, side)
+        rows, columns = object_region.pixels_of(where, side)
         axis.add_patch(_rectangle(columns.start / side, rows.start / side, (columns.stop - columns.start) / side, (rows.stop - rows.start) / side))
     axis.set(title="Where the model looks" + (f"; box: region ({where.source})" if where else ""), xlabel="share of the width",
              ylabel="share of the height", xlim=(0, 1), ylim=(1, 0))

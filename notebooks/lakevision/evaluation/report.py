@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lakevision import evaluation_plots as draw
-from lakevision import metrics, region
-from lakevision.page import STYLE
+from lakevision.evaluation import plots as draw
+from lakevision.dataset import object_region
+from lakevision.evaluation import metrics
+from lakevision.job.page import STYLE
 
 MORE_STYLE = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; align-items: start }
@@ -32,10 +33,11 @@ def render(cfg, evaluation, material, made, when):
 
 
 def made(cfg, setting, pixels, placed, images, scheme):
-    """What a model was trained on and with, {name: text}. setting: train.Setting; pixels: cache.Cache; placed: of split.assign; images: of
+    """What a model was trained on and with, {name: text}. setting: loop.Setting; pixels: cache.Cache; placed: of split.assign; images: of
     tables.metadata."""
-    from lakevision import episodes, workspace
-    from lakevision.split import SIDES
+    from lakevision.dataset import episodes
+    from lakevision.platform import workspace
+    from lakevision.dataset.split import SIDES
 
     dated = images[episodes.timed(images)]["captured_at"]
     left_out = placed[~placed["split"].isin(SIDES)]["split"].value_counts()
@@ -150,7 +152,7 @@ def _swaps(material):
     swapped, pixels, where = material.swapped, material.test.pixels, material.seen.region
     order = np.argsort(swapped.right, kind="stable")[:6]  # those that did not follow first
     pairs = swapped.pairs[order]
-    made = region.paste(pixels[pairs[:, 0]], pixels[pairs[:, 1]], where)
+    made = object_region.paste(pixels[pairs[:, 0]], pixels[pairs[:, 1]], where)
     names = [_e(name) for name in material.classes]
     captions = [f"surroundings of {names[around]}, region of {names[inside]}: says {names[said]}"
                 for (around, inside), said in zip(material.test.targets[pairs], swapped.said[order])]

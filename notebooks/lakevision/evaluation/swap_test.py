@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lakevision import episodes, intervals, region, train
+from lakevision.dataset import episodes, object_region
+from lakevision.evaluation import intervals
+from lakevision.training import loop
 
 NEAREST = 8  # donors of like surroundings kept for each training image
 
@@ -43,7 +45,7 @@ def run(network, test, rows, where, settings, seed=0):
 
 def _pairs(test, rows, where, settings, seed, same_class):
     """The best partner of each photograph: (int (m, 2) of base and donor, number of photographs without one)."""
-    light, cells = region.surroundings(test.pixels, where)
+    light, cells = object_region.surroundings(test.pixels, where)
     light = light.mean(1)
     timed = episodes.timed(rows)
     hour = (rows["captured_at"].dt.hour + rows["captured_at"].dt.minute / 60).to_numpy()
@@ -69,7 +71,7 @@ def _pairs(test, rows, where, settings, seed, same_class):
 def _ask(network, test, pairs, where):
     if not len(pairs):
         return np.empty(0, int)
-    return train.predict(network, region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], where)).argmax(1)
+    return loop.predict(network, object_region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], where)).argmax(1)
 
 
 def donors(pixels, targets, where):
@@ -79,7 +81,7 @@ def donors(pixels, targets, where):
     Of each class, since what gives the label away in the surroundings (a sticker) makes those of one class alike: the nearest alone would never
     bring another label.
     """
-    cells = region.surroundings(pixels, where)[1]
+    cells = object_region.surroundings(pixels, where)[1]
     squares = (cells ** 2).sum(1)
     classes = np.unique(targets)
     found = []
@@ -108,6 +110,6 @@ def augment(pixels, targets, index, near, share, where, rng):
     swapped = np.flatnonzero(rng.random(len(index)) < share)
     if len(swapped):
         donor = near[index[swapped], rng.integers(0, near.shape[1], len(swapped))]
-        base[swapped] = region.paste(base[swapped], pixels[donor], where)
+        base[swapped] = object_region.paste(base[swapped], pixels[donor], where)
         labels[swapped] = targets[donor]
     return base, labels

@@ -5,8 +5,8 @@ The burden of proof is the model's. What sees no object and scores as well shows
 
 from dataclasses import dataclass, field
 
-from lakevision import intervals
-from lakevision.region import Region
+from lakevision.evaluation import intervals
+from lakevision.dataset.object_region import Region
 
 MARGIN = 0.05  # a model that beats a baseline by less than this has not been shown to see more than it
 

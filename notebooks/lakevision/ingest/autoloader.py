@@ -4,7 +4,7 @@ Names and rules from Databricks' reference of Auto Loader options: useManagedFil
 useNotifications nor backfillInterval beside it; includeExistingFiles is looked at only when a stream starts for the first time.
 """
 
-from lakevision import config, workspace
+from lakevision.platform import config, workspace
 
 SECRETS = ("clientSecret", "privateKey", "privateKeyId", "connectionString", "awsSecretKey", "awsAccessKey")  # the end of an option's name
 OURS = ("cloudFiles.format", "cloudFiles.includeExistingFiles", "cloudFiles.maxFilesPerTrigger", "cloudFiles.useManagedFileEvents",

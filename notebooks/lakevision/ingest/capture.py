@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from device import simulated
-from lakevision.landing import SUFFIXES
+from device.simulation import porch
+from lakevision.ingest.landing import SUFFIXES
 
 
 @dataclass
@@ -36,14 +36,14 @@ def land(cfg, where):
 
 
 def _simulated(cfg, where):
-    scenes = simulated.plan(cfg.capture.photographs, cfg.capture.seed, (cfg.capture.size, cfg.capture.size))
+    scenes = porch.plan(cfg.capture.photographs, cfg.capture.seed, (cfg.capture.size, cfg.capture.size))
     if cfg.capture.shortcut != "none":
-        scenes = simulated.spoilt(scenes, cfg.capture.shortcut)
-    wanted = [scene for scene in scenes if not (Path(where.landing) / simulated.key(scene)).exists()]
+        scenes = porch.spoilt(scenes, cfg.capture.shortcut)
+    wanted = [scene for scene in scenes if not (Path(where.landing) / porch.key(scene)).exists()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the GIL while it draws
-        drawn = pool.map(simulated.jpeg, wanted)
+        drawn = pool.map(porch.jpeg, wanted)
         for scene, data in tqdm(zip(wanted, drawn), total=len(wanted), desc="drawing", unit="photo", disable=not wanted):
-            write(Path(where.landing) / simulated.key(scene), data)
+            write(Path(where.landing) / porch.key(scene), data)
     return Landed(new=len(wanted), known=len(scenes) - len(wanted))
 
 

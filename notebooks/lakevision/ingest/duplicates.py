@@ -6,7 +6,7 @@ never among copies, so that a fixed camera's thousand frames of one scene cost o
 
 import numpy as np
 
-from lakevision.quality import NEAR_BITS
+from lakevision.ingest.quality import NEAR_BITS
 
 HASH_BITS = 63
 BANDS = NEAR_BITS + 1  # two hashes that differ in NEAR_BITS bits agree in one of this many bands (pigeonhole principle)

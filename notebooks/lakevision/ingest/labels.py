@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from lakevision import capture, tables
-from lakevision.metadata import AGENT_NAME
+from lakevision.ingest import capture, tables
+from lakevision.ingest.metadata import AGENT_NAME
 
 FROM_PATH = ("folder", "name")
 ROW = "path string, label string, source string, labelled_at timestamp, author string"

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakevision import cluster, tables, workspace
+from lakevision.ingest import tables
+from lakevision.platform import spark_session, workspace
 
 EXPIRES = timedelta(minutes=5)
 RENEW_S, POLL_S, TRIES = 60.0, 5.0, 10
@@ -34,7 +35,7 @@ def held(spark, cfg, where, name):
 
     Yields a function to call before each write; it raises Lost.
     """
-    if workspace.ON_DATABRICKS or not cluster.on_this_machine(cfg.spark.master):
+    if workspace.ON_DATABRICKS or not spark_session.on_this_machine(cfg.spark.master):
         with by_table(spark, where, name) as check:
             yield check
     else:

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 from PIL import ExifTags
 
-from device import transform
-from lakevision import quality, statistics
+from device.model import transform
+from lakevision.ingest import image_statistics, quality
 
 # 2021-07-13T03:04:54 as the first accelerator's capture script wrote it (with %3A in most copies), 2026-03-02T081502.123Z as ours does.
 NAME_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?(Z?)")
-# What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/entry.py.
+# What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/spool/entry.py.
 AGENT_NAME = re.compile(NAME_TIME.pattern + r"_[0-9a-f]{8}_\d{6,}(?:_(?P<label>[^_]+))?")
 TEXT_LIMIT = 2000  # characters kept of one EXIF value: MakerNotes of some phones run to 100 kB
 YEARS = range(1980, 2200)  # before: a clock that was never set; Parquet refuses 1899 and pandas can't hold 2263, so that one odd name would stop everything
@@ -60,7 +60,7 @@ def describe(path, data, modified_at, zone="UTC"):
         tags = exif(image)
         taken, source = captured_at(path, tags, modified_at, zone)
         (width, height), mode = image.size, image.mode  # before the later frames are counted: they may be smaller
-        found, phash = statistics.of(_rgb(image))
+        found, phash = image_statistics.of(_rgb(image))
         latitude, longitude, altitude = position(tags)
         return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=width, height=height, mode=mode,
                      format=image.format or "unknown", frames=_frames(image), dpi=_dpi(image, tags), orientation=_whole(tags.get("Orientation"), 1, 8),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lakevision import statistics
+from lakevision.ingest import image_statistics
 
 ISSUES = ("dark", "light", "blurry", "low_information", "odd_size", "odd_aspect", "near_duplicate")
 # Cut-off where a camera has no history, and how far below its own lowest twentieth a frame must fall where it has one.
@@ -30,7 +30,7 @@ def scores(photo_statistics, width, height):
     """
     histogram = photo_statistics["luma"]["histogram"]
     sharp = photo_statistics["sharpness"]
-    return {"dark": statistics.percentile(histogram, 0.99) / 255, "light": 1 - statistics.percentile(histogram, 0.05) / 255,
+    return {"dark": image_statistics.percentile(histogram, 0.99) / 255, "light": 1 - image_statistics.percentile(histogram, 0.05) / 255,
             "blurry": 1.0 if sharp is None else sharp, "low_information": photo_statistics["entropy"] / 8, "odd_aspect": min(width, height) / max(width, height)}
 
 

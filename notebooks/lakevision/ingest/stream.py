@@ -22,7 +22,8 @@ from pyspark.accumulators import AccumulatorParam
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import autoloader, cluster, describe, duplicates, labels, landing, lease, quality, tables, workspace
+from lakevision.ingest import autoloader, duplicates, image_reader, labels, landing, lease, quality, tables
+from lakevision.platform import spark_session, workspace
 
 FILE = "path string, modificationTime timestamp, length bigint, content binary"  # a file stream needs its schema given
 CHUNK = 2048  # files for each core that are described, judged and written together; a commit costs half a second of a laptop
@@ -183,7 +184,7 @@ def _take(this, files):
         _forget(this, there)
         files = [file for file in files if file.path not in there]
     files.sort(key=lambda file: (file.modified_at, file.path))  # the first copy of two is the earlier one
-    size = CHUNK * cluster.slots(this.spark)
+    size = CHUNK * spark_session.slots(this.spark)
     with ThreadPoolExecutor(1) as writer:
         writing = None
         for start in range(0, len(files), size):
@@ -197,19 +198,19 @@ def _take(this, files):
 
 def _changed(file, row):
     """Whether a file that was rejected is another one now, or could not be read then."""
-    if row["sha256"] is None and row["length"] <= describe.LARGEST:
+    if row["sha256"] is None and row["length"] <= image_reader.LARGEST:
         return True
     # Spark's listing knows milliseconds, the file system nanoseconds.
     return file.length != row["length"] or abs(file.modified_at - row["modified_at"].astimezone(timezone.utc)) > timedelta(milliseconds=1)
 
 
 def _describe(this, files):
-    """(DataFrame of describe.DESCRIBED, persisted; the thin columns in pandas with the driver's judgement of each photograph)."""
+    """(DataFrame of image_reader.DESCRIBED, persisted; the thin columns in pandas with the driver's judgement of each photograph)."""
     spark, known = this.spark, this.known.result()
-    slices = min(len(files), SLICES * cluster.slots(spark))
-    listed = spark.createDataFrame([tuple(file) for file in files], describe.LISTED).repartition(slices)
-    described = listed.mapInArrow(describe.describer(this.where.landing, this.cfg.ingest.timezone), describe.DESCRIBED).persist()
-    scores = [f"score_{issue}" for issue in describe.SCORES]
+    slices = min(len(files), SLICES * spark_session.slots(spark))
+    listed = spark.createDataFrame([tuple(file) for file in files], image_reader.LISTED).repartition(slices)
+    described = listed.mapInArrow(image_reader.describer(this.where.landing, this.cfg.ingest.timezone), image_reader.DESCRIBED).persist()
+    scores = [f"score_{issue}" for issue in image_reader.SCORES]
     frames = pd.DataFrame([{**row.asDict(), "modified_at": row["modified_at"].astimezone(timezone.utc)} for row in described.select(*THIN, *scores).collect()],
                           columns=[name.split(".")[-1] for name in THIN] + scores, dtype=object)
     # Never phash: beside one rejected file its column would be float64, and of 63 bits 53 would be left.
@@ -257,7 +258,7 @@ def _write_images(spark, cfg, where, described, good, changed):
     verdict = spark.createDataFrame(rows, f"path string, duplicate_of string, near_duplicate_of string, quality {tables.QUALITY}")
     images = described.where("error IS NULL").join(F.broadcast(verdict), "path").withColumn("ingested_at", F.current_timestamp())
     if cfg.ingest.keep_content:
-        images = images.withColumn("content", describe.reader(where.landing, changed)("path", "signature")).where("content IS NOT NULL")
+        images = images.withColumn("content", image_reader.reader(where.landing, changed)("path", "signature")).where("content IS NOT NULL")
     else:
         images = images.withColumn("content", F.lit(None).cast("binary"))
     _append(images, where, "images")

@@ -7,7 +7,7 @@ from functools import lru_cache
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import quality
+from lakevision.ingest import quality
 
 Column = namedtuple("Column", "name type comment")
 
@@ -190,7 +190,7 @@ def metadata(spark, where, number, labels_version=None):
 
     number: the version of images; labels_version: of labels, the newest if None.
     """
-    from lakevision import labels
+    from lakevision.ingest import labels
 
     said = labels.latest(spark, where, labels_version).select("path", "label")
     return (at(spark, where, "images", number).where("duplicate_of IS NULL").join(said, "path", "left")

@@ -1,7 +1,7 @@
 """Reads databricks.yml the way the Databricks CLI does, as far as this machine needs it: targets, variables, names by mode, references, tasks.
 
 What a mode does to names, schedules, tags and run_as follows the CLI's own sources (bundle/config/mutator/resourcemutator: apply_presets.go,
-apply_target_mode.go, run_as.go, apply_bundle_permissions.go). lakevision/bundle_check.py says what is wrong in a bundle.
+apply_target_mode.go, run_as.go, apply_bundle_permissions.go). lakevision/job/bundle_check.py says what is wrong in a bundle.
 """
 
 import copy
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
 USER = "you@example.com"  # who deploys, where nobody is logged in to a workspace

@@ -1,7 +1,7 @@
 """Looks for faults in databricks.yml that `databricks bundle validate` needs a workspace for, or does not see at all.
 
-    python -m lakevision.bundle_check dev                       # with notebooks/ on PYTHONPATH
-    python -m lakevision.bundle_check prod service_principal=<application id> notify=<e-mail>
+    python -m lakevision.job.bundle_check dev                       # with notebooks/ on PYTHONPATH
+    python -m lakevision.job.bundle_check prod service_principal=<application id> notify=<e-mail>
 
 Unknown fields, bad enums and missing fields of jobs, schemas and volumes are for databricks-bundles' types, which are no part of what runs here: see
 tests/pipeline/test_bundle.py. It has none for registered models and experiments: their fields are below, from the CLI's bundle/config/resources.
@@ -13,7 +13,8 @@ import sys
 import zoneinfo
 from pathlib import Path
 
-from lakevision import bundle, config, quartz, workspace
+from lakevision.job import bundle, quartz
+from lakevision.platform import config, workspace
 
 TOP = {"bundle", "variables", "resources", "targets", "sync", "permissions", "run_as", "workspace", "include", "artifacts", "presets", "experimental",
        "scripts", "python", "environments"}

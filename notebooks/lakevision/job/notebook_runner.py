@@ -71,7 +71,7 @@ def notebook(path, parameters, library):
     """A notebook ready to run here: its cells, behind one that sets the parameters. library: the folder that lakevision lies in."""
     first = nbformat.v4.new_code_cell(
         "# The parameters of this run; on Databricks the job fills widgets instead.\n"
-        f"import sys\nsys.path.insert(0, {str(library)!r})\nfrom lakevision import workspace\n"
+        f"import sys\nsys.path.insert(0, {str(library)!r})\nfrom lakevision.platform import workspace\n"
         f"workspace.set_parameters({', '.join(f'{key}={value!r}' for key, value in parameters.items())})")
     made = nbformat.v4.new_notebook(cells=[first, *cells(path)])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -14,7 +14,7 @@ img { max-width: 100%; border: 1px solid #e2e6ea } pre { overflow-x: auto; backg
 
 
 def render(summary, done, when):
-    """The page as HTML, with nothing outside it but links to the notebooks. summary: as in summary.json; done: list of local_run.Done; when: text."""
+    """The page as HTML, with nothing outside it but links to the notebooks. summary: as in summary.json; done: list of notebook_runner.Done; when: text."""
     parts = [f"<h1>lakevision</h1><p>{html.escape(when)}</p>", _outcome(summary, done), _figures(summary), "<h2>Notebooks</h2>", _notebooks(summary)]
     for notebook in done:
         if notebook.pictures:

@@ -4,7 +4,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from device import transform
+from device.model import transform
 
 matplotlib.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "figure.constrained_layout.use": True})
 COLOURS = ("#3b6fb6", "#d1792c", "#4b9a5c", "#b24a57", "#7d62a8", "#8a6f4d", "#c46aa0", "#6d7278", "#9a9a2e", "#2f9aa8")
@@ -80,7 +80,7 @@ def confusion(axis, counts, classes):
 
 
 def search(trials, title):
-    """trials: tune.Search's list of dicts of number, status, loss, learning_rate, dropout, width, and resumed where a search went on."""
+    """trials: search.Search's list of dicts of number, status, loss, learning_rate, dropout, width, and resumed where a search went on."""
     figure, (left, right) = new(1, 2, figsize=(13, 4.2), width_ratios=(1, 1.25))
     good, failed = ([trial for trial in trials if trial["status"] == status] for status in ("ok", "fail"))
     for resumed, marker, label in ((False, "o", "trial"), (True, "D", "resumed from a search that was killed")):

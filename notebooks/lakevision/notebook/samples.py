@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision import labels, landing, metadata, quality, tables
+from lakevision.ingest import labels, landing, metadata, quality, tables
 
 
 def of_landing(where, count):
@@ -70,7 +70,7 @@ def _with_bytes(spark, where, rows):
 
 def least_sure(spark, where, count):
     """The photographs whose newest prediction is least sure, the least first, as (bytes, caption)."""
-    from lakevision import score
+    from lakevision.serving.spark import score
 
     chosen = score.latest(spark, where).where("error IS NULL").orderBy("probability", "path").select("path", "label", "probability").limit(count)
     said = chosen.toPandas().set_index("path")

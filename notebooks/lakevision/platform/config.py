@@ -16,7 +16,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parents[2] / "config"
+FOLDER = Path(__file__).resolve().parents[3] / "config"
 
 
 class ConfigError(ValueError):

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lakevision import memory
+from lakevision.platform import memory
 
 JARS = ("delta-spark", "delta-storage")  # config/setup.sh puts them among pyspark's own; what else they need, Spark has
 PATIENCE_S = 60  # for executors that are still starting, or are being replaced
@@ -58,7 +58,7 @@ def settings(cfg, warehouse):
                                          f"-Dlog4j2.configurationFile={_quiet_log4j()}",
         "spark.sql.files.openCostInBytes": "0",  # else a task for every few photographs
         "spark.python.worker.reuse": "true",
-        # One slot is one core: a model in a UDF must not take all. And glibc keeps what a worker frees, see lakevision/memory.py.
+        # One slot is one core: a model in a UDF must not take all. And glibc keeps what a worker frees, see lakevision/platform/memory.py.
         "spark.executorEnv.TF_NUM_INTRAOP_THREADS": "1",
         "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
         "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": str(memory.KEPT // 2),
@@ -73,7 +73,7 @@ def settings(cfg, warehouse):
 
 def options(words):
     """{key: value} of the setting spark.options. Raises config.ConfigError."""
-    from lakevision.config import ConfigError
+    from lakevision.platform.config import ConfigError
 
     made = {}
     for word in words:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lakevision
-from lakevision import config, runtime
+from lakevision.platform import config, runtime
 
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 ON_DATABRICKS = "DATABRICKS_RUNTIME_VERSION" in os.environ
@@ -130,9 +130,9 @@ def spark(cfg):
     """The Spark session, with this library on its executors. On Databricks the one that runs, elsewhere a new one."""
     from pyspark.sql import SparkSession
 
-    from lakevision import cluster
+    from lakevision.platform import spark_session
 
-    session = SparkSession.builder.getOrCreate() if ON_DATABRICKS else cluster.session(cfg, Path(places(cfg).root) / "warehouse")
+    session = SparkSession.builder.getOrCreate() if ON_DATABRICKS else spark_session.session(cfg, Path(places(cfg).root) / "warehouse")
     _send_library(session)
     return session
 

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 REQUIREMENTS = ("numpy", "pandas", "pillow", "mlflow")  # and TensorFlow, see tensorflow()
 
@@ -39,7 +39,7 @@ def log(network, model_card, example):
         # Given, not inferred: MLflow's inference takes 13 s and pins what happens to be imported.
         pins = [f"{name}=={version(name)}" for name in (tensorflow(), *REQUIREMENTS)]
         logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(Path(__file__).with_name("photo_model.py")), signature=signature, pip_requirements=pins,
+            name="model", python_model=str(Path(__file__).with_name("pyfunc_model.py")), signature=signature, pip_requirements=pins,
             artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
             input_example=pd.DataFrame({"image": [example]}))
     return logged.model_uri

@@ -14,8 +14,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from device import model as edge_model
-from device import transform
+from device.model import edge_model
+from device.model import transform
 
 BATCH = 64  # images at a time: bounds the memory at 64 * 224 * 224 * 3 * 4 = 39 MB
 

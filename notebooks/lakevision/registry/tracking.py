@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from lakevision import workspace
+from lakevision.platform import workspace
 
 
 def start(cfg, where):
@@ -32,7 +32,7 @@ def start(cfg, where):
 def record(cfg, delta_version, sides, **tags):
     """Logs into the active run what it can be repeated from before it has trained: config, Delta version, placements, commit, package versions.
 
-    sides: DataFrame of split.used. Params are cut at 6000 characters, so the whole config is an artifact, too. repeat.read() reads it all back.
+    sides: DataFrame of split.used. Params are cut at 6000 characters, so the whole config is an artifact, too. reproduce.read() reads it all back.
     """
     import mlflow
 
@@ -44,10 +44,10 @@ def record(cfg, delta_version, sides, **tags):
 
 
 def record_training(setting, trained):
-    """Logs into the active run what the final model was made with and how it went. setting: train.Setting; trained: ranks.Trained."""
+    """Logs into the active run what the final model was made with and how it went. setting: loop.Setting; trained: horovod_ranks.Trained."""
     import mlflow
 
-    from lakevision import backbone
+    from lakevision.training import backbone
 
     mlflow.log_dict(asdict(setting), "setting.json")
     mlflow.log_dict({"digest": trained.result.digest, "ranks": len(trained.digests), "history": trained.result.history,

@@ -3,7 +3,9 @@
 import numpy as np
 from pyspark.sql import functions as F
 
-from lakevision import intervals, landing, registry, tables
+from lakevision.evaluation import intervals
+from lakevision.ingest import landing, tables
+from lakevision.registry import model_registry
 
 MOST = 500  # images compared: their files are read, not their cached pixels, since the champion may have a transform of its own
 
@@ -14,10 +16,10 @@ def compare(spark, cfg, where, material, version, scheme):
     Returns a dict of version, note and, where the two can be compared, champion, challenger (accuracies), difference, low, high (challenger less
     champion, with its interval over episodes) and images; an empty dict where there is no champion.
     """
-    serving = registry.version_of(cfg, "champion")
+    serving = model_registry.version_of(cfg, "champion")
     if serving is None:
         return {}
-    model = registry.load(cfg, "champion")
+    model = model_registry.load(cfg, "champion")
     classes = tuple(model.unwrap_python_model().card["classes"])
     found = {"version": serving.version, "note": "" if serving.tags.get("split_scheme") == scheme else
              "the champion was trained under another split: it may have been trained on these very images"}

@@ -1,10 +1,10 @@
 """Which version serves, from the command line (with notebooks/ on PYTHONPATH), or by `bash notebooks/run.sh --promote ...`.
 
-    python -m lakevision.promote why                                         # why this version serves
-    python -m lakevision.promote list                                        # all decisions
-    python -m lakevision.promote promote 3 --who "A. Person" --because "..."   # against the gate it says so for ever
-    python -m lakevision.promote rollback --who "A. Person" --because "..."    # to the champion before; or rollback 2
-    python -m lakevision.promote settle                                      # finish a decision that was cut short
+    python -m lakevision.release.cli why                                         # why this version serves
+    python -m lakevision.release.cli list                                        # all decisions
+    python -m lakevision.release.cli promote 3 --who "A. Person" --because "..."   # against the gate it says so for ever
+    python -m lakevision.release.cli rollback --who "A. Person" --because "..."    # to the champion before; or rollback 2
+    python -m lakevision.release.cli settle                                      # finish a decision that was cut short
 
 --config and --set say which lakehouse, as elsewhere. Exit status: 0; 1 where it can't be done; 2 for a wrong command line.
 """
@@ -15,12 +15,17 @@ import os
 import shlex
 import sys
 
-from lakevision import config, endpoint, ledger, served, tables, tracking, workspace
+from lakevision.ingest import tables
+from lakevision.platform import config, workspace
+from lakevision.registry import tracking
+from lakevision.release import promotions
+from lakevision.serving import endpoint
+from lakevision.serving.rest import loaded_model
 
 
 def main(words=None, cfg=None):
     """Runs one command; returns the exit status. cfg: the Config, where the caller has it."""
-    parser = argparse.ArgumentParser(prog="python -m lakevision.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m lakevision.release.cli", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["why", "list", "promote", "rollback", "settle"])
     parser.add_argument("version", nargs="?", default="")
     parser.add_argument("--who", default=getpass.getuser(), help="who decides (default: the user)")
@@ -37,27 +42,27 @@ def main(words=None, cfg=None):
     except config.ConfigError as error:
         print(f"promote: {error}", file=sys.stderr)
         return 2
-    for name, value in served.QUICK.items():
+    for name, value in loaded_model.QUICK.items():
         os.environ.setdefault(name, value)
     where = workspace.places(cfg)
     spark = workspace.spark(cfg)
     try:
-        ledger.answered(lambda: tracking.start(cfg, where), "nothing was decided")
+        promotions.answered(lambda: tracking.start(cfg, where), "nothing was decided")
         tables.create(spark, where)
         if given.action == "list":
-            shown = ledger.rows(spark, where, cfg).orderBy("number").select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")
+            shown = promotions.rows(spark, where, cfg).orderBy("number").select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")
             print(shown.toPandas().to_string(index=False))
         elif given.action == "settle":
-            print(f"champion: version {ledger.settle(spark, cfg, where) or '(none)'}")
+            print(f"champion: version {promotions.settle(spark, cfg, where) or '(none)'}")
         else:
             if given.action == "promote":
-                ledger.promote(spark, cfg, where, given.version, given.who, given.because)
+                promotions.promote(spark, cfg, where, given.version, given.who, given.because)
             elif given.action == "rollback":
-                ledger.rollback(spark, cfg, where, given.version, given.who, given.because)
-            print(ledger.why(spark, cfg, where))
+                promotions.rollback(spark, cfg, where, given.version, given.who, given.because)
+            print(promotions.why(spark, cfg, where))
             if given.action != "why":
-                endpoint.follow(cfg, ledger.serving(cfg))
-    except (ledger.NotPossible, ledger.RegistryDown) as error:
+                endpoint.follow(cfg, promotions.serving(cfg))
+    except (promotions.NotPossible, promotions.RegistryDown) as error:
         print(f"promote: {error}", file=sys.stderr)
         return 1
     return 0

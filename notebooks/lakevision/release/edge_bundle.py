@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from device import model as edge_model
-from device import transform
-from lakevision import cache, edge, feed, parity, registry, workspace
+from device.model import edge_model
+from device.model import transform
+from lakevision.dataset import cache, feed
+from lakevision.platform import workspace
+from lakevision.registry import model_registry
+from lakevision.release import edge_export, parity
 
 GOLDEN = 6  # photographs that travel with the model: a megabyte at most
 
@@ -30,17 +33,17 @@ class Built:
 
 
 def build(cfg, training, saved, version):
-    """Converts a version for the device, into a scratch folder. training: the figures of 03_train; saved: registry.Files. Returns Built."""
+    """Converts a version for the device, into a scratch folder. training: the figures of 03_train; saved: model_registry.Files. Returns Built."""
     pixels = feed.load(cache.opened(training["cache"]), "train").pixels
     # Spread over the training share, so that day and night are both in it.
     sample = pixels[:: max(1, len(pixels) // cfg.deploy.calibration_images)][:cfg.deploy.calibration_images]
     folder = tempfile.mkdtemp(prefix="lakevision-edge-")
-    variants = edge.export(saved.saved_model, sample, folder)
+    variants = edge_export.export(saved.saved_model, sample, folder)
     lineage = {key: value for key, value in saved.card.items() if key not in ("classes", "threshold", "transform")}
-    manifest = {"model": registry.name(cfg), "version": version, "variants": variants, "golden": [],
+    manifest = {"model": model_registry.name(cfg), "version": version, "variants": variants, "golden": [],
                 **{key: saved.card[key] for key in ("classes", "threshold", "transform")},
                 "lineage": {**lineage, "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}}
-    edge.seal(folder, manifest)
+    edge_export.seal(folder, manifest)
     return Built(folder, manifest)
 
 
@@ -55,9 +58,9 @@ def measured(built, agreed):
     for number, place in enumerate(_golden(agreed)):
         data = agreed.images[place]
         Path(built.folder, "golden", f"{number}.jpg").write_bytes(data)
-        built.manifest["golden"].append({"file": f"golden/{number}.jpg", **edge.digest(data), "label": agreed.names[place], "scores": {
+        built.manifest["golden"].append({"file": f"golden/{number}.jpg", **edge_export.digest(data), "label": agreed.names[place], "scores": {
             variant: [float(score) for score in agreed.scores[path][place]] for variant, path in parity.VARIANTS.items()}})
-    edge.seal(built.folder, built.manifest)
+    edge_export.seal(built.folder, built.manifest)
 
 
 def _golden(agreed):
@@ -74,8 +77,8 @@ def publish(where, built, version, model_uri):
 
     edge_model.read_manifest(built.folder)
     MlflowClient().log_model_artifacts(model_uri.removeprefix("models:/"), built.folder, f"edge/{version}")  # two versions may be of one training
-    edge.publish(built.folder, where.edge, version)
-    edge.point(where.edge, "challenger", version)
+    edge_export.publish(built.folder, where.edge, version)
+    edge_export.point(where.edge, "challenger", version)
     shutil.rmtree(built.folder)
 
 
@@ -104,7 +107,7 @@ def service(where, version, words):
     environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri),
                    "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
     with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen([sys.executable, "-m", "lakevision.serve", "--config", workspace.parameter("config"), "--version", str(version), *words],
+        process = subprocess.Popen([sys.executable, "-m", "lakevision.serving.rest.main", "--config", workspace.parameter("config"), "--version", str(version), *words],
                                    stdout=subprocess.PIPE, stderr=told, text=True, env=environment)
         try:
             for line in process.stdout:
@@ -113,7 +116,7 @@ def service(where, version, words):
                     break
             else:
                 told.seek(0)
-                raise NoService(f"lakevision.serve ended with status {process.wait()}: {told.read()[-2000:]}")
+                raise NoService(f"lakevision.serving.rest.main ended with status {process.wait()}: {told.read()[-2000:]}")
         finally:
             process.terminate()
             try:

@@ -1,8 +1,8 @@
-"""LiteRT files for the device, with the manifest that lets it trust them, and the place where it finds them (see device/model.py).
+"""LiteRT files for the device, with the manifest that lets it trust them, and the place where it finds them (see device/model/edge_model.py).
 
 Conversion aborts a whole process when something is amiss (LLVM), so it runs in one of its own:
 
-    python -m lakevision.edge SAVED_MODEL CALIBRATION.npy FOLDER
+    python -m lakevision.release.edge_export SAVED_MODEL CALIBRATION.npy FOLDER
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from device import model
-from lakevision import workspace
+from device.model import edge_model
+from lakevision.platform import workspace
 
 
 # {variant: (dtype of the input, by how much probabilities of the golden images may differ on a device from those here before it must not use it)}.
@@ -41,7 +41,7 @@ def export(saved_model, calibration, folder):
     sample = folder / "calibration.npy"
     np.save(sample, calibration)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run([sys.executable, "-m", "lakevision.edge", str(saved_model), str(sample), str(folder)],
+    done = subprocess.run([sys.executable, "-m", "lakevision.release.edge_export", str(saved_model), str(sample), str(folder)],
                           capture_output=True, text=True, env=environment, cwd=workspace.REPOSITORY)
     sample.unlink()
     if done.returncode:
@@ -61,7 +61,7 @@ def digest(data):
 def seal(folder, manifest):
     """Writes a manifest (dict, without schema_version) into a version's folder. A folder with a manifest is whole, so this comes last."""
     partial = Path(folder, "manifest.part")
-    partial.write_text(json.dumps({"schema_version": model.SCHEMA_VERSION, **manifest}, indent=2, sort_keys=True))
+    partial.write_text(json.dumps({"schema_version": edge_model.SCHEMA_VERSION, **manifest}, indent=2, sort_keys=True))
     os.replace(partial, Path(folder, "manifest.json"))
 
 
@@ -94,7 +94,7 @@ def published(place, version):
 def point(place, alias, version):
     """Makes an alias of the place that devices read name a published version. Raises FileNotFoundError where it has not been published."""
     data = Path(place, "versions", version, "manifest.json").read_bytes()
-    pointer = {"schema_version": model.SCHEMA_VERSION, "alias": alias, "version": version, "folder": f"versions/{version}",
+    pointer = {"schema_version": edge_model.SCHEMA_VERSION, "alias": alias, "version": version, "folder": f"versions/{version}",
                "manifest_sha256": hashlib.sha256(data).hexdigest(), "manifest_bytes": len(data),
                "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     partial = Path(place, f"{alias}.{uuid.uuid4().hex[:8]}.part")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from lakevision import parity
+from lakevision.release import parity
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from device import model as edge_model
-from device import transform
-from lakevision import client, score
+from device.model import edge_model
+from device.model import transform
+from lakevision.serving.rest import client
+from lakevision.serving.spark import score
 
 REFERENCE, EXACT = "Keras", ("pyfunc", "Spark", "REST", "LiteRT float32")  # EXACT: must differ from it by rounding only
 VARIANTS = {"float32": "LiteRT float32", "float16": "LiteRT float16", "int8": "LiteRT int8"}

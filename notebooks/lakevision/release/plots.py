@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from lakevision import parity, plots
-from lakevision.plots import COLOURS
+from lakevision.notebook import plots
+from lakevision.release import parity
+from lakevision.notebook.plots import COLOURS
 
 GOOD, BAD = "#3c8d53", "#b9423f"
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from pyspark.sql import functions as F
 
-from lakevision import edge, registry, tables, workspace
+from lakevision.ingest import tables
+from lakevision.platform import workspace
+from lakevision.registry import model_registry
+from lakevision.release import edge_export
 
 TAG = 1000  # letters of a tag that Unity Catalog keeps; the row has all
 TRIES = 10  # of a row that others' rows come before
@@ -91,13 +94,13 @@ def _write(spark, cfg, where, action, version, promoted, forced, who, reason, ch
     from delta.tables import DeltaTable
     from mlflow import MlflowClient
 
-    found = answered(lambda: MlflowClient().get_model_version(registry.name(cfg), version), f"nothing was decided on version {version}", version)
+    found = answered(lambda: MlflowClient().get_model_version(model_registry.name(cfg), version), f"nothing was decided on version {version}", version)
     for attempt in range(TRIES):
         previous = answered(lambda: serving(cfg), f"nothing was decided on version {version}")
         if promoted and compared_with is not None and (compared_with or "") != previous:
             raise Stale(f"version {previous or 'none'} serves, and version {version} was compared with {compared_with or 'none'}: run 04_deploy again")
         number = (spark.table(where.table("promotions")).agg(F.max("number")).first()[0] or 0) + 1
-        row = spark.createDataFrame([(number, action, registry.name(cfg), version, promoted, forced, who, reason, previous or None, found.run_id, checks)],
+        row = spark.createDataFrame([(number, action, model_registry.name(cfg), version, promoted, forced, who, reason, previous or None, found.run_id, checks)],
                                     "number long, action string, model string, version string, promoted boolean, forced boolean, who string, reason string, "
                                     "previous string, run_id string, checks string").withColumn("decided_at", F.current_timestamp())
         try:
@@ -117,7 +120,7 @@ def _write(spark, cfg, where, action, version, promoted, forced, who, reason, ch
     words = found.tags.get("promoted_anyway", "")
     if forced and not (words and action == "rollback"):  # a rollback to it keeps whose word it was
         tags["promoted_anyway"] = f"{words}; {who}: {reason}".removeprefix("; ")
-    answered(lambda: [MlflowClient().set_model_version_tag(registry.name(cfg), version, key, value[:TAG]) for key, value in tags.items()], done)
+    answered(lambda: [MlflowClient().set_model_version_tag(model_registry.name(cfg), version, key, value[:TAG]) for key, value in tags.items()], done)
     if promoted:
         answered(lambda: settle(spark, cfg, where), done)
     return promoted
@@ -130,22 +133,22 @@ def settle(spark, cfg, where):
         if newest is None:
             return ""
         version = newest["version"]
-        registry.set_alias(cfg, "champion", version)
-        if edge.published(where.edge, version) == registry.name(cfg):
-            edge.point(where.edge, "champion", version)
+        model_registry.set_alias(cfg, "champion", version)
+        if edge_export.published(where.edge, version) == model_registry.name(cfg):
+            edge_export.point(where.edge, "champion", version)
         if rows(spark, where, cfg).where("promoted").agg(F.max("number")).first()[0] == newest["number"]:
             return version
 
 
 def serving(cfg):
     """The version that champion points at, "" for none."""
-    found = registry.version_of(cfg, "champion")
+    found = model_registry.version_of(cfg, "champion")
     return str(found.version) if found else ""
 
 
 def rows(spark, where, cfg):
     """The decisions on this model, a DataFrame."""
-    return spark.table(where.table("promotions")).where(F.col("model") == registry.name(cfg))
+    return spark.table(where.table("promotions")).where(F.col("model") == model_registry.name(cfg))
 
 
 def why(spark, cfg, where):
@@ -154,16 +157,16 @@ def why(spark, cfg, where):
     newest = rows(spark, where, cfg).where("promoted").orderBy(F.desc("number")).first()
     if not now and newest is None:
         held = rows(spark, where, cfg).orderBy(F.desc("number")).first()
-        return f"no version of {registry.name(cfg)} serves" + (f"; version {held['version']} was held back: {held['reason']}" if held else "")
+        return f"no version of {model_registry.name(cfg)} serves" + (f"; version {held['version']} was held back: {held['reason']}" if held else "")
     if newest is None or newest["version"] != now:
-        return (f"version {now or '(none)'} of {registry.name(cfg)} is champion, but the newest promotion names {newest['version'] if newest else 'none'}: "
+        return (f"version {now or '(none)'} of {model_registry.name(cfg)} is champion, but the newest promotion names {newest['version'] if newest else 'none'}: "
                 "the alias was moved by hand, or a decision was cut short (`settle` finishes it)")
-    lines = [f"version {now} of {registry.name(cfg)} serves since {_utc(newest['decided_at']):%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
+    lines = [f"version {now} of {model_registry.name(cfg)} serves since {_utc(newest['decided_at']):%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
              f"because: {newest['reason']}", f"before it: version {newest['previous'] or '(none)'}"]
     forced = rows(spark, where, cfg).where((F.col("version") == now) & F.col("forced")).orderBy("number").first()
     if forced:
         lines.append(f"it was promoted against the gate on {_utc(forced['decided_at']):%d %B %Y} by {forced['who']}: {forced['reason']}")
-    if edge.published(where.edge, now) != registry.name(cfg):
+    if edge_export.published(where.edge, now) != model_registry.name(cfg):
         lines.append("devices stay with what they have: it has no edge files (04_deploy makes them)")
     return "\n".join(lines)
 

@@ -15,8 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lakevision import backbone, cache, config, evaluate, ranks, tables, tracking, train, workspace
-from lakevision.region import Region
+from lakevision.dataset import cache
+from lakevision.evaluation import evaluate
+from lakevision.ingest import tables
+from lakevision.platform import config, workspace
+from lakevision.registry import tracking
+from lakevision.training import backbone, horovod_ranks, loop
+from lakevision.dataset.object_region import Region
 
 GONE = ("FileNotFound", "does not exist", "Cannot time travel", "VERSION_NOT_FOUND", "DELTA_FILE_NOT_FOUND", "recreateVersion", "MISSING_PART_FILES")
 ARTIFACTS = ("config.json", "versions.json", "split.csv", "setting.json", "training.json", "keras/model.keras")
@@ -39,7 +44,7 @@ class Record:
     commit: str
     versions: dict
     sides: pd.DataFrame
-    setting: train.Setting
+    setting: loop.Setting
     training: dict
     notes: list
     model: str
@@ -120,8 +125,8 @@ def _json(path):
 
 
 def _setting(values):
-    """(train.Setting, what is not known on both sides in words) from setting.json."""
-    fields = {field.name: field for field in dataclasses.fields(train.Setting)}
+    """(loop.Setting, what is not known on both sides in words) from setting.json."""
+    fields = {field.name: field for field in dataclasses.fields(loop.Setting)}
     notes = [f"setting {name} = {values[name]!r} was recorded; this code has no such setting" for name in values if name not in fields]
     absent = [name for name in fields if name not in values]
     missing = [name for name in absent if fields[name].default is dataclasses.MISSING]
@@ -131,7 +136,7 @@ def _setting(values):
     known = {name: value for name, value in values.items() if name in fields}
     if known.get("region"):
         known["region"] = Region(tuple(known["region"]["box"]), known["region"]["source"])
-    return train.Setting(**known), notes
+    return loop.Setting(**known), notes
 
 
 def differences(record):
@@ -169,7 +174,7 @@ def demand_images(spark, where, record):
 def run(spark, record):
     """Trains the recorded setting anew from the recorded data, logs that as a run of its own and compares. Returns (Comparison, id of that run).
 
-    Raises NotRepeatable, ranks.RankFailed.
+    Raises NotRepeatable, horovod_ranks.RankFailed.
     """
     import mlflow
 
@@ -180,9 +185,9 @@ def run(spark, record):
         tracking.record(cfg, record.delta_version, record.sides, labels_version=record.labels_version)
         mlflow.log_dict({"differences": differences(record)}, "differences.json")
         pixels = cache.build(spark, cfg, where, record.sides, record.delta_version)
-        trained = ranks.run(spark, cfg, where, pixels, record.setting, {"uri": where.mlflow_uri, "run_id": own.info.run_id})
+        trained = horovod_ranks.run(spark, cfg, where, pixels, record.setting, {"uri": where.mlflow_uri, "run_id": own.info.run_id})
         tracking.record_training(record.setting, trained)
-        network = train.with_weights(record.setting, trained.result.weights)
+        network = loop.with_weights(record.setting, trained.result.weights)
         tracking.record_network(network)
         found = compare(record, trained, network, evaluate.load(pixels)["test"])
         mlflow.log_metrics({"test.accuracy": found.accuracy_now, "weights_apart": found.weights_apart,
@@ -193,15 +198,15 @@ def run(spark, record):
 
 
 def compare(record, trained, network, test):
-    """The Comparison of a Record with a repeat. trained: ranks.Trained; network: the Keras model with its weights; test: feed.Arrays."""
+    """The Comparison of a Record with a repeat. trained: horovod_ranks.Trained; network: the Keras model with its weights; test: feed.Arrays."""
     import keras
 
     old = keras.models.load_model(record.model, compile=False)
-    then, now = (train.predict(model, test.pixels) for model in (old, network))
+    then, now = (loop.predict(model, test.pixels) for model in (old, network))
     apart = max(float(np.abs(one - two).max()) for one, two in zip(old.get_weights(), trained.result.weights))
-    accuracy = train.score(then, test.targets)[1] if record.accuracy is None else record.accuracy
+    accuracy = loop.score(then, test.targets)[1] if record.accuracy is None else record.accuracy
     losses = [(one["val_loss"], two["val_loss"]) for one, two in zip(record.training["history"], trained.result.history)]
-    return Comparison(record.training["digest"] == trained.result.digest, accuracy, train.score(now, test.targets)[1], apart,
+    return Comparison(record.training["digest"] == trained.result.digest, accuracy, loop.score(now, test.targets)[1], apart,
                       float(np.abs(then - now).mean()), losses, record.cfg.evaluation.repeat_tolerance)
 
 

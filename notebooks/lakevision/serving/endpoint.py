@@ -3,10 +3,12 @@
 import base64
 import time
 
-from lakevision import registry, served, workspace
+from lakevision.platform import workspace
+from lakevision.registry import model_registry
+from lakevision.serving.rest import loaded_model
 
 FAILED = ("UPDATE_FAILED", "UPDATE_CANCELED")
-GREY = base64.b64encode(served.grey()).decode()
+GREY = base64.b64encode(loaded_model.grey()).decode()
 
 
 class NotServing(RuntimeError):
@@ -23,7 +25,7 @@ def deploy(cfg, version, progress=print, pause=10.0):
     from mlflow.deployments import get_deploy_client
 
     client, name, deadline = get_deploy_client("databricks"), cfg.serve.endpoint_name, time.monotonic() + 60 * cfg.serve.endpoint_minutes
-    wanted = {"served_entities": [{"entity_name": registry.name(cfg), "entity_version": str(version), "workload_size": cfg.serve.workload_size,
+    wanted = {"served_entities": [{"entity_name": model_registry.name(cfg), "entity_version": str(version), "workload_size": cfg.serve.workload_size,
                                    "scale_to_zero_enabled": cfg.serve.scale_to_zero}]}
     found = _found(client, name)
     if found is None:

@@ -22,7 +22,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from lakevision import feed, workspace
+from lakevision.dataset import feed
+from lakevision.platform import workspace
 
 # network: its name in keras.applications; scale, offset: what brings 0..255 to what its weights were trained on (1, 0: it does that itself);
 # smallest: side in pixels.
@@ -43,7 +44,7 @@ class BadWeights(ValueError):
 
 
 def frozen(setting):
-    """Whether a train.Setting begins with a frozen backbone."""
+    """Whether a loop.Setting begins with a frozen backbone."""
     return setting.model in BACKBONES and setting.weights != "none"
 
 
@@ -73,7 +74,7 @@ def source(setting):
 def build(model, side, weights="none"):
     """A backbone with its weights: pixels, float32 (n, side, side, 3) in 0..255, to features, float32 (n, d).
 
-    model: a name in BACKBONES; weights: as in train.Setting. With none it is ready to be trained from scratch, otherwise all of it is frozen.
+    model: a name in BACKBONES; weights: as in loop.Setting. With none it is ready to be trained from scratch, otherwise all of it is frozen.
     Raises BadWeights.
     """
     known = BACKBONES[model]
@@ -166,7 +167,7 @@ def thaw(backbone, count):
 
 
 def features(network, pixels):
-    """Features, float32 (n, d), of uint8 pixels (n, side, side, 3), on the network's own side. network: of build(), or a train.Setting."""
+    """Features, float32 (n, d), of uint8 pixels (n, side, side, 3), on the network's own side. network: of build(), or a loop.Setting."""
     import tensorflow as tf
 
     network = network if isinstance(network, keras.Model) else build(network.model, network.side, network.weights)

@@ -7,8 +7,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakevision import cluster, workspace
-from lakevision.train import Result
+from lakevision.platform import spark_session, workspace
+from lakevision.training.loop import Result
 
 
 # What a rank says whose neighbour went away in the middle of an operation: Horovod's own words, or those of the connection below it.
@@ -17,7 +17,7 @@ NEIGHBOUR_GONE = ("HorovodInternalError", "Horovod has been shut down", "gloo/tr
 
 @dataclass
 class Trained:
-    """result: train.Result of rank 0; digests: of each rank's weights, all equal; seconds: start-up and training apart."""
+    """result: loop.Result of rank 0; digests: of each rank's weights, all equal; seconds: start-up and training apart."""
 
     result: Result
     digests: list
@@ -49,8 +49,8 @@ def run(spark, cfg, where, cache, setting, on_epoch_log=None):
     """
     import time
 
-    count = cfg.training.ranks or cluster.slots(spark)
-    if count > (slots := cluster.slots(spark, count)):
+    count = cfg.training.ranks or spark_session.slots(spark)
+    if count > (slots := spark_session.slots(spark, count)):
         raise ValueError(f"training.ranks is {count}, but Spark has {slots} slots; the ranks would wait for ever")
     run_folder = Path(where.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -137,9 +137,10 @@ def work(job):
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # ms; the default of 5 doubles the time of an allreduce this small
     name = f"rank-{os.environ.get('HOROVOD_RANK', 'unknown')}.error"
     try:
-        from lakevision import backbone, feed, train
+        from lakevision.dataset import feed
+        from lakevision.training import backbone, loop
 
-        train.limit_threads(1)
+        loop.limit_threads(1)
         import horovod.tensorflow as hvd
 
         hvd.init()
@@ -150,7 +151,7 @@ def work(job):
         frozen = backbone.frozen(job["setting"])
         features = [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if frozen else None
         began = time.time()
-        result = train.fit(*sides, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
+        result = loop.fit(*sides, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
                            kept_at=str(Path(job["folder"], "checkpoint")))
         return result.digest, result if hvd.rank() == 0 else None, began
     except Exception:

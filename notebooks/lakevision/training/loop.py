@@ -11,15 +11,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device import transform
-from lakevision import checkpoint, feed, memory, region
-from lakevision.region import Region
+from device.model import transform
+from lakevision.dataset import feed, object_region
+from lakevision.platform import memory
+from lakevision.training import checkpoint
+from lakevision.dataset.object_region import Region
 
 
 @dataclass(frozen=True)
 class Setting:
     """What one training run is made with. batch_size: of each rank; learning_rate: of one rank's batch; swap: share of images whose region (a
-    region.Region) is taken from another, see intervention.augment; weights and what follows it: of a backbone, see backbone.fit. weights: none,
+    object_region.Region) is taken from another, see swap_test.augment; weights and what follows it: of a backbone, see backbone.fit. weights: none,
     imagenet or a path; noise: standard deviation in grey values; patience: epochs without a lower validation loss after which to stop, 0 is never."""
 
     model: str
@@ -80,7 +82,7 @@ def fit(train, validation, setting, hvd=None, on_epoch=None, network=None, featu
     """
     import tensorflow as tf
 
-    from lakevision import backbone
+    from lakevision.training import backbone
 
     if network is None and backbone.frozen(setting):
         phases = itertools.count()
@@ -137,7 +139,7 @@ def _built(setting):
     """The setting's network, computing in bfloat16 where it asks for mixed precision; its weights are float32 either way."""
     import keras
 
-    from lakevision import model as networks
+    from lakevision.training import networks
 
     usual = keras.config.dtype_policy()
     try:
@@ -182,26 +184,26 @@ def _reseed(network, random, seed, rank, epoch):
 
 
 def _near(train, setting):
-    """For training.swap: the donors of intervention.augment, else None."""
-    from lakevision import intervention
+    """For training.swap: the donors of swap_test.augment, else None."""
+    from lakevision.evaluation import swap_test
 
     if not setting.swap:
         return None
     if not isinstance(train, feed.Arrays):
         raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, "
                          "or set swap to 0")
-    return intervention.donors(train.pixels, train.targets, setting.region)
+    return swap_test.donors(train.pixels, train.targets, setting.region)
 
 
 def _batches(train, setting, near, epoch, rank, ranks):
-    from lakevision import intervention
+    from lakevision.evaluation import swap_test
 
     if near is None:
         yield from train.epoch(setting.batch_size, setting.seed, epoch, rank, ranks)
         return
     shuffled = np.random.default_rng((setting.seed, rank, epoch, 7))
     for index in feed.batches(len(train), setting.batch_size, setting.seed, epoch, rank, ranks):
-        yield intervention.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
+        yield swap_test.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
 
 
 def judge(forward, validation, hvd=None):
@@ -296,7 +298,7 @@ def score(probabilities, targets):
 
 def with_weights(setting, weights):
     """The network of a setting, carrying weights of a Result."""
-    from lakevision import model as networks
+    from lakevision.training import networks
 
     network = networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
     network.set_weights(weights)
@@ -305,11 +307,11 @@ def with_weights(setting, weights):
 
 def first_setting(cfg, cache):
     """The Setting that the configuration names for a cache; the search varies it. Raises BadRegion where training.swap has no region to swap."""
-    from lakevision import backbone
+    from lakevision.training import backbone
 
-    where = region.known(cfg) if cfg.training.swap else None
+    where = object_region.known(cfg) if cfg.training.swap else None
     if cfg.training.swap and where is None:
-        raise region.BadRegion("training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
+        raise object_region.BadRegion("training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
                                f"it is {cfg.evaluation.region_from}")
     return Setting(model=cfg.training.model, side=transform.side(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
                    batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),

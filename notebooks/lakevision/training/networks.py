@@ -25,7 +25,7 @@ MODELS = {"small_cnn": small_cnn}
 
 def build(name, side, classes, width, dropout, seed):
     """A network by its name in MODELS or backbone.BACKBONES, with all weights drawn from the seed. width: of small_cnn only."""
-    from lakevision import backbone
+    from lakevision.training import backbone
 
     keras.utils.set_random_seed(seed)
     if name not in backbone.BACKBONES:

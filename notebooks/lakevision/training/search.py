@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lakevision import cluster, search_records, trial, trial_kind
-from lakevision.trial import SEARCHED
+from lakevision.platform import spark_session
+from lakevision.training import search_store, trial, trial_placement
+from lakevision.training.trial import SEARCHED
 
 
 @dataclass
 class Search:
     """best: the Setting with the lowest validation loss; trials: one dict each (number, status, loss, accuracy, seconds, the searched values, run_id;
-    reason and traceback of a failed one; resumed: taken over from a search whose driver died); kind: the trial_kind.Kind."""
+    reason and traceback of a failed one; resumed: taken over from a search whose driver died); kind: the trial_placement.Kind."""
 
     best: object
     trials: list
-    kind: trial_kind.Kind
+    kind: trial_placement.Kind
 
 
 class AllFailed(RuntimeError):
@@ -30,45 +31,46 @@ class AllFailed(RuntimeError):
 
 
 def run(spark, cfg, where, cache, setting, experiment_id, parent, fit=None):
-    """Searches cfg.tuning's space. setting: train.Setting to start from; parent: the MLflow run to nest under; fit: what trains, None is train.fit.
+    """Searches cfg.tuning's space. setting: loop.Setting to start from; parent: the MLflow run to nest under; fit: what trains, None is loop.fit.
 
     Goes on with the unfinished search of the same images, space, start setting, seed and epochs, if there is one. Returns Search; raises AllFailed,
-    search_records.SearchRuns.
+    search_store.SearchRuns.
     """
     from mlflow import MlflowClient
 
-    from lakevision import feed, train
+    from lakevision.dataset import feed
+    from lakevision.training import loop
 
     client, setting = MlflowClient(where.mlflow_uri), replace(setting, epochs=cfg.tuning.epochs)
-    with search_records.opened(where.root, search_records.key(cfg, cache, setting)) as folder:
-        records, header = search_records.resume(folder, client, parent)
-        job = trial.Job(cache, setting, "spark", folder, experiment_id, parent, where.mlflow_uri, cfg.tuning.trial_timeout_s, fit or train.fit)
+    with search_store.opened(where.root, search_store.key(cfg, cache, setting)) as folder:
+        records, header = search_store.resume(folder, client, parent)
+        job = trial.Job(cache, setting, "spark", folder, experiment_id, parent, where.mlflow_uri, cfg.tuning.trial_timeout_s, fit or loop.fit)
         if records:
             print(f"a search that did not finish goes on: {len(records)} trials are there already")
         load = functools.cache(lambda: tuple(feed.load(cache, side) for side in ("train", "validation")))
         kind = _kind(spark, cfg, header, job, load, cfg.tuning.trials - len(records))
         print(f"trials on {kind.name}: {kind.why}")
-        search_records.keep_header(folder, {**header, "kind": kind.name, "slots": kind.slots, "why": kind.why})
+        search_store.keep_header(folder, {**header, "kind": kind.name, "slots": kind.slots, "why": kind.why})
         client.set_tag(parent, "trials_on", kind.name)
         client.log_dict(parent, {"trials_on": kind.name, "slots": kind.slots, "why": kind.why, **kind.figures}, "trial_kind.json")
         job = replace(job, kind=kind.name, arrays=load() if kind.name == "driver" else None)
         _search(spark, cfg, job, kind.slots, records)
         done = [records[number] for number in sorted(records)]
-        search_records.archive(folder, client, parent, done)
+        search_store.archive(folder, client, parent, done)
     best = _best(done)
     return Search(replace(setting, **{name: best[name] for name in SEARCHED}), done, kind)
 
 
 def _kind(spark, cfg, header, job, load, left):
-    """The trial_kind.Kind of the trials that are left; a search that goes on keeps the one it began with."""
+    """The trial_placement.Kind of the trials that are left; a search that goes on keeps the one it began with."""
     if cfg.tuning.trials_on == "auto" and "kind" in header:
-        return trial_kind.Kind(header["kind"], header["slots"], f"as this search began: {header['why']}", {})
-    slots = min(cfg.tuning.parallelism, cluster.slots(spark), cfg.tuning.trials)
+        return trial_placement.Kind(header["kind"], header["slots"], f"as this search began: {header['why']}", {})
+    slots = min(cfg.tuning.parallelism, spark_session.slots(spark), cfg.tuning.trials)
     try:
-        return trial_kind.choose(cfg, left, slots, lambda: trial_kind.trial_seconds(*load(), job.setting, job.fit, warm=True),
-                                 lambda: trial_kind.on_spark(spark, slots, job))
+        return trial_placement.choose(cfg, left, slots, lambda: trial_placement.trial_seconds(*load(), job.setting, job.fit, warm=True),
+                                 lambda: trial_placement.on_spark(spark, slots, job))
     except Exception as error:  # the trials will most likely fail likewise, each with its traceback; the driver gets there soonest
-        return trial_kind.Kind("driver", 1, f"a few steps to measure failed with {type(error).__name__}: {str(error).splitlines()[0][:200]}", {})
+        return trial_placement.Kind("driver", 1, f"a few steps to measure failed with {type(error).__name__}: {str(error).splitlines()[0][:200]}", {})
 
 
 def _search(spark, cfg, job, slots, records):
@@ -108,7 +110,7 @@ def _wave(spark, cfg, job, wave, earlier):
                  show_progressbar=False, verbose=False, return_argmin=False)
         except AllTrialsFailed:
             pass  # the records say why
-    kept = search_records.read(job.folder)
+    kept = search_store.read(job.folder)
     for doc, number in zip(docs, wave):
         if kept.get(number, {"status": "running"})["status"] == "running":
             values = {name: _value(cfg, name, doc["misc"]["vals"][name][0]) for name in SEARCHED}

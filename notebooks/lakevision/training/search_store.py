@@ -20,7 +20,7 @@ class SearchRuns(RuntimeError):
 
 
 def key(cfg, cache, setting):
-    """16 hexadecimal digits for what decides a search's outcome. setting: train.Setting with the trials' epochs."""
+    """16 hexadecimal digits for what decides a search's outcome. setting: loop.Setting with the trials' epochs."""
     parts = {"cache": Path(cache.folder).parent.name, "transform": cache.transform, "classes": cache.classes, "counts": cache.counts,
              "setting": dataclasses.asdict(setting), "seed": cfg.tuning.seed,
              "space": [cfg.tuning.learning_rate, cfg.tuning.dropout, cfg.tuning.width]}

@@ -10,7 +10,8 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from lakevision import search_records, tracking
+from lakevision.registry import tracking
+from lakevision.training import search_store
 
 SEARCHED = ("learning_rate", "dropout", "width")
 ATTEMPTS = 2  # of a trial whose worker dies; the second time it is most likely the trial's own doing
@@ -19,7 +20,7 @@ ATTEMPTS = 2  # of a trial whose worker dies; the second time it is most likely 
 @dataclass(frozen=True)
 class Job:
     """What every trial of a search shares; it travels to the workers. kind: spark or driver; folder: of the search's records; timeout_s: 0 is never;
-    fit: what trains, with the signature of train.fit; arrays: (train, validation) as feed.Arrays, or None where the trial reads them itself."""
+    fit: what trains, with the signature of loop.fit; arrays: (train, validation) as feed.Arrays, or None where the trial reads them itself."""
 
     cache: object
     setting: object
@@ -38,11 +39,11 @@ class TimedOut(RuntimeError):
 
 
 def attempt(job, sampled):
-    """Runs a trial. sampled: {learning_rate, dropout, width, number} of Hyperopt. Returns its record, as search_records.write() kept it: a dict with
+    """Runs a trial. sampled: {learning_rate, dropout, width, number} of Hyperopt. Returns its record, as search_store.write() kept it: a dict with
     status (ok, fail) and, of an ok one, the loss; a trial that raises is a failed one, not an exception."""
     number = int(sampled["number"])
     values = {"learning_rate": float(sampled["learning_rate"]), "dropout": float(sampled["dropout"]), "width": int(sampled["width"])}
-    earlier = search_records.read(job.folder).get(number)
+    earlier = search_store.read(job.folder).get(number)
     if earlier and earlier["status"] != "running":
         return earlier
     attempt = 1
@@ -50,11 +51,11 @@ def attempt(job, sampled):
         attempt = earlier["attempt"] + 1
         if attempt > ATTEMPTS:
             return lost(job, earlier, f"Spark gave the trial to {ATTEMPTS} workers, and each died")
-        search_records.interrupted(job.uri, earlier["run_id"], f"its worker died; attempt {attempt} is a run of its own")
+        search_store.interrupted(job.uri, earlier["run_id"], f"its worker died; attempt {attempt} is a run of its own")
     began = time.monotonic()
     client, run_id = tracking.child(job.uri, job.experiment_id, job.parent, f"trial {number + 1}", {**values, "trials_on": job.kind})
     record = {"number": number, "attempt": attempt, "status": "running", "kind": job.kind, "run_id": run_id, **values}
-    search_records.write(job.folder, record)
+    search_store.write(job.folder, record)
     try:
         last = _fit(job, replace(job.setting, **values), number, client, run_id)
     except Exception as error:
@@ -62,26 +63,28 @@ def attempt(job, sampled):
         return _failed(job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began)
     except BaseException:
         # Interrupted by hand: the trial neither finished nor failed, a search that goes on makes it anew.
-        search_records.forget(job.folder, number)
+        search_store.forget(job.folder, number)
         client.set_terminated(run_id, "KILLED")
         raise
     finally:
         gc.collect()  # of the driver's memory, too: the next trial's network comes on top
     record = {**record, "status": "ok", "loss": last["val_loss"], "accuracy": last["val_accuracy"], "seconds": time.monotonic() - began}
-    search_records.write(job.folder, record)
+    search_store.write(job.folder, record)
     client.set_terminated(run_id)
     return record
 
 
 def _fit(job, setting, number, client, run_id):
-    """The last epoch's figures. Raises train.NotFinite and whatever training raises."""
-    from lakevision import backbone, feed, memory, train
+    """The last epoch's figures. Raises loop.NotFinite and whatever training raises."""
+    from lakevision.dataset import feed
+    from lakevision.platform import memory
+    from lakevision.training import backbone, loop
 
     if job.kind == "spark":
-        from lakevision import ranks
+        from lakevision.training import horovod_ranks
 
-        train.limit_threads(1)
-        ranks.own_a_gpu(number)
+        loop.limit_threads(1)
+        horovod_ranks.own_a_gpu(number)
     memory.keep()
     log = functools.partial(tracking.log_epoch, client, run_id)
     frozen = backbone.frozen(setting) and not setting.swap
@@ -98,7 +101,7 @@ def _fit(job, setting, number, client, run_id):
             result = job.fit(*sides, replace(setting, fine_tune_epochs=0), on_epoch=log)
     last = result.history[-1]
     if not math.isfinite(last["val_loss"]):
-        raise train.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")
+        raise loop.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")
     return last
 
 
@@ -112,7 +115,7 @@ def lost(job, record, detail):
 
 def _failed(job, client, record, reason, report, seconds):
     record = {**record, "status": "fail", "reason": reason.strip().splitlines()[0][:300], "traceback": report, "seconds": seconds}
-    search_records.write(job.folder, record)
+    search_store.write(job.folder, record)
     if record.get("run_id"):
         client.set_tag(record["run_id"], "traceback", report[-4000:])
         client.set_tag(record["run_id"], "reason", record["reason"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lakevision import memory
+from lakevision.platform import memory
 
 # hyperopt.spark 0.2.7 looks for new trials once a second, a second after fmin has begun (1.0), fmin for finished ones once a second (0.5 on average),
 # and then it joins the dispatcher, which sleeps up to a second (0.5).
@@ -113,12 +113,13 @@ def on_spark(spark, slots, job):
         import sys
 
         fresh = "tensorflow" not in sys.modules
-        from lakevision import feed, train, trial_kind
+        from lakevision.dataset import feed
+        from lakevision.training import loop, trial_placement
 
-        train.limit_threads(1)
+        loop.limit_threads(1)
         arrays = [feed.load(job.cache, side) for side in ("train", "validation")]
         began = time.monotonic()
-        seconds = trial_kind.trial_seconds(*arrays, job.setting, job.fit)
+        seconds = trial_placement.trial_seconds(*arrays, job.setting, job.fit)
         yield fresh, time.monotonic() - began, seconds
 
     began = time.monotonic()

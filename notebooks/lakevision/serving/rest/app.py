@@ -1,4 +1,4 @@
-"""The REST service's answers: an ASGI app around MLflow's scoring server. It runs in each worker of lakevision/serve.py.
+"""The REST service's answers: an ASGI app around MLflow's scoring server. It runs in each worker of lakevision/serving/rest/main.py.
 
 POST /invocations     an image as it is (Content-Type image/* or application/octet-stream), or MLflow's JSON or CSV with base64 in a column `image`
 GET  /health, /ping   200, or 503 where this worker is about to stop
@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from lakevision import served
-from lakevision.batching import Batcher
+from lakevision.serving.rest import loaded_model
+from lakevision.serving.rest.batcher import Batcher
 
 ROUTES = {"/invocations": "POST", "/health": "GET", "/ping": "GET", "/version": "GET"}
 TABLES = ("application/json", "text/csv")
@@ -25,9 +25,9 @@ DRAINED = 4  # times the limit: so much of a body that is too large is read and 
 
 @dataclass
 class State:
-    """What a worker's requests share. current: served.Loaded, exchanged as a whole; each request takes it once."""
+    """What a worker's requests share. current: loaded_model.Loaded, exchanged as a whole; each request takes it once."""
 
-    current: served.Loaded
+    current: loaded_model.Loaded
     batcher: Batcher
     limit: int  # bytes
     max_rows: int  # of a table
@@ -75,7 +75,7 @@ async def request(state, scope, receive, send):
     except Gone:
         return
     except Exception as error:
-        served.log_failure(error)
+        loaded_model.log_failure(error)
         status, body = 500, problem(500, "internal error: the service's log says where")
     if state.stopping.is_set():
         headers = {**headers, "connection": "close"}  # the client opens its next connection where somebody still listens
@@ -149,7 +149,7 @@ async def drain(state, receive):
 async def one(state, current, body):
     """The answer to one image as it came."""
     row = await state.batcher.ask(asyncio.get_running_loop(), current.rows, body)
-    made = served.answers([row])
+    made = loaded_model.answers([row])
     if made[0]["error"]:
         raise Refused(422, made[0]["error"])
     return 200, json.dumps({"predictions": made}).encode()
@@ -163,7 +163,7 @@ def endless(body, kind, max_rows):
 
 def unpadded(body):
     """JSON's `inputs` or `instances` as `dataframe_split`. MLflow makes a NumPy array of the former, in which each text takes the room of the longest,
-    at 4 bytes a character: a photograph of 3 MB and 200 empty texts took 3 GB. What it refuses anyway stays as it is. Raises served.BadInput."""
+    at 4 bytes a character: a photograph of 3 MB and 200 empty texts took 3 GB. What it refuses anyway stays as it is. Raises loaded_model.BadInput."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -174,20 +174,20 @@ def unpadded(body):
     given = found.pop(present[0])
     if present == ["instances"] and isinstance(given, list) and given and all(isinstance(row, dict) for row in given):
         if any(list(row) != ["image"] for row in given):
-            raise served.BadInput("expected one column, image, in each row of instances")
+            raise loaded_model.BadInput("expected one column, image, in each row of instances")
         given = [row["image"] for row in given]
-    rows = [[image] for image in served.images(given)]
+    rows = [[image] for image in loaded_model.images(given)]
     return json.dumps({**found, "dataframe_split": {"columns": ["image"], "data": rows}}).encode()
 
 
 async def table(current, scope, body, kind, max_rows):
     """The answer of MLflow's scoring server, (status, bytes); its errors, which repeat the data, told anew."""
     if endless(body, kind, max_rows):
-        raise Refused(400, served.too_many(max_rows))
+        raise Refused(400, loaded_model.too_many(max_rows))
     if kind == "application/json" and (b'"inputs"' in body or b'"instances"' in body or b"\\u" in body):  # a name can be spelt in \u0069
         try:
             body = await asyncio.to_thread(unpadded, body)
-        except served.BadInput as error:
+        except loaded_model.BadInput as error:
             raise Refused(400, str(error)) from None
     parts, status = [], 500
 
@@ -207,7 +207,7 @@ async def table(current, scope, body, kind, max_rows):
     except Exception as error:  # what its handler did not foresee, such as JSON of a thousand levels; Starlette has answered 500 and raises
         reason = why(body, kind)
         if not reason:
-            served.log_failure(error)
+            loaded_model.log_failure(error)
             raise Refused(500, "internal error: the service's log says where") from None
         raise Refused(400, reason) from None
     content = b"".join(parts)
@@ -218,7 +218,7 @@ async def table(current, scope, body, kind, max_rows):
     said = _message(content)
     _, known, ours = said.rpartition("\nError: ")
     if said.startswith("Failed to predict data") and known:
-        raise Refused(status, ours)  # the words of served.BadInput
+        raise Refused(status, ours)  # the words of loaded_model.BadInput
     raise Refused(status, why(body, kind) or "MLflow can't read this request")
 
 

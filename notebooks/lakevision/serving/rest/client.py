@@ -1,6 +1,6 @@
 """A client of the REST service, with the standard library alone: copy this file to where you need it.
 
-    from lakevision.client import Client
+    from lakevision.serving.rest.client import Client
     porch = Client("http://127.0.0.1:5001")
     porch.predict(jpeg)                 # {"label": "package", "probability": 0.93, "scores": [0.07, 0.93], "error": None}
     porch.predict([jpeg, another])      # a list of these; a bad image has its reason in `error`, and the others their labels

@@ -1,12 +1,12 @@
 """A connection of the REST service: uvicorn's on httptools, with the limits in size and time that uvicorn leaves to a proxy in front of it.
 
 Without them a client that sends nothing, or a header without end, holds a place and memory of a worker for as long as it likes. A body's limits are
-those of a request, serve.max_request_mb and serve.timeout_seconds: see lakevision/service.py.
+those of a request, serve.max_request_mb and serve.timeout_seconds: see lakevision/serving/rest/app.py.
 """
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from lakevision import service
+from lakevision.serving.rest import app
 
 MOST_HEAD = 32 << 10  # bytes of a request line and its headers, or of anything else that is no body; browsers and proxies send 1 to 8 kB
 
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
     def refuse(self, status, message):
         """Answers what never came to be a request, and closes. Where another is being answered there is no place for it in between."""
         if not self.busy():
-            body = service.problem(status, message)
+            body = app.problem(status, message)
             self.transport.write(STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
                                  % (len(body), body))
         self.transport.close()

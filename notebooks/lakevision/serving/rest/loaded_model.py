@@ -11,9 +11,10 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakevision import registry, tracking, workspace
+from lakevision.platform import workspace
+from lakevision.registry import model_registry, tracking
 
-log = logging.getLogger("lakevision.serve")
+log = logging.getLogger("lakevision.serving.rest.main")
 QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own wait for minutes on a registry that is down
 
 
@@ -37,7 +38,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Loaded:
-    """rows: function from a list of image bytes or base64 texts to what photo_model.PhotoModel.rows says; app: MLflow's scoring server around
+    """rows: function from a list of image bytes or base64 texts to what pyfunc_model.PhotoModel.rows says; app: MLflow's scoring server around
     it; info: dict of GET /version."""
 
     number: str
@@ -55,11 +56,11 @@ def find(cfg, scratch, alias="champion", number=""):
 
     for name, value in QUICK.items():
         os.environ.setdefault(name, value)
-    where, name = workspace.places(cfg), registry.name(cfg)
+    where, name = workspace.places(cfg), model_registry.name(cfg)
     try:
         tracking.start(cfg, where)
         if not number:
-            found = registry.version_of(cfg, alias)
+            found = model_registry.version_of(cfg, alias)
             if found is None:
                 raise NotServable(f"no version of model {name} is {alias}: run 04_deploy first, or say which, --version N or --alias challenger")
             number = str(found.version)

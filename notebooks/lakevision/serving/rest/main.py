@@ -2,12 +2,12 @@
 
     bash notebooks/run.sh --serve                               # the champion, at http://127.0.0.1:5001
     bash notebooks/run.sh --serve 3 --set serve.port=8080       # version 3
-    python -m lakevision.serve --config local --alias champion --port 5001 --workers 2     # with notebooks/ on PYTHONPATH
+    python -m lakevision.serving.rest.main --config local --alias champion --port 5001 --workers 2     # with notebooks/ on PYTHONPATH
 
     curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:5001/invocations
 
-It is MLflow's scoring server (what `mlflow models serve --env-manager local` runs) on uvicorn, uvloop and httptools, with what lakevision/service.py
-adds. This process loads no model: it listens, and deals the connections to the workers (lakevision/workers.py). Exit status: 0 after a clean stop;
+It is MLflow's scoring server (what `mlflow models serve --env-manager local` runs) on uvicorn, uvloop and httptools, with what lakevision/serving/rest/app.py
+adds. This process loads no model: it listens, and deals the connections to the workers (lakevision/serving/rest/supervisor.py). Exit status: 0 after a clean stop;
 1 where the model or a worker can't be had; 2 for a wrong command line.
 """
 
@@ -21,7 +21,8 @@ import tempfile
 import threading
 from dataclasses import dataclass
 
-from lakevision import config, served, workers
+from lakevision.platform import config
+from lakevision.serving.rest import loaded_model, supervisor
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Plan:
     """What a worker needs to know. scratch: folder for files of models, gone at the end; threads: images at a time in a worker."""
 
     cfg: config.Config
-    version: served.Version
+    version: loaded_model.Version
     scratch: str
     workers: int
     threads: int
@@ -46,7 +47,7 @@ def sized(cfg, cores):
 
 
 def listen(host, port):
-    """A bound socket that listens. Raises served.NotServable."""
+    """A bound socket that listens. Raises loaded_model.NotServable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,7 +56,7 @@ def listen(host, port):
         listener.listen(1024)
     except OSError as error:
         listener.close()
-        raise served.NotServable(f"can't listen at {host}:{port}: {error.strerror or error}; say another serve.host or serve.port") from error
+        raise loaded_model.NotServable(f"can't listen at {host}:{port}: {error.strerror or error}; say another serve.host or serve.port") from error
     return listener
 
 
@@ -77,16 +78,16 @@ def run(cfg, alias="champion", number=""):
     try:
         listener = listen(cfg.serve.host, cfg.serve.port)
         with tempfile.TemporaryDirectory(prefix="lakevision-serve-") as folder:
-            version = served.find(cfg, folder, "" if number else alias, number)
+            version = loaded_model.find(cfg, folder, "" if number else alias, number)
             plan = Plan(cfg, version, folder, *sized(cfg, len(os.sched_getaffinity(0))))
-            return workers.supervise(plan, listener, stop, lambda: print(greeting(plan, listener), flush=True))
-    except served.NotServable as error:
+            return supervisor.supervise(plan, listener, stop, lambda: print(greeting(plan, listener), flush=True))
+    except loaded_model.NotServable as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
 
 
 def main(words=None):
-    parser = argparse.ArgumentParser(prog="python -m lakevision.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m lakevision.serving.rest.main", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="local", help="the overlay in config/ (default: local)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--alias", default="champion", help="serve the version that has this alias (default: champion)")

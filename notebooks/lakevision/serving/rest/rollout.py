@@ -1,6 +1,6 @@
 """A version's way into the REST service while it serves: looked for and downloaded once, tried by one worker, then taken by the others.
 
-All of it is the listening process's (lakevision/workers.py). Its main thread gives the orders, a thread of its own, look(), asks the registry. The
+All of it is the listening process's (lakevision/serving/rest/supervisor.py). Its main thread gives the orders, a thread of its own, look(), asks the registry. The
 last version that a worker has loaded is the good one: a worker that replaces another starts with it, also while the registry is down.
 """
 
@@ -11,18 +11,19 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from lakevision import registry, served
+from lakevision.registry import model_registry
+from lakevision.serving.rest import loaded_model
 
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0  # seconds before a version that would not load is tried again; each pause is twice the last
 
 
 @dataclass
 class Rollout:
-    """good: served.Version that workers start with and come to; offered: one that is downloaded and not yet tried, or None; old: {version that was
+    """good: loaded_model.Version that workers start with and come to; offered: one that is downloaded and not yet tried, or None; old: {version that was
     good: when it was last seen in use}, their files are still there. asked, verdict: between the two threads, each holds one thing at most."""
 
-    good: served.Version
-    offered: served.Version | None = None
+    good: loaded_model.Version
+    offered: loaded_model.Version | None = None
     old: dict = field(default_factory=dict)
     asked: queue.Queue = field(default_factory=queue.Queue)
     verdict: queue.Queue = field(default_factory=queue.Queue)
@@ -67,9 +68,9 @@ def look(plan, rollout, stop):
     pause, said = Pause(), ""
     while not stop.wait(plan.cfg.serve.reload_seconds):
         try:
-            found = registry.version_of(plan.cfg, plan.version.alias)
+            found = model_registry.version_of(plan.cfg, plan.version.alias)
             if found is None:
-                raise served.NotServable(f"no version is {plan.version.alias} any more")
+                raise loaded_model.NotServable(f"no version is {plan.version.alias} any more")
             if str(found.version) != named:
                 named, pause, said = str(found.version), Pause(), ""
             if named == current:
@@ -80,16 +81,16 @@ def look(plan, rollout, stop):
                 current = named
         except Exception as error:  # whatever it is, the version that is loaded goes on serving
             if type(error).__name__ != said:
-                tell(f"keeps version {current}: {served.first_line(error)}")
+                tell(f"keeps version {current}: {loaded_model.first_line(error)}")
             said = type(error).__name__
 
 
 def attempt(plan, rollout, number, pause):
     """Downloads a version and waits until a worker has loaded it. Raises what went wrong, after it began a pause."""
     try:
-        rollout.asked.put(served.find(plan.cfg, plan.scratch, plan.version.alias, number))
+        rollout.asked.put(loaded_model.find(plan.cfg, plan.scratch, plan.version.alias, number))
         if reason := rollout.verdict.get():
-            raise served.NotServable(f"version {number} can't be loaded: {reason}")
+            raise loaded_model.NotServable(f"version {number} can't be loaded: {reason}")
     except Exception:
         pause.longer()
         raise

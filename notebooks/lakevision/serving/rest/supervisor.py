@@ -18,13 +18,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from lakevision import rollout, served
+from lakevision.serving.rest import loaded_model, rollout
 
 MOST_OPEN = 500  # connections of a worker; beyond, clients wait to be accepted. A process may have 1024 files, as a rule
 PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that died while it loaded is replaced; each pause is twice the last
 TRIES = 5  # of these in a row, while no worker serves, before the service gives up
 REPORT = struct.Struct("II")  # a worker says how many connections it has been given, and how many are open
-log = logging.getLogger("lakevision.serve")
+log = logging.getLogger("lakevision.serving.rest.main")
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Worker:
     process: multiprocessing.Process
     control: socket.socket
     orders: multiprocessing.connection.Connection
-    version: served.Version
+    version: loaded_model.Version
     ready: bool = False
     given: int = 0
     got: int = 0
     open: int = 0
-    loading: served.Version | None = None
+    loading: loaded_model.Version | None = None
     pause: rollout.Pause = field(default_factory=rollout.Pause)
 
     def load(self):
@@ -186,16 +186,17 @@ def work(plan, control, orders):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over there is nothing to finish
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s worker {os.getpid()}: %(message)s", stream=sys.stderr)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    from lakevision import server, train
+    from lakevision.serving.rest import worker
+    from lakevision.training import loop
 
-    train.limit_threads(1)
-    served.limit_pixels(plan.cfg.serve.max_megapixels)
+    loop.limit_threads(1)
+    loaded_model.limit_pixels(plan.cfg.serve.max_megapixels)
     try:
-        loaded = served.load(plan.version, plan.cfg.serve.max_rows)
+        loaded = loaded_model.load(plan.version, plan.cfg.serve.max_rows)
     except Exception as error:  # anything that a model's files can raise
-        log.error("version %s can't be loaded: %s", plan.version.number, served.first_line(error))
+        log.error("version %s can't be loaded: %s", plan.version.number, loaded_model.first_line(error))
         sys.exit(1)
-    server.run(plan, loaded, control, orders)
+    worker.run(plan, loaded, control, orders)
 
 
 def obey(orders, max_rows, change):
@@ -206,10 +207,10 @@ def obey(orders, max_rows, change):
         except (EOFError, OSError):
             return  # the parent is gone, which ends this process
         try:
-            change(served.load(version, max_rows))
+            change(loaded_model.load(version, max_rows))
             reason = ""
         except Exception as error:  # whatever it is, the version that is loaded goes on serving
-            reason = served.first_line(error)
+            reason = loaded_model.first_line(error)
         orders.send(reason)
 
 

@@ -9,15 +9,15 @@ import threading
 
 import uvicorn
 
-from lakevision import connection, service, workers
-from lakevision.batching import Batcher
+from lakevision.serving.rest import app, http_limits, supervisor
+from lakevision.serving.rest.batcher import Batcher
 
 FAREWELL = 1.0  # seconds in which connections that stay open are told, by the answer to their next request, to close
 
 
 class Server(uvicorn.Server):
     """uvicorn's, but that connections come down a socket instead of being accepted, that SIGTERM ends it with status 0, and that clients whose
-    connection stays open get the answer to what they are sending. control: that socket; state: service.State."""
+    connection stays open get the answer to what they are sending. control: that socket; state: app.State."""
 
     def __init__(self, settings, state, control):
         super().__init__(settings)
@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
             except BlockingIOError:
                 return
             if not data:
-                loop.remove_reader(self.control)  # the parent is gone; workers.work ends this process
+                loop.remove_reader(self.control)  # the parent is gone; supervisor.work ends this process
                 return
             self.taken += len(data)
             for descriptor in descriptors:
@@ -52,10 +52,10 @@ class Server(uvicorn.Server):
                 made.add_done_callback(self.arriving.discard)
 
     def _protocol(self):
-        return connection.Connection(self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return http_limits.Connection(self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter):
-        report = workers.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
+        report = supervisor.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
         if report != self.told:
             with contextlib.suppress(OSError):  # full: the next tick says it; broken: the parent is gone, which ends this process
                 self.control.send(report)
@@ -80,14 +80,14 @@ class Server(uvicorn.Server):
 
 
 def run(plan, loaded, control, orders):
-    """Serves until SIGTERM. plan: serve.Plan; loaded: served.Loaded; control: socket, connections come down, reports go up, the first says ready;
-    orders: pipe, see workers.obey()."""
+    """Serves until SIGTERM. plan: rest_main.Plan; loaded: loaded_model.Loaded; control: socket, connections come down, reports go up, the first says ready;
+    orders: pipe, see supervisor.obey()."""
     cfg = plan.cfg.serve
-    state = service.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.max_rows, cfg.timeout_seconds)
-    settings = uvicorn.Config(service.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
+    state = app.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.max_rows, cfg.timeout_seconds)
+    settings = uvicorn.Config(app.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
                               log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=cfg.idle_seconds,
                               timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)))
     change = functools.partial(setattr, state, "current")
-    threading.Thread(target=workers.obey, args=(orders, cfg.max_rows, change), daemon=True).start()
+    threading.Thread(target=supervisor.obey, args=(orders, cfg.max_rows, change), daemon=True).start()
     Server(settings, state, control).run()
     state.batcher.stop()

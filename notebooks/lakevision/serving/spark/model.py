@@ -15,7 +15,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from lakevision import landing, memory, workspace
+from lakevision.ingest import landing
+from lakevision.platform import memory, workspace
 
 RESULT = "label string, probability double, scores array<double>, error string"
 ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the same
@@ -67,7 +68,7 @@ def _sent(session, tracking_uri, registry_uri, model_uri):
 
 
 def loaded(archive):
-    """In a Python worker: the function rows of photo_model.PhotoModel; MLflow keeps the model for as long as the worker lives."""
+    """In a Python worker: the function rows of pyfunc_model.PhotoModel; MLflow keeps the model for as long as the worker lives."""
     # One slot is one core. On this machine workspace.spark says so, too; on Databricks nobody else does.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")

@@ -11,7 +11,9 @@ from pyspark.sql import Observation, Window
 from pyspark.sql import functions as F
 from tqdm import tqdm
 
-from lakevision import labels, lease, registry, spark_model
+from lakevision.ingest import labels, lease
+from lakevision.registry import model_registry
+from lakevision.serving.spark import model as spark_model
 
 KEY = ["path", "sha256"]
 BROADCAST = 200_000  # keys, 26 MB: sent to each executor, so that photographs are not sent about for a join
@@ -124,7 +126,7 @@ def _without(images, done):
 
 def _scorer(spark, cfg, where, version):
     root = "" if cfg.ingest.keep_content else where.landing
-    return spark_model.scorer(spark, f"models:/{registry.name(cfg)}/{version.version}", root)
+    return spark_model.scorer(spark, f"models:/{model_registry.name(cfg)}/{version.version}", root)
 
 
 def _scored(added, version, began):
