@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from device import camera as cameras, clock
-from device.camera import exif, trigger
+from device import exif
+from device.camera import trigger
 from device.spool.entry import describe
 from device.notify import notify, watchdog_s
 from device.spool.spool import Spool, SpoolFull

@@ -14,7 +14,7 @@ import sys
 from datetime import datetime, timezone
 
 from device import camera as cameras, clock
-from device.store import credentials, stores
+from device.store import credentials, stores, types
 from device.spool.spool import MEGABYTE
 
 
@@ -142,11 +142,11 @@ def store(settings):
         opened = stores.open_store(settings)
         try:
             opened.put(key, b"lakevision doctor\n")
-        except stores.AlreadyThere:
+        except types.AlreadyThere:
             opened.get(key)
-    except stores.Denied as error:
+    except types.Denied as error:
         raise Bad(f"{error}. Fix: the permissions in README.md, Clouds; the URL, region and credentials") from error
-    except (stores.Unavailable, stores.Refused) as error:
+    except (types.Unavailable, types.Refused) as error:
         raise Bad(f"{error}. Fix: the network (ping, proxy, firewall), store.url and store.endpoint") from error
     return f"{opened.name}: wrote and found {key}"
 
@@ -180,7 +180,7 @@ def next_model(settings):
         return "model.url is empty: no other model will come"
     try:
         pointer = source.open_source(settings).look("")
-    except (stores.Denied, stores.Unavailable, stores.Refused) as error:
+    except (types.Denied, types.Unavailable, types.Refused) as error:
         raise Bad(f"{error}. Fix: model.url, model.name and model.alias; credentials as in README.md; the network") from error
     return f"{settings.model.alias} is version {pointer.version} at {settings.model.url}"
 

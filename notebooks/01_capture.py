@@ -26,7 +26,7 @@ from lakevision.ingest import capture
 from lakevision.notebook import plots, samples
 
 cfg = workspace.configuration()
-where = workspace.places(cfg)
+places = workspace.places(cfg)
 
 # COMMAND ----------
 
@@ -36,8 +36,8 @@ where = workspace.places(cfg)
 
 # COMMAND ----------
 
-landed = capture.land(cfg, where)
-workspace.report(where, "capture", {"new": landed.new, "known": landed.known, "skipped": len(landed.skipped)})
+landed = capture.land(cfg, places)
+workspace.report(places, "capture", {"new": landed.new, "known": landed.known, "skipped": len(landed.skipped)})
 print(f"{landed.new} photographs landed, {landed.known} were there already", *([f"left out, no photographs: {landed.skipped[:5]}"] if landed.skipped else []), sep="\n")
 
 # COMMAND ----------
@@ -47,4 +47,4 @@ print(f"{landed.new} photographs landed, {landed.known} were there already", *([
 
 # COMMAND ----------
 
-workspace.display(plots.contact_sheet(samples.of_landing(where, 18), f"{landed.new + landed.known} photographs in the landing zone, 18 of them"))
+workspace.display(plots.contact_sheet(samples.of_landing(places, 18), f"{landed.new + landed.known} photographs in the landing zone, 18 of them"))

@@ -21,13 +21,13 @@ from lakevision.ingest import stream, tables
 from lakevision.notebook import plots, samples
 
 cfg = workspace.configuration()
-where = workspace.places(cfg)
+places = workspace.places(cfg)
 spark = workspace.spark(cfg)
 
 # COMMAND ----------
 
-done = stream.run(spark, cfg, where)
-workspace.report(where, "ingest", done.figures())
+done = stream.ingest(spark, cfg, places)
+workspace.report(places, "ingest", done.figures())
 print(done.in_words())
 
 # COMMAND ----------
@@ -38,8 +38,8 @@ print(done.in_words())
 
 # COMMAND ----------
 
-workspace.display(samples.by_camera(spark, where))
-workspace.display(plots.contact_sheet(samples.spread(spark, where, 12), f"12 of {done.images} photographs"))
+workspace.display(samples.by_camera(spark, places))
+workspace.display(plots.contact_sheet(samples.spread(spark, places, 12), f"12 of {done.images} photographs"))
 
 # COMMAND ----------
 
@@ -49,7 +49,7 @@ workspace.display(plots.contact_sheet(samples.spread(spark, where, 12), f"12 of 
 
 # COMMAND ----------
 
-workspace.display(spark.table(where.table("rejected_images")).groupBy("reason").count().orderBy("count", ascending=False).limit(20))
+workspace.display(spark.table(places.table("rejected_images")).groupBy("reason").count().orderBy("count", ascending=False).limit(20))
 
 # COMMAND ----------
 
@@ -60,8 +60,8 @@ workspace.display(spark.table(where.table("rejected_images")).groupBy("reason").
 
 # COMMAND ----------
 
-workspace.display(samples.issues(spark, where))
-workspace.display(plots.contact_sheet(samples.worst(spark, where, 12), "The lowest scores of each issue; 'flagged' is below the camera's cut-off"))
+workspace.display(samples.issues(spark, places))
+workspace.display(plots.contact_sheet(samples.worst(spark, places, 12), "The lowest scores of each issue; 'flagged' is below the camera's cut-off"))
 
 # COMMAND ----------
 
@@ -73,9 +73,9 @@ workspace.display(plots.contact_sheet(samples.worst(spark, where, 12), "The lowe
 
 workspace.display(spark.sql(f"""
     SELECT captured_at, round(quality.dark_score, 3) AS dark_score, quality.is_dark_issue, round(statistics.brightness, 3) AS brightness, path
-    FROM {where.table('images')}
-    WHERE device = (SELECT min(device) FROM {where.table('images')}) AND (hour(captured_at) >= 20 OR hour(captured_at) < 6)
-      AND captured_at > (SELECT max(captured_at) - INTERVAL 1 DAY FROM {where.table('images')} WHERE device = (SELECT min(device) FROM {where.table('images')}))
+    FROM {places.table('images')}
+    WHERE device = (SELECT min(device) FROM {places.table('images')}) AND (hour(captured_at) >= 20 OR hour(captured_at) < 6)
+      AND captured_at > (SELECT max(captured_at) - INTERVAL 1 DAY FROM {places.table('images')} WHERE device = (SELECT min(device) FROM {places.table('images')}))
     ORDER BY dark_score LIMIT 10"""))
 
 # COMMAND ----------
@@ -86,7 +86,7 @@ workspace.display(spark.sql(f"""
 
 # COMMAND ----------
 
-workspace.display(tables.maintain(spark, where, cfg.ingest.maintenance_days, cfg.ingest.retention_days))
+workspace.display(tables.maintain(spark, places, cfg.ingest.maintenance_days, cfg.ingest.retention_days))
 
 # COMMAND ----------
 
@@ -96,4 +96,4 @@ workspace.display(tables.maintain(spark, where, cfg.ingest.maintenance_days, cfg
 
 # COMMAND ----------
 
-workspace.display(plots.by_hour(samples.light(spark, where), f"{done.images} photographs"))
+workspace.display(plots.by_hour(samples.light(spark, places), f"{done.images} photographs"))

@@ -17,18 +17,18 @@ workspace.check_versions()
 
 import mlflow
 
-from lakevision.dataset import cache, object_region, split
+from lakevision.dataset import cache, object_region, split, split_table
 from lakevision.evaluation import confounding, evaluate, metrics, plots as evaluation_plots, report
 from lakevision.ingest import tables
 from lakevision.notebook import plots, samples
 from lakevision.registry import model_registry, tracking
 from lakevision.release import champion_comparison
-from lakevision.training import horovod_ranks, loop, search
+from lakevision.training import horovod_ranks, loop, search, training_record
 
 cfg = workspace.configuration()
-where = workspace.places(cfg)
+places = workspace.places(cfg)
 spark = workspace.spark(cfg)
-experiment = tracking.start(cfg, where)
+experiment = tracking.start(cfg, places)
 
 # COMMAND ----------
 
@@ -39,14 +39,14 @@ experiment = tracking.start(cfg, where)
 
 # COMMAND ----------
 
-tables.create(spark, where)
-version = tables.version(spark, where, "images")
-labels_version = tables.version(spark, where, "labels")
-images = tables.metadata(spark, where, version, labels_version)
+tables.create(spark, places)
+version = tables.version(spark, places, "images")
+labels_version = tables.version(spark, places, "labels")
+images = split_table.metadata(spark, places, version, labels_version)
 scheme = split.scheme(cfg.split)
-placed, warnings = split.assign(images, cfg.split, tables.earlier_split(spark, where, scheme))
-tables.keep_split(spark, where, placed, scheme, version)
-sides = split.used(placed)
+placed, warnings = split.assign(images, cfg.split, split_table.earlier_split(spark, places, scheme))
+split_table.keep_split(spark, places, placed, scheme, version)
+placements = split.used(placed)
 print(f"images, version {version}; labels, version {labels_version}; split {scheme}", *warnings, sep="\n")
 workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("path", "count"), episodes=("episode", "nunique")))
 
@@ -58,8 +58,8 @@ workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("
 
 # COMMAND ----------
 
-pixels = cache.build(spark, cfg, where, sides, version)
-swept = cache.sweep(where, pixels, cfg.cache)
+pixels = cache.build(spark, cfg, places, placements, version)
+swept = cache.sweep(places, pixels, cfg.cache)
 arrays = evaluate.load(pixels)
 print(pixels.transform, pixels.counts, pixels.classes, f"{pixels.groups} row groups", f"{len(swept)} old caches swept")
 
@@ -72,7 +72,7 @@ print(pixels.transform, pixels.counts, pixels.classes, f"{pixels.groups} row gro
 
 # COMMAND ----------
 
-checked = confounding.check(images, sides, list(arrays.values()), object_region.known(cfg))
+checked = confounding.check(images, placements, list(arrays.values()), object_region.known(cfg))
 workspace.display(checked.table().head(20))
 print(*[f"alarm: the label follows the {finding.feature}" for finding in checked.alarms] or ["no alarm"], sep="\n")
 print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
@@ -89,8 +89,8 @@ print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 start = loop.first_setting(cfg, pixels)
 with mlflow.start_run(experiment_id=experiment, run_name="final") as run:
-    tracking.record(cfg, version, sides, labels_version=labels_version, split_scheme=scheme)
-    found = search.run(spark, cfg, where, pixels, start, experiment, run.info.run_id)
+    tracking.record(cfg, version, placements, labels_version=labels_version, split_scheme=scheme)
+    found = search.tune(spark, cfg, places, pixels, start, experiment, run.info.run_id)
     best = loop.longer(found.best, cfg.training.epochs)
     mlflow.log_params({f"best.{name}": getattr(best, name) for name in search.SEARCHED})
     picture = plots.search(found.trials, f"The search: {len(found.trials)} trials on {found.kind.name}")
@@ -107,9 +107,9 @@ workspace.display(picture)
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    trained = horovod_ranks.run(spark, cfg, where, pixels, best, {"uri": where.mlflow_uri, "run_id": run.info.run_id})
+    trained = horovod_ranks.train(spark, cfg, places, pixels, best, {"uri": places.mlflow_uri, "run_id": run.info.run_id})
     mlflow.log_dict(trained.figures(), "ranks.json")
-    tracking.record_training(best, trained)
+    training_record.record_training(best, trained)
 print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s")
 
 # COMMAND ----------
@@ -124,8 +124,8 @@ print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; s
 # COMMAND ----------
 
 network = loop.with_weights(best, trained.result.weights)
-judged, material = evaluate.on_test(cfg, network, best, arrays, sides, images, warnings, checked, pixels.classes)
-material.champion = champion_comparison.compare(spark, cfg, where, material, version, scheme)
+judged, material = evaluate.on_test(cfg, network, best, arrays, placements, images, warnings, checked, pixels.classes)
+material.champion = champion_comparison.compare(spark, cfg, places, material, version, scheme)
 page = report.render(cfg, judged, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
 print(f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n")
 workspace.display(metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3))
@@ -136,12 +136,12 @@ print(f"champion on the same images: {material.champion or 'no model serves yet'
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    model_uri = model_registry.log(network, model_registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme), samples.first(spark, where, version))
+    model_uri = model_registry.log(network, model_registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme), samples.first(spark, places, version))
     evaluate.log(judged, network, page)
     mlflow.log_figure(plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png")
     mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")
-workspace.report(where, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version, "labels_version": labels_version,
-                                  "split_scheme": scheme, "champion": material.champion, "report": report.keep(where, page),
+workspace.report(places, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version, "labels_version": labels_version,
+                                  "split_scheme": scheme, "champion": material.champion, "report": report.keep(places, page),
                                   "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
 workspace.display(plots.training(trained.result.history, judged.confusion, pixels.classes, f"{best.epochs} epochs on {len(trained.digests)} ranks"))
 

@@ -25,11 +25,11 @@ from lakevision.release import edge_bundle, gate, parity, plots as release_plots
 from lakevision.serving import endpoint
 
 cfg = workspace.configuration()
-where = workspace.places(cfg)
+places = workspace.places(cfg)
 spark = workspace.spark(cfg)
-tracking.start(cfg, where)
-tables.create(spark, where)
-training = workspace.reported(where, "train")
+tracking.start(cfg, places)
+tables.create(spark, places)
+training = workspace.reported(places, "train")
 
 # COMMAND ----------
 
@@ -43,7 +43,7 @@ lineage = {name: training[name] for name in ("verdict", "delta_version", "split_
 version = model_registry.register(cfg, training["model_uri"], lineage | {"config": cfg.notebook.config, "set": cfg.notebook.set})
 model_registry.set_alias(cfg, "challenger", version)
 challenger = model_registry.load(cfg, "challenger")
-held_out = samples.held_out(spark, where, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images)
+held_out = samples.held_out(spark, places, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images)
 workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=held_out["label"].head(8)))
 
 # COMMAND ----------
@@ -56,10 +56,10 @@ workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=h
 
 saved = model_registry.files(training)
 built = edge_bundle.build(cfg, training, saved, version)
-with edge_bundle.service(where, version, workspace.given()) as url:
+with edge_bundle.service(places, version, workspace.given()) as url:
     agreed = parity.compare(spark, held_out, saved.keras, f"models:/{model_registry.name(cfg)}/{version}", challenger, url, built.folder)
 edge_bundle.measured(built, agreed)
-accuracies = parity.accuracies(evaluate.load_side(training["cache"], "test"), built.folder)
+accuracies = parity.accuracies(evaluate.load_split(training["cache"], "test"), built.folder)
 workspace.display(edge_bundle.variants(built.manifest, accuracies))
 
 # COMMAND ----------
@@ -70,7 +70,7 @@ workspace.display(edge_bundle.variants(built.manifest, accuracies))
 
 # COMMAND ----------
 
-edge_bundle.publish(where, built, version, training["model_uri"])
+edge_bundle.publish(places, built, version, training["model_uri"])
 serving = model_registry.version_of(cfg, "champion")
 decision = gate.decide(cfg, training, gate.checks(cfg, training, agreed, built.manifest, accuracies, serving))
 workspace.display(decision.table())
@@ -84,14 +84,14 @@ workspace.display(decision.table())
 
 # COMMAND ----------
 
-alias = promotions.gated(spark, cfg, where, version, decision, str(serving.version) if serving else "")
-history = promotions.rows(spark, where, cfg).orderBy("number").toPandas()
-workspace.report(where, "deploy", {"model": model_registry.name(cfg), "version": version, "alias": alias,
+alias = promotions.gated(spark, cfg, places, version, decision, str(serving.version) if serving else "")
+history = promotions.rows(spark, places, cfg).orderBy("number").toPandas()
+workspace.report(places, "deploy", {"model": model_registry.name(cfg), "version": version, "alias": alias,
                                    "parity": agreed.exact if agreed.exact < float("inf") else None,  # JSON has no infinity
                                    "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]), "checks": len(decision.checks),
                                    "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
 workspace.display(history.drop(columns=["checks", "model"]).tail(10))
-print(promotions.why(spark, cfg, where))
+print(promotions.why(spark, cfg, places))
 endpoint.follow(cfg, promotions.serving(cfg))
 
 # COMMAND ----------

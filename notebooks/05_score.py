@@ -21,12 +21,12 @@ from lakevision.release import plots as release_plots, promotions
 from lakevision.serving.spark import score
 
 cfg = workspace.configuration()
-where = workspace.places(cfg)
+places = workspace.places(cfg)
 spark = workspace.spark(cfg)
-tracking.start(cfg, where)
-tables.create(spark, where)
+tracking.start(cfg, places)
+tables.create(spark, places)
 champion = model_registry.version_of(cfg, "champion")
-print(promotions.why(spark, cfg, where))
+print(promotions.why(spark, cfg, places))
 
 # COMMAND ----------
 
@@ -36,8 +36,8 @@ print(promotions.why(spark, cfg, where))
 
 # COMMAND ----------
 
-scored = score.all_new(spark, cfg, where, champion)
-workspace.report(where, "score", scored.figures())
+scored = score.all_new(spark, cfg, places, champion)
+workspace.report(places, "score", scored.figures())
 print(scored.in_words())
 
 # COMMAND ----------
@@ -48,7 +48,7 @@ print(scored.in_words())
 
 # COMMAND ----------
 
-workspace.display(score.by_label(spark, where))
+workspace.display(score.by_label(spark, places))
 
 # COMMAND ----------
 
@@ -58,5 +58,5 @@ workspace.display(score.by_label(spark, where))
 
 # COMMAND ----------
 
-predictions = score.latest(spark, where).select("captured_at", "device", "label", "probability", "error").limit(20_000).toPandas()
-workspace.display(release_plots.predictions(predictions, samples.least_sure(spark, where, 6), scored.in_words()))
+predictions = score.latest(spark, places).select("captured_at", "device", "label", "probability", "error").limit(20_000).toPandas()
+workspace.display(release_plots.predictions(predictions, samples.least_sure(spark, places, 6), scored.in_words()))

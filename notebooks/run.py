@@ -93,7 +93,7 @@ def main(words=None):
     if given.serve:
         from lakevision.serving.rest import main as rest_main
 
-        return rest_main.run(cfg, given.serve, given.serve if given.serve.isdigit() else "")
+        return rest_main.serve(cfg, given.serve, given.serve if given.serve.isdigit() else "")
     folder = LOCAL / "runs" / datetime.now().strftime("%Y-%m-%dT%H%M%S.%f")[:-3]
     folder.mkdir(parents=True)
     for number in (signal.SIGTERM, signal.SIGHUP):

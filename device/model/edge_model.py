@@ -101,7 +101,7 @@ def load(folder, variant="float32", threads=1):
         raise BadModel(f"{path}: {error}") from error
     if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise BadModel(f"{path}: {len(data)} bytes that are not those of the manifest: fetch the model again")
-    side = transform.side(manifest["transform"])
+    side = transform.image_size(manifest["transform"])
     try:
         interpreter = Interpreter(model_content=data, num_threads=threads)
         interpreter.allocate_tensors()

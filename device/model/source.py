@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Callable, Iterator, Optional
 from urllib.parse import quote
 
-from device.store import credentials, stores
+from device.store import credentials, stores, types
 
 PIECE = 1 << 18  # bytes asked for or read at a time; what has come is kept when the line breaks
 SMALL = 1 << 20  # no pointer and no manifest is larger
@@ -48,7 +48,7 @@ class Source:
 
 
 def open_source(settings):
-    """The Source of model.url; no network yet. Raises stores.Denied where the settings can't make one."""
+    """The Source of model.url; no network yet. Raises types.Denied where the settings can't make one."""
     url = settings.model.url
     if url.startswith("mlflow+"):
         return _mlflow(settings, credentials.load("mlflow"))
@@ -64,12 +64,12 @@ def open_source(settings):
 
 
 def small(chunks, what):
-    """All bytes of a file that must be small. Raises stores.Refused."""
+    """All bytes of a file that must be small. Raises types.Refused."""
     data = b""
     for chunk in chunks:
         data += chunk
         if len(data) > SMALL:
-            raise stores.Refused(f"{what} is larger than {SMALL} bytes: not what it should be")
+            raise types.Refused(f"{what} is larger than {SMALL} bytes: not what it should be")
     return data
 
 
@@ -79,14 +79,14 @@ def _parsed(data, what):
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except ValueError as error:
-        raise stores.Unavailable(f"{what} is no JSON but begins with {data[:40]!r}: a captive portal, or half a file? ({error})") from None
+        raise types.Unavailable(f"{what} is no JSON but begins with {data[:40]!r}: a captive portal, or half a file? ({error})") from None
     return value
 
 
 def _text(record, key, what, pattern):
     value = record.get(key)
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise stores.Unavailable(f"{what}: {key} = {str(value)[:60]!r} can't be right")
+        raise types.Unavailable(f"{what}: {key} = {str(value)[:60]!r} can't be right")
     return value
 
 
@@ -120,9 +120,9 @@ def _of_file(path, offset):
         file.seek(offset)
         return "", chunks(file)
     except PermissionError as error:
-        raise stores.Denied(f"{path}: {error.strerror}") from error
+        raise types.Denied(f"{path}: {error.strerror}") from error
     except OSError as error:
-        raise stores.Unavailable(f"{path}: {error.strerror}") from error
+        raise types.Unavailable(f"{path}: {error.strerror}") from error
 
 
 def _cloud_reader(settings, kind, secrets):
@@ -197,7 +197,7 @@ def _unity_catalog(settings, secrets):
         record = record.get("model_version", record)
         version = record.get("version") or record.get("version_num")
         if not re.fullmatch(r"\d{1,12}", str(version)):
-            raise stores.Unavailable(f"{place} names no version")
+            raise types.Unavailable(f"{place} names no version")
         return Pointer(str(version), f"versions/{version}")
 
     return Source(settings.model.url, look, lambda path, offset: files(path, offset, "")[1])
@@ -208,7 +208,7 @@ def _unity_catalog(settings, secrets):
 def _mlflow(settings, secrets):
     base = settings.model.url[len("mlflow+"):].rstrip("/")
     if base.startswith("http://") and not settings.store.allow_http:
-        raise stores.Denied("model.url is mlflow+http://: whoever sits on the line could send any model. Use https, or set store.allow_http = true")
+        raise types.Denied("model.url is mlflow+http://: whoever sits on the line could send any model. Use https, or set store.allow_http = true")
     model = f"name={quote(settings.model.name, safe='')}"
 
     def ask(path, offset=0):
@@ -222,12 +222,12 @@ def _mlflow(settings, secrets):
         except urllib.error.HTTPError as error:
             said = credentials.redact(error.read(2000).decode("utf-8", "replace"), secrets)
             if error.code == 416:
-                raise stores.Unavailable(f"{path}: nothing from byte {offset} on") from None
+                raise types.Unavailable(f"{path}: nothing from byte {offset} on") from None
             if error.code in (400, 404) and "RESOURCE_DOES_NOT_EXIST" in said or "INVALID_PARAMETER_VALUE" in said:
-                raise stores.Unavailable(f"MLflow has no {settings.model.name}@{settings.model.alias} yet: {said[:200]}") from None
-            raise stores.classify(error.code, f"MLflow answered {error.code}: {said[:300]}") from None
+                raise types.Unavailable(f"MLflow has no {settings.model.name}@{settings.model.alias} yet: {said[:200]}") from None
+            raise types.classify(error.code, f"MLflow answered {error.code}: {said[:300]}") from None
         except (OSError, http.client.HTTPException) as error:
-            raise stores.Unavailable(f"{base}: {credentials.redact(str(error), secrets)}") from None
+            raise types.Unavailable(f"{base}: {credentials.redact(str(error), secrets)}") from None
 
     def read(path, offset):
         with ask(f"/api/2.0/mlflow-artifacts/artifacts/{quote(path)}", offset) as answer:
@@ -237,7 +237,7 @@ def _mlflow(settings, secrets):
                     yield piece[skip:]
                     skip = max(0, skip - len(piece))
             except (OSError, http.client.HTTPException) as error:
-                raise stores.Unavailable(f"{base}: {error}") from None
+                raise types.Unavailable(f"{base}: {error}") from None
 
     def answer(path):
         with ask(path) as response:
@@ -249,7 +249,7 @@ def _mlflow(settings, secrets):
         address = answer(f"/api/2.0/mlflow/model-versions/get-download-uri?{model}&version={version}").get("artifact_uri", "")
         match = re.fullmatch(r"mlflow-artifacts:(?://[^/]*)?/(.+)", address)
         if not match:
-            raise stores.Denied(f"version {version} lies at {address[:80]!r}: a device can only read what MLflow serves itself "
+            raise types.Denied(f"version {version} lies at {address[:80]!r}: a device can only read what MLflow serves itself "
                                 "(mlflow server --serve-artifacts); publish the edge bundle to a store and set model.url to that")
         return Pointer(version, f"{match[1]}/edge/{version}")
 

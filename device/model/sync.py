@@ -15,7 +15,7 @@ from pathlib import Path
 from device import clock
 from device.model import edge_model, golden, slots, source, transform
 from device.spool import records
-from device.store import stores
+from device.store import types
 from device.spool.spool import FULL, MEGABYTE
 
 EXIT_LATER = 75  # EX_TEMPFAIL: try again
@@ -48,7 +48,7 @@ def _look(settings, root):
     try:
         status = _follow(settings, root, seen)
         seen.update(error="", failures=0)
-    except stores.Unavailable as error:
+    except types.Unavailable as error:
         seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
     except Damaged as error:
         seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
@@ -66,7 +66,7 @@ def _look(settings, root):
             seen.update(error="", failures=0)
     except (edge_model.BadModel, transform.BadTransform, golden.Failed) as error:
         status = _deny(root, seen, str(error))
-    except (stores.Denied, stores.Refused, ValueError) as error:
+    except (types.Denied, types.Refused, ValueError) as error:
         seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
         status = EXIT_DENIED
     except OSError as error:
@@ -122,7 +122,7 @@ def _follow(settings, root, seen):
     if pointer.digest and digest != pointer.digest:
         raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
-        raise stores.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
+        raise types.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
     if digest not in known and slots.is_resting(root, settings.model, digest):
         print(f"version {pointer.version} was too slow, and is tried again when model.interval_s is over", flush=True)
         return 0
@@ -145,7 +145,7 @@ def _fill(settings, opened, pointer, manifest, digest, slot):
         raise edge_model.BadModel(f"its files are {total / MEGABYTE:.1f} MB, and model.max_mb is {settings.model.max_mb:g}")
     disk = os.statvfs(slot)
     if disk.f_bavail * disk.f_frsize < total:
-        raise stores.Unavailable(f"{slot}: {total / MEGABYTE:.1f} MB are to come, and the disk has less")
+        raise types.Unavailable(f"{slot}: {total / MEGABYTE:.1f} MB are to come, and the disk has less")
     for path, size, sha256 in files:
         _fetch(opened, f"{pointer.folder}/{path}", slot / path, size, sha256)
     for folder in (slot, *{(slot / path).parent for path, _, _ in files}):
@@ -192,7 +192,7 @@ def _fetch(opened, place, path, size, sha256):
     if there == began < size:
         part.unlink()  # nothing follows what came before: perhaps that was another file
     if there < size:
-        raise stores.Unavailable(f"{place}: {there} of {size} bytes came; the rest follows")
+        raise types.Unavailable(f"{place}: {there} of {size} bytes came; the rest follows")
     if there > size or _sha256(part) != sha256:
         start = part.read_bytes()[:40]
         part.unlink()

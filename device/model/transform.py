@@ -123,9 +123,12 @@ def parse(line):
     return tuple(steps)
 
 
-def side(line):
+def image_size(line):
     """Height and width in pixels of what the transform makes."""
     return parse(line)[-1][1][0]
+
+
+side = image_size  # models registered before the packages existed call it by this name
 
 
 def pixels(data, line):

@@ -232,7 +232,7 @@ class _Scorer:
                 continue  # the last good model scores this frame
             if failed:
                 return self._written(entry, used, error=failed[:300]), self.settings.feedback.send == "all"
-            figures = feedback.light(pixels, transform.side(used.transform))
+            figures = feedback.light(pixels, transform.image_size(used.transform))
             why = self.choice.why(scores, used.threshold, figures, entry.sha256)
             home = self._goes_home(entry, why)
             line = self._written(entry, used, scores, took, figures, why)

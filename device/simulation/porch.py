@@ -20,7 +20,7 @@ from statistics import NormalDist
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from device.camera import exif
+from device import exif
 from device.simulation.porch_objects import draw_clutter, draw_package
 
 LABELS = ("empty", "package")

@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from device import clock
-from device.store import stores
+from device.store import stores, types
 from device.notify import notify
 from device.spool.spool import Damaged, Spool
 
@@ -48,7 +48,7 @@ class State:
     settings: object
     spool: Spool
     stopping: list
-    store: stores.Store = None  # None: to be opened, with the credentials read anew
+    store: types.Store = None  # None: to be opened, with the credentials read anew
     brisk: bool = False  # whether the last answer was a yes, and came soon: then AT_ONCE frames are under way
     failures: int = 0  # in a row
     streak: int = 0  # refusals in a row
@@ -119,7 +119,7 @@ def _send_all(state, entries, senders):
     under_way = deque()
     try:
         state.store = state.store or stores.open_store(state.settings)
-    except (stores.Denied, ValueError) as error:  # ValueError: a credentials file that can't be read as such
+    except (types.Denied, ValueError) as error:  # ValueError: a credentials file that can't be read as such
         _deny(state, error)
     while True:
         width = 0 if state.wait is not None or state.stopping else _width(state)
@@ -148,7 +148,7 @@ def _send(store, spool, entry):
         try:
             store.put(entry.key, data)
             word = "uploaded"
-        except stores.AlreadyThere:
+        except types.AlreadyThere:
             there = store.get(entry.key)
             if len(there) != entry.size or hashlib.sha256(there).hexdigest() != entry.sha256:
                 raise Occupied(f"another object of {len(there)} bytes lies at {entry.key}") from None
@@ -167,9 +167,9 @@ def _heed(state, entry, began, sent):
         _count(spool, "damaged")
     except Occupied as error:
         _bury(spool, entry, str(error))
-    except stores.Refused as error:
+    except types.Refused as error:
         _refuse(state, entry, error)
-    except stores.Unavailable as error:
+    except types.Unavailable as error:
         state.brisk = False
         if state.wait is not None:
             say(f"{entry.key}: {error}", sys.stderr)
@@ -177,7 +177,7 @@ def _heed(state, entry, began, sent):
         state.failures += 1
         state.wait = random.uniform(0, min(config.backoff_max_s, config.backoff_s * 2 ** min(state.failures - 1, 32)))
         _trouble(spool, f"{error}", f"trying again in {state.wait:.1f} s")
-    except (stores.Denied, ValueError) as error:
+    except (types.Denied, ValueError) as error:
         if state.store is None:
             say(f"{entry.key}: {error}", sys.stderr)
             return

@@ -15,11 +15,11 @@ import threading
 import time
 from urllib.parse import quote, urlencode
 
-from device.store import credentials, stores
+from device.store import credentials, types
 
 
 def open_volume(settings, secrets):
-    """The Store of a volume:// URL; no network yet. Raises stores.Denied without credentials."""
+    """The Store of a volume:// URL; no network yet. Raises types.Denied without credentials."""
     session, root = open_session(settings, secrets)
 
     def put(key, data):
@@ -30,14 +30,14 @@ def open_volume(settings, secrets):
             check(*session.request("PUT", f"/api/2.0/fs/directories{folder}"), secrets)
             status, body = session.request("PUT", f"{place}?overwrite=false", data)
         if status == 409:
-            raise stores.AlreadyThere
+            raise types.AlreadyThere
         check(status, body, secrets)
 
     def get(key):
         status, body = session.request("GET", f"/api/2.0/fs/files{quote(f'{root}/{key}')}")
         return check(status, body, secrets)
 
-    return stores.Store(settings.store.url, put, get, parallel=False)  # it has one connection
+    return types.Store(settings.store.url, put, get, parallel=False)  # it has one connection
 
 
 def open_session(settings, secrets):
@@ -51,7 +51,7 @@ def check(status, body, secrets):
     if 200 <= status < 300:
         return body
     text = credentials.redact(body[:2000].decode("utf-8", "replace"), secrets)
-    raise stores.classify(status, f"the workspace answered {status} {http.client.responses.get(status, '')}: {text}")
+    raise types.classify(status, f"the workspace answered {status} {http.client.responses.get(status, '')}: {text}")
 
 
 class _Session:
@@ -67,10 +67,10 @@ class _Session:
         if all(self.client):
             self.token, self.token_ends = None, 0.0
         elif not self.token:
-            raise stores.Denied("a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: see README.md, Credentials")
+            raise types.Denied("a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: see README.md, Credentials")
 
     def request(self, method, path, body=b"", headers=None):
-        """(status, body), signed in. Raises stores.Unavailable."""
+        """(status, body), signed in. Raises types.Unavailable."""
         if time.monotonic() > self.token_ends - 60:
             self._sign_in()
         status, answer = self._send(method, path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream",
@@ -90,7 +90,7 @@ class _Session:
             self.secrets["OAUTH_TOKEN"] = granted["access_token"]  # for redact()
             self.token, self.token_ends = granted["access_token"], time.monotonic() + float(granted.get("expires_in", 3600))
         except (ValueError, KeyError, TypeError) as error:
-            raise stores.Unavailable(f"the workspace's answer to the sign-in is no token ({type(error).__name__}): a captive portal?") from error
+            raise types.Unavailable(f"the workspace's answer to the sign-in is no token ({type(error).__name__}): a captive portal?") from error
 
     def _send(self, method, path, body, headers):
         """One request within timeout_s in all. http.client's own time-out is for each read, which a dribbling server never reaches."""
@@ -112,7 +112,7 @@ class _Session:
             if not fresh and isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)):
                 return self._send(method, path, body, headers)  # the server closed an idle connection; create-only makes this harmless
             why = str(error) or type(error).__name__
-            raise stores.Unavailable(f"{self.host}: {why}" if late.is_alive() else f"{self.host}: no answer within {self.timeout_s:g} s") from None
+            raise types.Unavailable(f"{self.host}: {why}" if late.is_alive() else f"{self.host}: no answer within {self.timeout_s:g} s") from None
         finally:
             late.cancel()
         if response.will_close:

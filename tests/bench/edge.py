@@ -42,7 +42,7 @@ def trained(scratch):
     line = cfg.training.transform
     scenes = porch.plan(COUNT)
     jpegs = [porch.jpeg(scene) for scene in scenes]
-    side = transform.side(line)
+    side = transform.image_size(line)
     pixels = np.stack([np.frombuffer(transform.pixels(jpeg, line), np.uint8).reshape(side, side, 3) for jpeg in jpegs])
     targets = np.array([int(scene.package) for scene in scenes], np.int32)
     third = COUNT // 3
@@ -80,7 +80,7 @@ def bare(jpegs, path, side):
 def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from device.model import edge_model, transform
-    from lakevision.platform import memory
+    from device import memory
     from lakevision.release import parity
 
     local = ROOT / ".local"
@@ -93,7 +93,7 @@ def main():
             loaded = edge_model.load(folder, variant)
             taken[variant] = []
             for _ in range(TURNS):
-                theirs = bare(jpegs[:TIMED], folder / f"{variant}.tflite", transform.side(manifest["transform"]))
+                theirs = bare(jpegs[:TIMED], folder / f"{variant}.tflite", transform.image_size(manifest["transform"]))
                 began = time.perf_counter()
                 for jpeg in jpegs[:TIMED]:
                     edge_model.probabilities(loaded, jpeg)

@@ -49,16 +49,16 @@ def cached(scratch, photos):
 
     cfg = config.load("local", [f"storage.root={scratch / 'lake'}", "storage.schema=bench_feed",
                                 f"training.transform=decode|upright|rgb|resize({SIDE})"])
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     for index, data in enumerate(photos):
-        folder = Path(where.landing, "ab"[index % 2])
+        folder = Path(places.landing, "ab"[index % 2])
         folder.mkdir(exist_ok=True)
         (folder / f"{index:04d}.jpg").write_bytes(data)
     spark = workspace.spark(cfg)
-    stream.run(spark, cfg, where)
-    sides = pd.DataFrame([{"path": f"{'ab'[index % 2]}/{index:04d}.jpg", "sha256": hashlib.sha256(data).hexdigest(), "label": "ab"[index % 2],
+    stream.ingest(spark, cfg, places)
+    placements = pd.DataFrame([{"path": f"{'ab'[index % 2]}/{index:04d}.jpg", "sha256": hashlib.sha256(data).hexdigest(), "label": "ab"[index % 2],
                            "split": "train"} for index, data in enumerate(photos)])
-    return spark, where, cache.build(spark, cfg, where, sides, tables.version(spark, where, "images"))
+    return spark, places, cache.build(spark, cfg, places, placements, tables.version(spark, places, "images"))
 
 
 def drained(batches):
@@ -151,7 +151,7 @@ def wait_share(arrays):
 def main(folder=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from lakevision.dataset import feed
-    from lakevision.platform import memory
+    from device import memory
 
     memory.keep()
     photos = photographs(folder)
@@ -159,9 +159,9 @@ def main(folder=None):
     local.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         scratch = Path(scratch)
-        spark, where, cache = cached(scratch, photos)
-        files = sorted(str(path) for path in Path(where.landing).rglob("*.jpg"))
-        rows = spark.table(where.table("images")).selectExpr("content", "cast(substr(path, 1, 1) = 'b' as int) target")
+        spark, places, cache = cached(scratch, photos)
+        files = sorted(str(path) for path in Path(places.landing).rglob("*.jpg"))
+        rows = spark.table(places.table("images")).selectExpr("content", "cast(substr(path, 1, 1) = 'b' as int) target")
         rows.repartition(8).write.parquet(str(scratch / "jpeg"))
         arrays = feed.load(cache, "train")
         (scratch / "records").write_bytes(b"".join(image.tobytes() + bytes([target]) for image, target in zip(arrays.pixels, arrays.targets)))

@@ -49,17 +49,17 @@ def lakehouse(scratch, name, photographs, count, spark=None):
     from lakevision.platform import config, workspace
 
     cfg = config.load("local", [f"storage.root={scratch / name}", f"storage.schema=bench_{name}"])
-    where = workspace.places(cfg)
-    fill(Path(where.landing), photographs, count)
+    places = workspace.places(cfg)
+    fill(Path(places.landing), photographs, count)
     if spark:
-        tables.create(spark, where)
-    return cfg, where
+        tables.create(spark, places)
+    return cfg, places
 
 
-def ours(spark, cfg, where):
+def ours(spark, cfg, places):
     from lakevision.ingest import stream
 
-    done = stream.run(spark, cfg, where)
+    done = stream.ingest(spark, cfg, places)
     assert (done.images, done.rejected) == (done.landed, 0), done
     return done.images / done.seconds
 
@@ -118,7 +118,7 @@ def share(job):
     import pyarrow.parquet as pq
 
     from lakevision.ingest import image_reader
-    from lakevision.platform import memory
+    from device import memory
 
     memory.keep()
     with pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
@@ -157,26 +157,26 @@ def main(folder=None):
     with tempfile.TemporaryDirectory(dir=local) as scratch, get_context("spawn").Pool(2) as pool:
         scratch = Path(scratch)
         began = time.monotonic()
-        cfg, where = lakehouse(scratch, "cold", photographs, 240)
+        cfg, places = lakehouse(scratch, "cold", photographs, 240)
         spark = workspace.spark(cfg)
-        ours(spark, cfg, where)
+        ours(spark, cfg, places)
         cold = time.monotonic() - began
         rates = {"ours": [], "row_udfs": [], "plain": []}
         for turn in range(-1, TURNS):  # the first turn warms all three
-            cfg, where = lakehouse(scratch, f"turn{turn + 1}", photographs, COUNT, spark)
-            found = {"plain": plain(pool, where.landing, scratch / "plain"), "ours": ours(spark, cfg, where),
-                     "row_udfs": row_udfs(spark, where.landing, str(scratch / "rows"))}
+            cfg, places = lakehouse(scratch, f"turn{turn + 1}", photographs, COUNT, spark)
+            found = {"plain": plain(pool, places.landing, scratch / "plain"), "ours": ours(spark, cfg, places),
+                     "row_udfs": row_udfs(spark, places.landing, str(scratch / "rows"))}
             print("warming" if turn < 0 else f"turn {turn + 1}", {name: round(rate) for name, rate in found.items()}, "photographs/s", flush=True)
             for name in rates:
                 rates[name] += [found[name]] * (turn >= 0)
-            for used in (scratch / "plain", scratch / "rows", Path(where.root)):
+            for used in (scratch / "plain", scratch / "rows", Path(places.root)):
                 shutil.rmtree(used)
         each = []
         for count in GROWTH:
-            cfg, where = lakehouse(scratch, f"growth{count}", photographs, count, spark)
-            each.append(1000 / ours(spark, cfg, where))
+            cfg, places = lakehouse(scratch, f"growth{count}", photographs, count, spark)
+            each.append(1000 / ours(spark, cfg, places))
             print(f"{count} photographs: {each[-1]:.2f} ms each", flush=True)
-            shutil.rmtree(where.root)
+            shutil.rmtree(places.root)
         spark.stop()
     ratio = lambda other: round(statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other])), 3)  # noqa: E731
     rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "cold_session_240_s": round(cold, 1),

@@ -36,21 +36,21 @@ def prepare(scratch, folder):
     from lakevision.training import networks
 
     cfg = config.load("local", [f"storage.root={scratch}", "storage.schema=bench_score"])
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     spark = workspace.spark(cfg)
-    experiment = tracking.start(cfg, where)
-    tables.create(spark, where)
+    experiment = tracking.start(cfg, places)
+    tables.create(spark, places)
     found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))] if folder else [porch.jpeg(scene) for scene in porch.plan(240)]
     jpegs = [found[index % len(found)] + b"%d" % index for index in range(COUNT)]
     for index, jpeg in enumerate(jpegs):
-        Path(where.landing, f"{index:05d}_{'ab'[index % 2]}.jpg").write_bytes(jpeg)
-    stream.run(spark, cfg, where)
-    network = networks.build("small_cnn", transform.side(cfg.training.transform), 2, 24, 0.2, 1)
+        Path(places.landing, f"{index:05d}_{'ab'[index % 2]}.jpg").write_bytes(jpeg)
+    stream.ingest(spark, cfg, places)
+    network = networks.build("small_cnn", transform.image_size(cfg.training.transform), 2, 24, 0.2, 1)
     with mlflow.start_run(experiment_id=experiment):
         uri = model_registry.log(network, {"classes": ["a", "b"], "transform": cfg.training.transform, "threshold": 0.5}, jpegs[0])
     number = model_registry.register(cfg, uri, {})
     model_registry.set_alias(cfg, "champion", number)
-    return spark, cfg, where, model_registry.version_of(cfg, "champion"), jpegs
+    return spark, cfg, places, model_registry.version_of(cfg, "champion"), jpegs
 
 
 def plain(jpegs, go, done, folder):
@@ -65,7 +65,7 @@ def plain(jpegs, go, done, folder):
     loop.limit_threads(1)
     loaded = tf.saved_model.load(str(Path(folder, "artifacts", "saved_model")))  # kept: its functions die with it
     line = json.loads(Path(folder, "artifacts", "card.json").read_text())["transform"]
-    side = transform.side(line)
+    side = transform.image_size(line)
     while go.get():
         answers = []
         for start in range(0, len(jpegs), 64):
@@ -74,7 +74,7 @@ def plain(jpegs, go, done, folder):
         done.put(len(answers))
 
 
-def contenders(spark, cfg, where, version, processes):
+def contenders(spark, cfg, places, version, processes):
     """{name: function that scores COUNT photographs once}. processes: list of (go, done) queues of plain()."""
     import mlflow
     from pyspark.sql import functions as F
@@ -82,7 +82,7 @@ def contenders(spark, cfg, where, version, processes):
     from lakevision.registry import model_registry
     from lakevision.serving.spark import model as spark_model, score
 
-    uri, images = f"models:/{model_registry.name(cfg)}/{version.version}", spark.table(where.table("images"))
+    uri, images = f"models:/{model_registry.name(cfg)}/{version.version}", spark.table(places.table("images"))
     udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
 
     def loop():
@@ -91,7 +91,7 @@ def contenders(spark, cfg, where, version, processes):
         assert sum(done.get(timeout=300) for _, done in processes) == COUNT
 
     def ours():
-        scored = score.batch(spark, cfg, where, version)
+        scored = score.batch(spark, cfg, places, version)
         assert (scored.images, scored.errors) == (COUNT, 0)
 
     def unwritten(frame):
@@ -111,17 +111,17 @@ def main(folder=None):
     local = ROOT / ".local"
     local.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=local) as scratch:
-        spark, cfg, where, version, jpegs = prepare(Path(scratch), folder)
+        spark, cfg, places, version, jpegs = prepare(Path(scratch), folder)
         files = mlflow.artifacts.download_artifacts(f"models:/{model_registry.name(cfg)}/{version.version}")
         context = get_context("spawn")
         processes = [(context.Queue(), context.Queue()) for _ in range(2)]
         for number, queues in enumerate(processes):
             context.Process(target=plain, args=(jpegs[number::2], *queues, files), daemon=True).start()
-        runs = contenders(spark, cfg, where, version, processes)
+        runs = contenders(spark, cfg, places, version, processes)
         rates = {name: [] for name in runs}
         for turn in range(TURNS + 1):  # the first warms
             for name in list(runs)[::1 if turn % 2 else -1]:
-                spark.sql(f"DELETE FROM {where.table('predictions')}")
+                spark.sql(f"DELETE FROM {places.table('predictions')}")
                 began = time.monotonic()
                 runs[name]()
                 rates[name].append(COUNT / (time.monotonic() - began))

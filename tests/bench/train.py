@@ -36,7 +36,7 @@ def lakehouse(scratch, folder):
 
     cfg = config.load("local", [f"storage.root={scratch / 'lake'}", "storage.schema=bench_train", f"tuning.trials={TRIALS}",
                                 f"tuning.epochs={TRIAL_EPOCHS}", f"training.epochs={EPOCHS}"])
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     if folder:
         found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
     else:
@@ -44,18 +44,18 @@ def lakehouse(scratch, folder):
 
         found = [porch.jpeg(scene) for scene in porch.plan(240)]
     for name in "ab":
-        Path(where.landing, name).mkdir()
+        Path(places.landing, name).mkdir()
     for index in range(COUNT):
-        Path(where.landing, "ab"[index % 2], f"{index:05d}.jpg").write_bytes(found[index % len(found)] + b"%d" % index)
+        Path(places.landing, "ab"[index % 2], f"{index:05d}.jpg").write_bytes(found[index % len(found)] + b"%d" % index)
     spark = workspace.spark(cfg)
-    stream.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    sides = tables.metadata(spark, where, version)[["path", "sha256", "label"]].sort_values("path", ignore_index=True)
-    sides["split"] = ["validation" if index % 10 == 0 else "train" for index in range(len(sides))]
-    return spark, cfg, where, sides, version
+    stream.ingest(spark, cfg, places)
+    version = tables.version(spark, places, "images")
+    placements = split_table.metadata(spark, places, version)[["path", "sha256", "label"]].sort_values("path", ignore_index=True)
+    placements["split"] = ["validation" if index % 10 == 0 else "train" for index in range(len(placements))]
+    return spark, cfg, places, placements, version
 
 
-def ours(spark, cfg, where, sides, version):
+def ours(spark, cfg, places, placements, version):
     """(seconds of cache, search and final model; the cache; the Setting that won)."""
     import mlflow
 
@@ -63,13 +63,13 @@ def ours(spark, cfg, where, sides, version):
     from lakevision.registry import tracking
     from lakevision.training import horovod_ranks, loop, search
 
-    experiment = tracking.start(cfg, where)
+    experiment = tracking.start(cfg, places)
     began = time.monotonic()
-    pixels = cache.build(spark, cfg, where, sides, version)
+    pixels = cache.build(spark, cfg, places, placements, version)
     with mlflow.start_run(experiment_id=experiment) as run:
-        found = search.run(spark, cfg, where, pixels, loop.first_setting(cfg, pixels), experiment, run.info.run_id)
+        found = search.tune(spark, cfg, places, pixels, loop.first_setting(cfg, pixels), experiment, run.info.run_id)
         best = loop.longer(found.best, EPOCHS)
-        trained = horovod_ranks.run(spark, cfg, where, pixels, best)
+        trained = horovod_ranks.train(spark, cfg, places, pixels, best)
     print(f"trials on {found.kind.name}; ranks' start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s", flush=True)
     return time.monotonic() - began, pixels, best
 
@@ -182,11 +182,11 @@ def main(folder=None):
     local.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         scratch = Path(scratch)
-        spark, cfg, where, sides, version = lakehouse(scratch, folder)
-        seconds, cache, setting = ours(spark, cfg, where, sides, version)
+        spark, cfg, places, placements, version = lakehouse(scratch, folder)
+        seconds, cache, setting = ours(spark, cfg, places, placements, version)
         print(f"ours {seconds:.0f} s", flush=True)
-        rows = spark.table(where.table("images")).selectExpr("content", "path")
-        chosen = spark.createDataFrame(sides.assign(target=(sides["label"] == "b").astype("int32"))[["path", "split", "target"]])
+        rows = spark.table(places.table("images")).selectExpr("content", "path")
+        chosen = spark.createDataFrame(placements.assign(target=(placements["label"] == "b").astype("int32"))[["path", "split", "target"]])
         for side in ("train", "validation"):
             rows.join(chosen.where(f"split = '{side}'"), "path").selectExpr("content", "cast(target as int) target").repartition(8).write.parquet(
                 str(scratch / "jpeg" / side))

@@ -27,7 +27,7 @@ COUNTS, SHORT_S, LONG_S = (4, 8, 16), 1.0, 10.0
 
 def prepare(scratch):
     """(spark, cfg, where, Cache, Setting, experiment) of 240 simulated photographs."""
-    from lakevision.dataset import cache, split
+    from lakevision.dataset import cache, split, split_table
     from lakevision.ingest import capture, stream, tables
     from lakevision.platform import config, workspace
     from lakevision.registry import tracking
@@ -35,17 +35,17 @@ def prepare(scratch):
 
     cfg = config.load("local", [f"storage.root={scratch}", "capture.photographs=240", "capture.size=192", f"tuning.trials={COUNTS[-1]}",
                                 "tuning.width=[16]"])
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     spark = workspace.spark(cfg)
-    capture.land(cfg, where)
-    stream.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
-    built = cache.build(spark, cfg, where, sides, version)
-    return spark, cfg, where, built, loop.first_setting(cfg, built), tracking.start(cfg, where)
+    capture.land(cfg, places)
+    stream.ingest(spark, cfg, places)
+    version = tables.version(spark, places, "images")
+    placements = split.used(split.assign(split_table.metadata(spark, places, version), cfg.split)[0])
+    built = cache.build(spark, cfg, places, placements, version)
+    return spark, cfg, places, built, loop.first_setting(cfg, built), tracking.start(cfg, places)
 
 
-def clocked(spark, cfg, where, built, setting, experiment, kind):
+def clocked(spark, cfg, places, built, setting, experiment, kind):
     """{count: seconds until so many trials were done} of one search."""
     import mlflow
 
@@ -62,7 +62,7 @@ def clocked(spark, cfg, where, built, setting, experiment, kind):
     try:
         with mlflow.start_run(experiment_id=experiment) as run:
             began = time.monotonic()
-            found = search.run(spark, replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)), where, built, setting, experiment, run.info.run_id)
+            found = search.tune(spark, replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)), places, built, setting, experiment, run.info.run_id)
     finally:
         search._wave = wave
     assert all(record["status"] == "ok" for record in found.trials), found.trials
@@ -77,13 +77,13 @@ def main():
     local.mkdir(exist_ok=True)
     began, ratios, told = time.monotonic(), {"chosen_of_other": [], "with_measuring": []}, {}
     with tempfile.TemporaryDirectory(dir=local) as scratch:
-        spark, cfg, where, built, setting, experiment = prepare(scratch)
+        spark, cfg, places, built, setting, experiment = prepare(scratch)
         arrays = tuple(feed.load(built, side) for side in ("train", "validation"))
         build, hundred = (trial_placement.trial_seconds(*arrays, replace(setting, epochs=epochs), loop.fit, warm=True) for epochs in (0, 100))
         for length, target in (("short", SHORT_S), ("long", LONG_S)):
             epochs = max(1, round((target - build) / (hundred - build) * 100))
             tuned, start = replace(cfg, tuning=replace(cfg.tuning, epochs=epochs)), replace(setting, epochs=epochs)
-            job = trial.Job(built, start, "spark", "", experiment, "", where.mlflow_uri, 0.0, loop.fit)
+            job = trial.Job(built, start, "spark", "", experiment, "", places.mlflow_uri, 0.0, loop.fit)
             slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism)
             chosen, measuring = {}, {}
             for count in COUNTS:
@@ -93,7 +93,7 @@ def main():
                 measuring[count] = time.monotonic() - at
                 print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}",
                       flush=True)
-            taken = {kind: clocked(spark, tuned, where, built, setting, experiment, kind) for kind in ("driver", "spark")}
+            taken = {kind: clocked(spark, tuned, places, built, setting, experiment, kind) for kind in ("driver", "spark")}
             for count in COUNTS:
                 mine, other = chosen[count].name, {"driver": "spark", "spark": "driver"}[chosen[count].name]
                 ratios["chosen_of_other"].append(taken[mine][count] / taken[other][count])

@@ -86,7 +86,7 @@ def test_open_source_spark_lists_the_folder_whatever_is_said(lakehouse):
     from lakevision.ingest import capture
 
     spark, make = lakehouse
-    cfg, where = make("capture.photographs=2", "capture.size=64", "ingest.listing=notification", "ingest.backfill_interval=1 day",
+    cfg, places = make("capture.photographs=2", "capture.size=64", "ingest.listing=notification", "ingest.backfill_interval=1 day",
                       f"ingest.loader_options={json.dumps([SECRET])}")
-    capture.land(cfg, where)
-    assert stream.run(spark, cfg, where).images == 2
+    capture.land(cfg, places)
+    assert stream.ingest(spark, cfg, places).images == 2

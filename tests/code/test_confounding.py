@@ -15,28 +15,28 @@ SETTINGS = config.load("local").split
 WHERE = object_region.Region(porch.PACKAGE_REGION, "simulated")
 
 
-def looked_at(images, pixels, where=WHERE):
-    sides = split.used(split.assign(images, SETTINGS)[0])
-    return confounding.check(images, sides, [Arrays(pixels, np.zeros(len(pixels), np.int32), list(images["sha256"]))], where), sides
+def looked_at(images, pixels, region=WHERE):
+    placements = split.used(split.assign(images, SETTINGS)[0])
+    return confounding.check(images, placements, [Arrays(pixels, np.zeros(len(pixels), np.int32), list(images["sha256"]))], region), placements
 
 
 @pytest.mark.parametrize("shortcut, feature", [pytest.param("time", "day", id="time"), pytest.param("brightness", "brightness", id="brightness"),
                                                pytest.param("position", "camera position, sideways", id="camera position")])
 def test_a_planted_shortcut_is_found(porch, shortcut, feature):
     images, pixels = porch(shortcut=shortcut)
-    checked, sides = looked_at(images, pixels)
+    checked, placements = looked_at(images, pixels)
     assert checked.alarms[0].feature == feature and checked.alarms[0].explained > 0.7 and checked.alarms[0].accuracy > 0.9
     if shortcut != "position":  # of which no metadata speaks
-        rows = baselines.joined(images, sides)
+        rows = baselines.joined(images, placements)
         assert baselines.metadata(rows).mean() > 0.9
 
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_a_clean_set_of_the_same_size_raises_no_alarm(porch, seed):
     images, pixels = porch(seed=seed)
-    checked, sides = looked_at(images, pixels)
+    checked, placements = looked_at(images, pixels)
     assert not checked.alarms and len(checked.findings) >= 6 and not checked.unchecked
-    rows = baselines.joined(images, sides)
+    rows = baselines.joined(images, placements)
     for right in (baselines.metadata(rows), baselines.nearest_in_time(rows)):
         figure = intervals.share(right, rows.loc[rows["split"] == "test", "episode"])
         assert figure.low < 0.5 < 0.8 > figure.value
@@ -64,10 +64,10 @@ def frame(count=240, label_of=None, seed=1, **more):
 ])
 def test_each_feature_is_found_by_its_name_and_by_the_forest(label_of, feature):
     images = frame(label_of=label_of)
-    sides = split.used(split.assign(images, SETTINGS)[0])
-    checked = confounding.check(images, sides)
+    placements = split.used(split.assign(images, SETTINGS)[0])
+    checked = confounding.check(images, placements)
     assert [finding.feature for finding in checked.alarms] == [feature]
-    assert baselines.metadata(baselines.joined(images, sides)).mean() > (0.85 if images["label"].nunique() == 2 else 0.5)
+    assert baselines.metadata(baselines.joined(images, placements)).mean() > (0.85 if images["label"].nunique() == 2 else 0.5)
 
 
 def test_size_of_the_picture_is_found():
@@ -100,8 +100,8 @@ def test_a_broken_exif_number_is_no_error():
 
 def test_leakage_is_what_a_random_split_gains_by_memory(porch):
     images, _ = porch(count=200, size=64)
-    sides = split.used(split.assign(images, SETTINGS)[0])
-    leaked = baselines.leakage(baselines.joined(images, sides))
+    placements = split.used(split.assign(images, SETTINGS)[0])
+    leaked = baselines.leakage(baselines.joined(images, placements))
     assert leaked["random_split"] > 0.85 and leaked["episodes"] < 0.7
 
 
@@ -128,6 +128,6 @@ def test_with_few_episodes_the_day_is_no_alarm_but_the_first_name_to_give():
     hours = np.repeat([3, 7, 11, 15, 17, 20, 3, 7, 11, 15, 17], 20)
     at = pd.Timestamp("2021-07-13") + pd.to_timedelta(day * 86400 + hours * 3600 + np.tile(np.arange(20) * 30, 11), unit="s")
     images = frame(220, captured_at=at, device="a")
-    sides = images[["path", "sha256"]].assign(label=np.where(day == 0, "0", "1"), episode=np.repeat(np.arange(11), 20).astype(str), split=np.repeat(["train", "test"] * 5 + ["train"], 20))
-    checked = confounding.check(images, sides)
+    placements = images[["path", "sha256"]].assign(label=np.where(day == 0, "0", "1"), episode=np.repeat(np.arange(11), 20).astype(str), split=np.repeat(["train", "test"] * 5 + ["train"], 20))
+    checked = confounding.check(images, placements)
     assert [finding.feature for finding in checked.suspects] == ["day"] and checked.suspects[0].explained > 0.95

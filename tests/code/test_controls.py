@@ -10,7 +10,7 @@ from device.simulation import porch
 from lakevision.dataset import object_region
 from lakevision.evaluation import context_control, occlusion, swap_test
 from lakevision.platform import config
-from lakevision.training import loop
+from lakevision.training import loop, region_swap
 from lakevision.dataset.feed import Arrays
 
 LOWER = object_region.Region((0.0, 0.5, 1.0, 1.0), "config")
@@ -50,20 +50,20 @@ SETTINGS = config.load("local").evaluation
 
 def test_a_model_that_looks_at_the_object_follows_it():
     test, rows = scenes()
-    swapped = swap_test.run(OBJECT, test, rows, LOWER, SETTINGS)
+    swapped = swap_test.measure(OBJECT, test, rows, LOWER, SETTINGS)
     assert swapped.followed.value > 0.95 and swapped.same_class > 0.95 and len(swapped.pairs) > 40
 
 
 def test_a_model_that_looks_at_the_corner_does_not():
     test, rows = scenes(sticker=True)
     assert (loop.predict(CORNER, test.pixels).argmax(1) == test.targets).all()
-    swapped = swap_test.run(CORNER, test, rows, LOWER, SETTINGS)
+    swapped = swap_test.measure(CORNER, test, rows, LOWER, SETTINGS)
     assert swapped.followed.value < 0.05 and swapped.followed.high < 0.2 and swapped.same_class > 0.95
 
 
 def test_pairs_are_of_one_camera_another_episode_and_alike_in_hour_and_light():
     test, rows = scenes(200)
-    pairs = swap_test.run(OBJECT, test, rows, LOWER, SETTINGS).pairs
+    pairs = swap_test.measure(OBJECT, test, rows, LOWER, SETTINGS).pairs
     hour = (rows["captured_at"].dt.hour + rows["captured_at"].dt.minute / 60).to_numpy()
     light = object_region.surroundings(test.pixels, LOWER)[0].mean(1)
     apart = np.abs(hour[pairs[:, 0]] - hour[pairs[:, 1]])
@@ -76,12 +76,12 @@ def test_pairs_are_of_one_camera_another_episode_and_alike_in_hour_and_light():
 
 def test_where_nothing_matches_there_is_no_answer():
     test, rows = scenes(20)
-    assert swap_test.run(OBJECT, test, rows.assign(device=[f"cam{number}" for number in range(20)]), LOWER, SETTINGS) is None
+    assert swap_test.measure(OBJECT, test, rows.assign(device=[f"cam{number}" for number in range(20)]), LOWER, SETTINGS) is None
 
 
 def test_photographs_without_a_time_are_matched_by_light_alone():
     test, rows = scenes()
-    assert swap_test.run(OBJECT, test, rows.assign(captured_from="file"), LOWER, SETTINGS).followed.value > 0.95
+    assert swap_test.measure(OBJECT, test, rows.assign(captured_from="file"), LOWER, SETTINGS).followed.value > 0.95
 
 
 def test_a_paste_takes_the_base_s_light_and_leaves_its_surroundings_alone():
@@ -168,24 +168,24 @@ def test_no_package_reaches_out_of_the_simulated_region():
 
 def test_swap_augmentation_changes_region_and_label_together_and_seams_carry_no_label():
     train_side, _ = scenes(200)
-    near = swap_test.donors(train_side.pixels, train_side.targets, LOWER)
+    near = region_swap.donors(train_side.pixels, train_side.targets, LOWER)
     assert near.shape == (200, swap_test.NEAREST) and not (near == np.arange(200)[:, None]).any()
     index = np.arange(200)
-    pixels, labels = swap_test.augment(train_side.pixels, train_side.targets, index, near, 0.5, LOWER, np.random.default_rng(0))
+    pixels, labels = region_swap.augment(train_side.pixels, train_side.targets, index, near, 0.5, LOWER, np.random.default_rng(0))
     changed = (pixels != train_side.pixels).any((1, 2, 3))
     assert 0.4 < changed.mean() < 0.6 and pixels.dtype == np.float32 and labels.dtype == np.int32
     assert np.array_equal(pixels[:, :14], train_side.pixels[:, :14])  # the surroundings stay
     assert (loop.predict(OBJECT, pixels).argmax(1) == labels).mean() > 0.97  # and the label is the region's
     same = (labels == train_side.targets)[changed].mean()
     assert 0.3 < same < 0.7  # as many pastes of the same class as of another
-    again = swap_test.augment(train_side.pixels, train_side.targets, index, near, 0.0, LOWER, np.random.default_rng(0))
+    again = region_swap.augment(train_side.pixels, train_side.targets, index, near, 0.0, LOWER, np.random.default_rng(0))
     assert np.array_equal(again[0], train_side.pixels) and np.array_equal(again[1], train_side.targets)
 
 
 def test_donors_are_those_of_like_surroundings():
     train_side, _ = scenes(60)
     train_side.pixels[::2, :10] = 200  # two sceneries
-    near = swap_test.donors(train_side.pixels, train_side.targets, LOWER)
+    near = region_swap.donors(train_side.pixels, train_side.targets, LOWER)
     assert (near % 2 == np.arange(60)[:, None] % 2).all()
 
 
@@ -196,21 +196,21 @@ def setting(**more):
 def test_the_control_sees_the_sticker_and_nothing_where_there_is_none():
     found = {}
     for sticker in (False, True):
-        sides = {side: scenes(count, seed, sticker)[0] for side, count, seed in (("train", 160, 1), ("validation", 30, 2), ("test", 80, 3))}
-        scores = context_control.control(sides, setting(), LOWER, 8)
-        found[sticker] = (scores.argmax(1) == sides["test"].targets).mean()
+        placements = {side: scenes(count, seed, sticker)[0] for side, count, seed in (("train", 160, 1), ("validation", 30, 2), ("test", 80, 3))}
+        scores = context_control.control(placements, setting(), LOWER, 8)
+        found[sticker] = (scores.argmax(1) == placements["test"].targets).mean()
     assert found[True] > 0.9 and found[False] < 0.7
 
 
 def test_training_with_swaps_repeats_itself_and_takes_away_a_shortcut():
-    sides = {side: scenes(count, seed, sticker=True) for side, count, seed in (("train", 200, 1), ("validation", 30, 2), ("test", 80, 3))}
+    placements = {side: scenes(count, seed, sticker=True) for side, count, seed in (("train", 200, 1), ("validation", 30, 2), ("test", 80, 3))}
     followed = {0.0: [], 0.9: []}
     for seed in (3, 4, 5):  # which of two cues a network takes up is chance
         for swap in followed:
             own = replace(setting(swap=swap, region=LOWER if swap else None), epochs=15, seed=seed)
-            result = loop.fit(sides["train"][0], sides["validation"][0], own)
-            followed[swap].append(swap_test.run(loop.with_weights(own, result.weights), *sides["test"], LOWER, SETTINGS).followed.value)
-    assert loop.fit(sides["train"][0], sides["validation"][0], own).digest == result.digest
+            result = loop.fit(placements["train"][0], placements["validation"][0], own)
+            followed[swap].append(swap_test.measure(loop.with_weights(own, result.weights), *placements["test"], LOWER, SETTINGS).followed.value)
+    assert loop.fit(placements["train"][0], placements["validation"][0], own).digest == result.digest
     assert np.mean(followed[0.9]) > 0.85 > 0.4 > np.mean(followed[0.0])
 
 

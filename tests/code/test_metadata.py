@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from device.camera import exif
+from device import exif
 from device.simulation import porch
 from lakevision.ingest import image_statistics, metadata
 from lakevision.ingest.labels import of_path

@@ -157,9 +157,9 @@ def test_frozen_then_fine_tuned(weights):
     setting = replace(SETTING, weights=weights["keras"], fine_tune_epochs=1, fine_tune_layers=20)
     before = backbone.build("mobilenet_v2", SIDE, weights["keras"])
     epochs = []
-    sides = photographs(), photographs(12)
-    head_only = loop.fit(*sides, replace(setting, fine_tune_epochs=0))
-    tuned = loop.fit(*sides, setting, on_epoch=lambda epoch, figures: epochs.append(epoch))
+    placements = photographs(), photographs(12)
+    head_only = loop.fit(*placements, replace(setting, fine_tune_epochs=0))
+    tuned = loop.fit(*placements, setting, on_epoch=lambda epoch, figures: epochs.append(epoch))
     count = len(before.get_weights())
     assert all(np.array_equal(one, two) for one, two in zip(head_only.weights[:count], before.get_weights()))
     assert epochs == [0, 1, 2, 3] and len(tuned.history) == 4 and tuned.history[:3] == head_only.history
@@ -169,7 +169,7 @@ def test_frozen_then_fine_tuned(weights):
     network = next(layer for layer in before.layers if isinstance(layer, keras.Model))
     last = {weight.path for layer in network.layers[-20:] if not isinstance(layer, keras.layers.BatchNormalization) for weight in layer.weights}
     assert moved == last and len(last) >= 4
-    assert loop.fit(*sides, setting).digest == tuned.digest
+    assert loop.fit(*placements, setting).digest == tuned.digest
 
 
 def test_a_frozen_backbone_stays_in_inference_mode_when_it_is_trained(weights):
@@ -194,9 +194,9 @@ def test_the_joined_network_says_what_the_head_said_of_the_features(weights):
 
 
 def test_from_scratch_all_of_it_is_trained():
-    sides = photographs(8), photographs(8)
+    placements = photographs(8), photographs(8)
     start = networks.build("mobilenet_v2", SIDE, 3, 16, 0.1, seed=3)
-    trained = loop.fit(*sides, replace(SETTING, epochs=1))
+    trained = loop.fit(*placements, replace(SETTING, epochs=1))
     paths = [weight.path for weight in start.weights]
     still = [path for path, one, two in zip(paths, trained.weights, start.get_weights()) if np.array_equal(one, two)]
     assert not still

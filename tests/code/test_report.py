@@ -33,12 +33,12 @@ def made(classes, count=200, times=True, seed=0, noise=20):
     if times:
         images["brightness"] = pixels.mean((1, 2, 3)) / 255
     placed, warnings = split.assign(images, config.load("local").split)
-    sides = split.used(placed)
+    placements = split.used(placed)
     arrays = {}
-    for side in split.SIDES:
-        index = sides.loc[sides["split"] == side, "sha256"].map(lambda key: int(key, 16)).sort_values().to_numpy()
+    for side in split.SPLIT_NAMES:
+        index = placements.loc[placements["split"] == side, "sha256"].map(lambda key: int(key, 16)).sort_values().to_numpy()
         arrays[side] = Arrays(pixels[index], targets[index], list(images["sha256"].iloc[index]))
-    return images, sides, warnings, arrays, names
+    return images, placements, warnings, arrays, names
 
 
 def network(classes, slip=0.0):
@@ -55,10 +55,10 @@ def network(classes, slip=0.0):
 
 
 def judged(classes, slip=0.0, settings=(), **more):
-    images, sides, warnings, arrays, names = made(classes, **more)
+    images, placements, warnings, arrays, names = made(classes, **more)
     cfg = config.load("local", ["capture.source=folder", "evaluation.control_epochs=0", *settings])
-    checked = confounding.check(images, sides, list(arrays.values()))
-    return cfg, *evaluate.on_test(cfg, network(classes, slip), None, arrays, sides, images, warnings, checked, tuple(names))
+    checked = confounding.check(images, placements, list(arrays.values()))
+    return cfg, *evaluate.on_test(cfg, network(classes, slip), None, arrays, placements, images, warnings, checked, tuple(names))
 
 
 @pytest.fixture(scope="module")

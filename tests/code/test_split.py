@@ -24,11 +24,11 @@ def images(count=300, per_episode=5, devices=3, seed=0, source="exif"):
 
 
 def test_episodes_stay_whole_and_classes_are_everywhere():
-    sides, warnings = split.assign(images(), SETTINGS)
-    assert not warnings and len(split.used(sides)) == 300
-    assert sides.groupby("episode")["split"].nunique().max() == 1
-    assert sides.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
-    assert sides["split"].value_counts(normalize=True)["test"] == pytest.approx(SETTINGS.test, abs=0.05)
+    placements, warnings = split.assign(images(), SETTINGS)
+    assert not warnings and len(split.used(placements)) == 300
+    assert placements.groupby("episode")["split"].nunique().max() == 1
+    assert placements.groupby("split")["label"].nunique().to_dict() == {"train": 2, "validation": 2, "test": 2}
+    assert placements["split"].value_counts(normalize=True)["test"] == pytest.approx(SETTINGS.test, abs=0.05)
 
 
 def test_the_order_of_rows_changes_nothing():
@@ -39,22 +39,22 @@ def test_the_order_of_rows_changes_nothing():
 
 def test_second_copies_are_left_out_and_counted():
     doubled = pd.concat([images(), images().assign(path=lambda rows: "copy/" + rows["path"])])
-    sides, warnings = split.assign(doubled, SETTINGS)
-    assert len(sides) == 600 and split.used(sides)["sha256"].is_unique and len(split.used(sides)) == 300
-    assert sides.loc[sides["split"] == "duplicate", "reason"].str.startswith("the same bytes as ").all()
-    assert not warnings and (sides["split"] == "duplicate").sum() == 300
+    placements, warnings = split.assign(doubled, SETTINGS)
+    assert len(placements) == 600 and split.used(placements)["sha256"].is_unique and len(split.used(placements)) == 300
+    assert placements.loc[placements["split"] == "duplicate", "reason"].str.startswith("the same bytes as ").all()
+    assert not warnings and (placements["split"] == "duplicate").sum() == 300
 
 
 def test_images_without_a_time_stand_alone_and_leakage_is_said_to_be_unchecked():
-    sides, warnings = split.assign(images(source="file"), SETTINGS)
-    assert sides["episode"].nunique() == 300
+    placements, warnings = split.assign(images(source="file"), SETTINGS)
+    assert placements["episode"].nunique() == 300
     assert any("leakage is unchecked" in warning for warning in warnings)
 
 
 def test_one_long_burst_is_cut_into_blocks_and_said_so():
     burst = images(60, per_episode=30, devices=1)
-    sides, warnings = split.assign(burst, SETTINGS)
-    assert set(split.SIDES) <= set(sides["split"]) and (sides["split"] == "embargo").mean() < 0.3
+    placements, warnings = split.assign(burst, SETTINGS)
+    assert set(split.SPLIT_NAMES) <= set(placements["split"]) and (placements["split"] == "embargo").mean() < 0.3
     assert sum("cut into blocks" in warning for warning in warnings) == 2
 
 
@@ -101,9 +101,9 @@ def leaks(rows, placed, settings):
     found = []
     for _, group in timed.groupby("device"):
         minutes = group["captured_at"].astype("int64").to_numpy() / 60e9
-        sides = group["split"].to_numpy()
+        placements = group["split"].to_numpy()
         limit = 0 if group["episode"].str.contains(" block ").any() else settings.embargo_minutes
-        near = (np.abs(minutes[:, None] - minutes) < limit) & (sides[:, None] != sides)
+        near = (np.abs(minutes[:, None] - minutes) < limit) & (placements[:, None] != placements)
         found += list(zip(*np.nonzero(near)))
     looks, known = episodes.hashes(joined)
     untimed = ~episodes.timed(joined)
@@ -121,7 +121,7 @@ def test_every_image_is_placed_episodes_are_whole_and_the_embargo_is_kept(seed):
     if placed is None:
         pytest.skip("too few images of a class for three sides")
     assert sorted(placed["path"]) == sorted(rows["path"]) and (placed["reason"] != "").all()
-    assert set(placed["split"]) <= {*split.SIDES, "embargo", "duplicate", "unlabelled"}
+    assert set(placed["split"]) <= {*split.SPLIT_NAMES, "embargo", "duplicate", "unlabelled"}
     assert split.used(placed).groupby("episode")["split"].nunique().max() == 1
     close, alike = leaks(rows, placed, settings)
     assert not close
@@ -160,15 +160,15 @@ def test_an_image_never_changes_side_when_others_come_in_any_order(seed):
 def test_what_joins_two_sides_is_left_out_and_says_so():
     rows = images()
     placed, _ = split.assign(rows, SETTINGS)
-    sides = placed.set_index("path")["split"]
-    one, other = next((one, one + 15) for one in range(0, 280) if one % 5 == 4 and sides[f"p{one}.jpg"] != sides[f"p{one + 15}.jpg"])
+    placements = placed.set_index("path")["split"]
+    one, other = next((one, one + 15) for one in range(0, 280) if one % 5 == 4 and placements[f"p{one}.jpg"] != placements[f"p{one + 15}.jpg"])
     start, end = rows["captured_at"].iloc[one], rows["captured_at"].iloc[other]
     bridge = pd.DataFrame({"path": [f"bridge{n}.jpg" for n in range(60)], "sha256": [f"bridge {n}" for n in range(60)], "label": "a",
                            "captured_from": "exif", "device": rows["device"].iloc[one], "captured_at": pd.date_range(start, end, 62)[1:-1]})
     both, _ = split.assign(pd.concat([rows, bridge]), SETTINGS, placed)
     both = both.set_index("path")
     assert (both.loc[bridge["path"], "split"] == "embargo").all() and both.loc["bridge30.jpg", "reason"].startswith("joins episodes of")
-    assert both.loc[sides.index, "split"].equals(sides)
+    assert both.loc[placements.index, "split"].equals(placements)
 
 
 def test_an_episode_that_grows_keeps_its_side():
@@ -239,7 +239,7 @@ def test_an_image_that_gets_its_label_later_joins_its_episode():
     placed, _ = split.assign(unlabelled, SETTINGS)
     assert (placed["split"] == "unlabelled").sum() == 60
     later = split.assign(rows, SETTINGS, placed)[0].set_index("path")["split"]
-    assert (later.loc[rows["path"]].groupby(np.arange(300) // 5).nunique() == 1).all() and set(later) == set(split.SIDES)
+    assert (later.loc[rows["path"]].groupby(np.arange(300) // 5).nunique() == 1).all() and set(later) == set(split.SPLIT_NAMES)
 
 
 def test_an_image_that_loses_its_label_and_gets_another_stays_where_it_was():

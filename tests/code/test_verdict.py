@@ -6,14 +6,14 @@ import pytest
 
 from lakevision.evaluation import verdict
 from lakevision.evaluation.confounding import Finding
-from lakevision.evaluation.intervals import Figure
+from lakevision.evaluation.intervals import Estimate
 from lakevision.dataset.object_region import Region
 
 KNOWN, LEARNT = Region((0, 0.5, 1, 1), "config"), Region((0, 0, 0.5, 0.5), "occlusion")
 
 
 def figure(value, low=None, high=None):
-    return Figure(value, value - 0.05 if low is None else low, min(1.0, value + 0.05) if high is None else high, 100, 40)
+    return Estimate(value, value - 0.05 if low is None else low, min(1.0, value + 0.05) if high is None else high, 100, 40)
 
 
 GOOD = verdict.Evidence(accuracy=figure(0.98, 0.95), majority=0.5, metadata=figure(0.55), nearest=figure(0.52), context=figure(0.5),

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational as R
 
-from device.camera import exif
+from device import exif
 
 TAKEN = datetime(2026, 3, 2, 23, 15, 4, 250_000, tzinfo=timezone(timedelta(hours=2)))
 

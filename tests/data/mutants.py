@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from device.camera import exif
+from device import exif
 from device.simulation import porch
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "package_images"

@@ -11,7 +11,7 @@ import harness
 import pytest
 from PIL import ExifTags, Image
 
-from device.camera import exif
+from device import exif
 from steps import drives_the_camera, images, lines
 
 FAKE = Path(__file__).parent / "fake_pi"

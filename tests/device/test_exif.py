@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import pytest
 from PIL import ExifTags, Image
 
-from device.camera import exif
+from device import exif
 
 AT = datetime(2026, 3, 2, 14, 5, 9, 123456, timezone.utc)
 BASE, IFD = ExifTags.Base, ExifTags.IFD

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 import harness
-from device.camera import exif
+from device import exif
 from device.model import transform
 from device.capture import WRITERS
 

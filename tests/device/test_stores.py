@@ -16,7 +16,7 @@ import servers
 from conftest import SECRET
 
 from device import config
-from device.store import credentials, stores
+from device.store import credentials, stores, types
 
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # Azurite's published one
 
@@ -232,14 +232,14 @@ def test_a_volume_has_one_request_at_a_time(agent, workspace, monkeypatch):
 # ---- what an answer means
 
 @pytest.mark.parametrize("status, text, kind", [
-    (None, "error sending request", stores.Unavailable), (500, "", stores.Unavailable), (503, "SlowDown", stores.Unavailable),
-    (429, "", stores.Unavailable), (408, "", stores.Unavailable), (409, "OperationAborted", stores.Unavailable),
-    (401, "", stores.Denied), (403, "AccessDenied", stores.Denied), (400, "<Code>ExpiredToken</Code>", stores.Denied),
-    (404, "<Code>NoSuchBucket</Code>", stores.Denied), (404, "<Code>NoSuchKey</Code>", stores.Unavailable), (301, "", stores.Denied),
-    (400, "InvalidArgument", stores.Refused), (413, "", stores.Refused), (422, "", stores.Refused),
+    (None, "error sending request", types.Unavailable), (500, "", types.Unavailable), (503, "SlowDown", types.Unavailable),
+    (429, "", types.Unavailable), (408, "", types.Unavailable), (409, "OperationAborted", types.Unavailable),
+    (401, "", types.Denied), (403, "AccessDenied", types.Denied), (400, "<Code>ExpiredToken</Code>", types.Denied),
+    (404, "<Code>NoSuchBucket</Code>", types.Denied), (404, "<Code>NoSuchKey</Code>", types.Unavailable), (301, "", types.Denied),
+    (400, "InvalidArgument", types.Refused), (413, "", types.Refused), (422, "", types.Refused),
 ])
 def test_classify(status, text, kind):
-    assert type(stores.classify(status, text)) is kind
+    assert type(types.classify(status, text)) is kind
 
 
 # ---- credentials
@@ -302,5 +302,5 @@ def test_new_credentials_are_taken_up_without_a_restart(agent, bucket, proxy, tm
 
 def test_settings_of_a_store_that_cannot_be(tmp_path):
     settings = config.load()
-    with pytest.raises(stores.Denied, match="store.url is empty"):
+    with pytest.raises(types.Denied, match="store.url is empty"):
         stores.open_store(settings)

@@ -4,29 +4,29 @@ from dataclasses import replace
 
 import pytest
 
-from lakevision.dataset import cache, feed, split
+from lakevision.dataset import cache, feed, split, split_table
 from lakevision.ingest import capture, stream, tables
 from lakevision.training import loop
 
 
 @pytest.fixture(scope="session")
 def cached(spark, tmp_path_factory):
-    """(cfg, where, sides, Cache) of 64 simulated photographs."""
+    """(cfg, places, sides, Cache) of 64 simulated photographs."""
     from lakevision.platform import config, workspace
 
     cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('train')}", "storage.schema=test_training", "capture.photographs=64",
                                 "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8"])
-    where = workspace.places(cfg)
-    capture.land(cfg, where)
-    stream.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
-    return cfg, where, sides, cache.build(spark, cfg, where, sides, version)
+    places = workspace.places(cfg)
+    capture.land(cfg, places)
+    stream.ingest(spark, cfg, places)
+    version = tables.version(spark, places, "images")
+    placements = split.used(split.assign(split_table.metadata(spark, places, version), cfg.split)[0])
+    return cfg, places, placements, cache.build(spark, cfg, places, placements, version)
 
 
 @pytest.fixture(scope="session")
 def arrays(cached):
-    return {side: feed.load(cached[3], side) for side in split.SIDES}
+    return {side: feed.load(cached[3], side) for side in split.SPLIT_NAMES}
 
 
 @pytest.fixture

@@ -40,10 +40,10 @@ def test_a_bucket_is_replayed(s3, lakehouse, monkeypatch):
     for name in ("porch/device=a/date=2026-03-02/x_empty.jpg", "porch/device=a/date=2026-03-02/y_package.jpg", "porch/readme.txt", "elsewhere/z.jpg"):
         client.put_object(Bucket="photos", Key=name, Body=out.getvalue())
     _, make = lakehouse
-    cfg, where = make("capture.source=folder", "capture.path=s3://photos/porch")
-    landed = capture.land(cfg, where)
+    cfg, places = make("capture.source=folder", "capture.path=s3://photos/porch")
+    landed = capture.land(cfg, places)
     assert (landed.new, landed.skipped) == (2, ("readme.txt",))
-    assert capture.land(cfg, where).new == 0
+    assert capture.land(cfg, places).new == 0
     from pathlib import Path
 
-    assert (Path(where.landing) / "device=a/date=2026-03-02/x_empty.jpg").read_bytes() == out.getvalue()
+    assert (Path(places.landing) / "device=a/date=2026-03-02/x_empty.jpg").read_bytes() == out.getvalue()

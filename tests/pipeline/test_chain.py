@@ -87,7 +87,7 @@ def test_keras_and_litert_agree_on_the_devices_own_code(chain):
     loaded = {variant: edge_model.load(folder, variant) for variant in sizes}
     assert manifest["version"] == summary["deploy"]["version"] and manifest["lineage"]["run_id"] == summary["train"]["run_id"]
     assert sizes["int8"]["bytes"] < 0.4 * sizes["float32"]["bytes"] and sizes["float16"]["bytes"] < 0.6 * sizes["float32"]["bytes"]
-    side = transform.side(manifest["transform"])
+    side = transform.image_size(manifest["transform"])
     for photograph in sorted((root / "landing").rglob("*.jpg"))[:12]:
         data = photograph.read_bytes()
         pixels = np.frombuffer(transform.pixels(data, manifest["transform"]), np.uint8).reshape(1, side, side, 3)

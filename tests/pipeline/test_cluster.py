@@ -65,10 +65,10 @@ def outcome(tmp_path_factory):
     root = tmp_path_factory.mktemp("cluster")
     settings = [f"storage.root={root}", *SETTINGS, f"spark.master={MASTER}", "spark.memory=1g"]
     cfg = config.load("local", settings)
-    where = workspace.places(cfg)
-    capture.land(cfg, where)
+    places = workspace.places(cfg)
+    capture.land(cfg, places)
     running = lambda: [json.loads(path.read_text())["status"] for path in root.glob("searches/*/trial-*.json")].count("running")  # noqa: E731
-    moments = {"ingest": lambda executors: Path(where.warehouse, "images", "_delta_log").is_dir() and works(executors),
+    moments = {"ingest": lambda executors: Path(places.warehouse, "images", "_delta_log").is_dir() and works(executors),
                "a trial": lambda executors: running() == 2,
                "training": lambda executors: any(root.glob("ranks/*/checkpoint"))}
     words = [word for setting in settings for word in ("--set", setting)]

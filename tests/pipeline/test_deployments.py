@@ -27,7 +27,7 @@ def origins(_=None):
     import device, lakevision
     from device.model import transform
     from lakevision.training import loop
-    return {"lakevision": lakevision.__file__, "device": device.__file__, "side": transform.side("decode|rgb|resize(32)"), "fit": loop.fit.__name__,
+    return {"lakevision": lakevision.__file__, "device": device.__file__, "side": transform.image_size("decode|rgb|resize(32)"), "fit": loop.fit.__name__,
             "folder": os.getcwd()}
 
 cfg = config.load("local", sys.argv[2:])

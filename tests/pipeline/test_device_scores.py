@@ -134,14 +134,14 @@ def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakeh
 
     root, summary, _ = chain
     spark, make = lakehouse
-    cfg, where = make()
-    shutil.copytree(root / "landing", where.landing, dirs_exist_ok=True)
-    stream.run(spark, cfg, where)
+    cfg, places = make()
+    shutil.copytree(root / "landing", places.landing, dirs_exist_ok=True)
+    stream.ingest(spark, cfg, places)
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
     mlflow.set_registry_uri(f"sqlite:///{root}/mlflow.db")  # an earlier test may have set another
     version = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"])
-    assert score.all_new(spark, cfg, where, version).images == len(photographs)
-    rows = spark.table(where.table("predictions")).collect()
+    assert score.all_new(spark, cfg, places, version).images == len(photographs)
+    rows = spark.table(places.table("predictions")).collect()
     predicted = {row.path.rpartition("/")[2]: row for row in rows}
     got = scored_with(synced, "float32")
     assert len(got) == len(predicted) == len(photographs)

@@ -34,11 +34,11 @@ def uploaded(request, tmp_path, monkeypatch):
 def test_what_the_agent_uploaded_becomes_rows(uploaded, lakehouse):
     address, acks = uploaded
     spark, make = lakehouse
-    cfg, where = make("capture.source=folder", f"capture.path={address}")
-    assert capture.land(cfg, where).new == len(acks)
-    done = stream.run(spark, cfg, where)
+    cfg, places = make("capture.source=folder", f"capture.path={address}")
+    assert capture.land(cfg, places).new == len(acks)
+    done = stream.ingest(spark, cfg, places)
     assert (done.images, done.rejected) == (len(acks), 0)
-    for row in spark.table(where.table("images")).join(labels.latest(spark, where).select("path", "label"), "path").collect():
+    for row in spark.table(places.table("images")).join(labels.latest(spark, places).select("path", "label"), "path").collect():
         name = row.path.rsplit("/", 1)[1]
         assert row.captured_from == "exif" and f"device={row.device}/" in row.path
         assert row.captured_at.strftime("%Y-%m-%dT%H%M%S.%f")[:-3] == name.split("Z_")[0]

@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from lakevision.dataset import cache, split
+from lakevision.dataset import cache, split, split_table
 from lakevision.evaluation import confounding, evaluate
 from lakevision.ingest import tables
 from lakevision.platform import config, workspace
@@ -27,14 +27,14 @@ def judged(porch, shortcut, count=240, side=48, epochs=40):
     """(Evaluation, figures for the gate) of a network trained on simulated photographs, without Spark and files."""
     images, pixels = porch(count=count, shortcut=shortcut, size=192, side=side)
     placed, warnings = split.assign(images, CONFIG.split)
-    sides, classes, arrays = split.used(placed), ("empty", "package"), {}
-    for name in split.SIDES:
-        index = np.sort(sides.loc[sides["split"] == name, "sha256"].map(lambda key: int(key, 16)))
+    placements, classes, arrays = split.used(placed), ("empty", "package"), {}
+    for name in split.SPLIT_NAMES:
+        index = np.sort(placements.loc[placements["split"] == name, "sha256"].map(lambda key: int(key, 16)))
         arrays[name] = Arrays(pixels[index], images["label"].iloc[index].map(classes.index).to_numpy(np.int32), list(images["sha256"].iloc[index]))
     setting = loop.Setting("small_cnn", side, 2, epochs, 16, 0.0035, 0.1, 16, True, 3)
     network = loop.with_weights(setting, loop.fit(arrays["train"], arrays["validation"], setting).weights)
-    checked = confounding.check(images, sides, list(arrays.values()))
-    return evaluate.on_test(CONFIG, network, setting, arrays, sides, images, warnings, checked, classes)[0]
+    checked = confounding.check(images, placements, list(arrays.values()))
+    return evaluate.on_test(CONFIG, network, setting, arrays, placements, images, warnings, checked, classes)[0]
 
 
 @pytest.mark.parametrize("shortcut, said", [
@@ -85,29 +85,29 @@ def test_somebodys_word_stays_with_the_version_and_the_champion_is_compared_on_t
     root, summary, _ = chain
     cfg = config.load("local", [f"storage.root={root}", "evaluation.control_epochs=0", "evaluation.explained=0",
                                 "deploy.promote_anyway='A. Person: a demonstration'"])
-    where, trained, version = workspace.places(cfg), summary["train"], summary["deploy"]["version"]
-    tracking.start(cfg, where)
-    tables.create(spark, where)
-    images = tables.metadata(spark, where, trained["delta_version"])
-    placed, warnings = split.assign(images, cfg.split, tables.earlier_split(spark, where, trained["split_scheme"]))
-    sides, pixels = split.used(placed), cache.opened(trained["cache"])
+    places, trained, version = workspace.places(cfg), summary["train"], summary["deploy"]["version"]
+    tracking.start(cfg, places)
+    tables.create(spark, places)
+    images = split_table.metadata(spark, places, trained["delta_version"])
+    placed, warnings = split.assign(images, cfg.split, split_table.earlier_split(spark, places, trained["split_scheme"]))
+    placements, pixels = split.used(placed), cache.opened(trained["cache"])
     arrays = evaluate.load(pixels)
     network = tf.keras.models.load_model(mlflow.artifacts.download_artifacts(run_id=trained["run_id"], artifact_path="keras/model.keras"))
-    again, material = evaluate.on_test(cfg, network, None, arrays, sides, images, warnings, confounding.check(images, sides), pixels.classes)
+    again, material = evaluate.on_test(cfg, network, None, arrays, placements, images, warnings, confounding.check(images, placements), pixels.classes)
     assert again.accuracy == trained["accuracy"] and again.swap_followed == trained["swap_followed"]
 
     if model_registry.version_of(cfg, "champion") is None:
-        assert champion_comparison.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"]) == {}
+        assert champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], trained["split_scheme"]) == {}
     against = {**trained, "verdict": "not evaluable", "reasons": ["for this test"]}
     checks = [gate.Check("evaluation", gate.objection(against), "evaluable", False, evaluation=True)]
     serving = promotions.serving(cfg)
-    assert promotions.gated(spark, cfg, where, version, gate.decide(cfg, against, checks), serving) == "champion"
+    assert promotions.gated(spark, cfg, places, version, gate.decide(cfg, against, checks), serving) == "champion"
     tags = MlflowClient().get_model_version(model_registry.name(cfg), version).tags
     assert "A. Person: a demonstration" in tags["promoted_anyway"] and "for this test" in tags["reason"] and tags["promoted"] == "true"
-    assert "promoted against the gate" in promotions.why(spark, cfg, where) and "for this test" in promotions.why(spark, cfg, where)
+    assert "promoted against the gate" in promotions.why(spark, cfg, places) and "for this test" in promotions.why(spark, cfg, places)
 
     # The champion is this very model: from files or from the cache, it must say the same of each image.
-    same = champion_comparison.compare(spark, cfg, where, material, trained["delta_version"], trained["split_scheme"])
+    same = champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], trained["split_scheme"])
     assert same["difference"] == same["low"] == same["high"] == 0 and same["champion"] == trained["accuracy"]
     assert same["images"] == len(material.test) and not same["note"]
-    assert "another split" in champion_comparison.compare(spark, cfg, where, material, trained["delta_version"], "another")["note"]
+    assert "another split" in champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], "another")["note"]

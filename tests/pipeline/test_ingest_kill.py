@@ -26,15 +26,15 @@ cfg = config.load("local", sys.argv[2:])
 where, spark = workspace.places(cfg), workspace.spark(cfg)
 while True:
     print("run", flush=True)
-    stream.run(spark, cfg, where)
+    stream.ingest(spark, cfg, where)
 """
 
 
 class Ingest:
     """A process that ingests again and again until it is killed."""
 
-    def __init__(self, settings, where, log):
-        self.log, self.where = log, where
+    def __init__(self, settings, places, log):
+        self.log, self.where = log, places
         self.process = subprocess.Popen([sys.executable, "-c", CHILD, str(REPOSITORY), *settings], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
 
     def commits(self):
@@ -68,30 +68,30 @@ class Ingest:
         return len(everyone)
 
 
-def fill(where, stop, written, rng):
+def fill(places, stop, written, rng):
     """Lands a file every 150 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
     while not stop.is_set():
         index = len(written)
         good = encoded(picture(index, (48, 40)))
         data = rng.choice([good] * 8 + [good[:150], b"", b"no image", encoded(picture(0, (48, 40)))])
         name = f"{rng.choice(('', '', '', 'device=a/', '_raw/'))}{index:05d}_{rng.choice(('dog', 'cat'))}.jpg"
-        capture.write(Path(where.landing, name), data)
+        capture.write(Path(places.landing, name), data)
         written.append(name)
         stop.wait(0.15)
 
 
 def test_killed_at_random_moments(lakehouse, tmp_path):
     spark, make = lakehouse
-    cfg, where = make("ingest.max_files_per_batch=40", "ingest.labels=name")
-    settings = [f"storage.root={where.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=40", "ingest.labels=name", "spark.memory=1g"]
+    cfg, places = make("ingest.max_files_per_batch=40", "ingest.labels=name")
+    settings = [f"storage.root={places.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=40", "ingest.labels=name", "spark.memory=1g"]
     rng, stop, written = random.Random(20), threading.Event(), []
-    tables.create(spark, where)
-    filler = threading.Thread(target=fill, args=(where, stop, written, random.Random(21)))
+    tables.create(spark, places)
+    filler = threading.Thread(target=fill, args=(places, stop, written, random.Random(21)))
     filler.start()
     try:
         with open(tmp_path / "ingest.log", "w") as log:
             for _ in range(KILLS):
-                process = Ingest(settings, where, log)
+                process = Ingest(settings, places, log)
                 try:
                     killed = process.kill_during_a_run(rng)
                 finally:
@@ -101,11 +101,11 @@ def test_killed_at_random_moments(lakehouse, tmp_path):
     finally:
         stop.set()
         filler.join()
-    there = sum(spark.table(where.table(name)).count() for name in ("images", "rejected_images"))
+    there = sum(spark.table(places.table(name)).count() for name in ("images", "rejected_images"))
     assert there, "killed before anything was written, each time"
-    done = stream.run(spark, cfg, where)
-    good, bad, named = ([row["path"] for row in spark.table(where.table(name)).select("path").collect()] for name in ("images", "rejected_images", "labels"))
-    assert sorted(good + bad) == sorted(written) == sorted(file.path for file in landing.walk(where.landing))
+    done = stream.ingest(spark, cfg, places)
+    good, bad, named = ([row["path"] for row in spark.table(places.table(name)).select("path").collect()] for name in ("images", "rejected_images", "labels"))
+    assert sorted(good + bad) == sorted(written) == sorted(file.path for file in landing.walk(places.landing))
     assert (done.landed, done.images, done.rejected) == (len(written), len(good), len(bad))
     assert sorted(named) == sorted(path for path in good if labels.of_path(path, "name")[0])
     print(f"{KILLS} kills: {len(written)} files landed, {there} had a row before the last run, {len(good)} images and {len(bad)} rejected after it")

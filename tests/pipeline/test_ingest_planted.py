@@ -20,20 +20,20 @@ MUTANTS = 200
 
 @pytest.fixture(scope="module")
 def landed(spark, tmp_path_factory):
-    """(cfg, where, Ingested, {path of the row: bytes}, images by path, rejected by path) of the corpus, mutants and what must not be taken."""
+    """(cfg, places, Ingested, {path of the row: bytes}, images by path, rejected by path) of the corpus, mutants and what must not be taken."""
     root = tmp_path_factory.mktemp("planted")
     cfg = config.load("local", [f"storage.root={root}", "storage.schema=planted", "ingest.max_files_per_batch=100"])
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     files = {file.name: file.data for file in corpus()} | {f"mutants/{name}": data for name, data in mutants(MUTANTS, seed=8)}
     for name, data in (files | NOT_LANDED).items():
-        path = Path(where.landing, name)
+        path = Path(places.landing, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     files["gr\\xf6\\xdfe.jpg"] = corpus()[0].data + b"latin"
-    Path(os.fsdecode(os.path.join(os.fsencode(where.landing), LATIN))).write_bytes(files["gr\\xf6\\xdfe.jpg"])
-    done = stream.run(spark, cfg, where)
-    images, rejected = ({row["path"]: row for row in spark.table(where.table(name)).collect()} for name in ("images", "rejected_images"))
-    yield cfg, where, done, files, images, rejected
+    Path(os.fsdecode(os.path.join(os.fsencode(places.landing), LATIN))).write_bytes(files["gr\\xf6\\xdfe.jpg"])
+    done = stream.ingest(spark, cfg, places)
+    images, rejected = ({row["path"]: row for row in spark.table(places.table(name)).collect()} for name in ("images", "rejected_images"))
+    yield cfg, places, done, files, images, rejected
     spark.sql("DROP SCHEMA IF EXISTS planted CASCADE")
 
 
@@ -70,15 +70,15 @@ def test_positions(landed):
 
 
 def test_labels_of_good_rows_once(landed, spark):
-    _, where, _, _, images, _ = landed
-    rows = [(row["path"], row["label"]) for row in spark.table(where.table("labels")).collect()]
+    _, places, _, _, images, _ = landed
+    rows = [(row["path"], row["label"]) for row in spark.table(places.table("labels")).collect()]
     expected = [(path, labels.of_path(path)[0]) for path in images if labels.of_path(path)[0]]
     assert sorted(rows) == sorted(expected) and len(dict(rows)) == len(rows)
 
 
 def test_a_second_run_writes_nothing_at_all(landed, spark):
-    cfg, where, done, *_ = landed
-    before = {name: tables.version(spark, where, name) for name in ("images", "rejected_images", "labels")}
-    again = stream.run(spark, cfg, where)
+    cfg, places, done, *_ = landed
+    before = {name: tables.version(spark, places, name) for name in ("images", "rejected_images", "labels")}
+    again = stream.ingest(spark, cfg, places)
     assert (again.new, again.landed, again.images, again.rejected) == (0, done.landed, done.images, done.rejected)
-    assert {name: tables.version(spark, where, name) for name in before} == before
+    assert {name: tables.version(spark, places, name) for name in before} == before

@@ -17,21 +17,21 @@ def place(lakehouse):
 
 
 def test_two_ingests_at_once_take_each_photograph_once(place, capsys):
-    spark, cfg, where = place
-    capture.land(cfg, where)
+    spark, cfg, places = place
+    capture.land(cfg, places)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: stream.run(spark, cfg, where), range(2))
+        first, second = pool.map(lambda _: stream.ingest(spark, cfg, places), range(2))
     assert sorted((first.new, second.new)) == [0, 24] and {first.images, second.images} == {24}
     assert "another ingest on this lakehouse is running (" in capsys.readouterr().out
 
 
 def test_on_a_cluster_a_table_keeps_two_drivers_apart(place, capsys):
-    spark, _, where = place
+    spark, _, places = place
     order, both = [], threading.Barrier(2)
 
     def work(name):
         both.wait()
-        with lease.by_table(spark, where, "ingest", poll_s=0.1) as check:
+        with lease.by_table(spark, places, "ingest", poll_s=0.1) as check:
             check()
             order.append(f"{name} begins")
             time.sleep(0.5)
@@ -44,24 +44,24 @@ def test_on_a_cluster_a_table_keeps_two_drivers_apart(place, capsys):
 
 
 def test_a_lease_is_renewed_while_its_holder_lives_and_given_back(place):
-    spark, _, where = place
+    spark, _, places = place
 
     def until():
-        return spark.table(where.table("leases")).collect()[0]["until"]
+        return spark.table(places.table("leases")).collect()[0]["until"]
 
-    with lease.by_table(spark, where, "ingest", renew_s=0.1) as check:
+    with lease.by_table(spark, places, "ingest", renew_s=0.1) as check:
         first, patience = until(), time.monotonic() + 60
         while until() == first:
             assert time.monotonic() < patience, "it was never renewed"
         check()
-        assert lease._take(spark, where.table("leases"), "ingest", "another", lease.EXPIRES) != "another"
-    assert lease._take(spark, where.table("leases"), "ingest", "another", lease.EXPIRES) == "another"
+        assert lease._take(spark, places.table("leases"), "ingest", "another", lease.EXPIRES) != "another"
+    assert lease._take(spark, places.table("leases"), "ingest", "another", lease.EXPIRES) == "another"
 
 
 def test_who_saw_it_free_a_moment_too_early_gets_no_lease(place):
-    spark, _, where = place
-    table = where.table("leases")
-    with lease.by_table(spark, where, "ingest") as check:
+    spark, _, places = place
+    table = places.table("leases")
+    with lease.by_table(spark, places, "ingest") as check:
         holder = spark.table(table).collect()[0]["holder"]
         assert lease._merge(spark, table, "ingest", "another", lease.EXPIRES) == holder
         commits = spark.sql(f"DESCRIBE HISTORY {table}").count()
@@ -71,13 +71,13 @@ def test_who_saw_it_free_a_moment_too_early_gets_no_lease(place):
 
 
 def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
-    spark, _, where = place
-    with lease.by_table(spark, where, "ingest"):
+    spark, _, places = place
+    with lease.by_table(spark, places, "ingest"):
         pass
-    assert lease._take(spark, where.table("leases"), "ingest", "killed meanwhile", lease.EXPIRES) == "killed meanwhile"
+    assert lease._take(spark, places.table("leases"), "ingest", "killed meanwhile", lease.EXPIRES) == "killed meanwhile"
 
     def work():
-        with lease.by_table(spark, where, "ingest", poll_s=0.1):
+        with lease.by_table(spark, places, "ingest", poll_s=0.1):
             return "held"
 
     with ThreadPoolExecutor(1) as pool:
@@ -86,16 +86,16 @@ def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
             said += capsys.readouterr().out
             assert not waiting.done()
             time.sleep(0.05)
-        with lease.by_table(spark, where, "score"):
+        with lease.by_table(spark, places, "score"):
             pass  # one name is nothing to another
         assert not waiting.done()
-        spark.sql(f"UPDATE {where.table('leases')} SET until = current_timestamp() - INTERVAL 1 SECOND WHERE name = 'ingest'")
+        spark.sql(f"UPDATE {places.table('leases')} SET until = current_timestamp() - INTERVAL 1 SECOND WHERE name = 'ingest'")
         assert waiting.result(60) == "held"
 
 
 def test_a_holder_that_could_not_renew_writes_no_more(place):
-    spark, _, where = place
-    with lease.by_table(spark, where, "ingest", expires=timedelta(seconds=1), renew_s=3600) as check:
+    spark, _, places = place
+    with lease.by_table(spark, places, "ingest", expires=timedelta(seconds=1), renew_s=3600) as check:
         time.sleep(1.1)
         with pytest.raises(lease.Lost, match="the next run takes up"):
             check()
@@ -105,7 +105,7 @@ def test_ingest_asks_before_it_writes(place, monkeypatch):
     """The images of a run whose lease another has are left to that one."""
     from contextlib import contextmanager
 
-    spark, cfg, where = place
+    spark, cfg, places = place
 
     @contextmanager
     def lost(*_):
@@ -114,10 +114,10 @@ def test_ingest_asks_before_it_writes(place, monkeypatch):
 
         yield check
 
-    capture.land(cfg, where)
+    capture.land(cfg, places)
     with monkeypatch.context() as patch:
         patch.setattr(lease, "held", lost)
         with pytest.raises(Exception, match="taken over"):
-            stream.run(spark, cfg, where)
-    assert spark.table(where.table("images")).count() == 0
-    assert stream.run(spark, cfg, where).images == 24
+            stream.ingest(spark, cfg, places)
+    assert spark.table(places.table("images")).count() == 0
+    assert stream.ingest(spark, cfg, places).images == 24

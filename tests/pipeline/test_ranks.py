@@ -20,8 +20,8 @@ from lakevision.platform.workspace import REPOSITORY
 
 
 def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod(spark, cached, arrays, setting):
-    cfg, where, _, built = cached
-    trained = horovod_ranks.run(spark, cfg, where, built, setting)
+    cfg, places, _, built = cached
+    trained = horovod_ranks.train(spark, cfg, places, built, setting)
     assert len(trained.digests) == 2 and len(set(trained.digests)) == 1
     assert trained.result.digest == trained.digests[0]
     # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been averaged.
@@ -58,9 +58,9 @@ def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
 
 
 def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, setting, capsys):
-    cfg, where, _, built = cached
+    cfg, places, _, built = cached
     setting = replace(setting, epochs=40)
-    folder = Path(where.root, "ranks", horovod_ranks.key(built, setting, 2))
+    folder = Path(places.root, "ranks", horovod_ranks.key(built, setting, 2))
     killed = []
 
     def kill():
@@ -77,26 +77,26 @@ def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, settin
 
     watcher = threading.Thread(target=kill, daemon=True)
     watcher.start()
-    trained = horovod_ranks.run(spark, cfg, where, built, setting)
+    trained = horovod_ranks.train(spark, cfg, places, built, setting)
     watcher.join(10)
     assert killed and "start again from the last whole epoch" in capsys.readouterr().out
     assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
-    assert horovod_ranks.run(spark, cfg, where, built, setting).digests == trained.digests
+    assert horovod_ranks.train(spark, cfg, places, built, setting).digests == trained.digests
 
 
 def test_a_failing_rank_shows_its_own_traceback(spark, cached, setting):
-    cfg, where, _, built = cached
+    cfg, places, _, built = cached
     with pytest.raises(horovod_ranks.RankFailed, match="no_such_network"):
-        horovod_ranks.run(spark, cfg, where, built, replace(setting, model="no_such_network"))
+        horovod_ranks.train(spark, cfg, places, built, replace(setting, model="no_such_network"))
 
 
 def test_more_ranks_than_slots_is_said_before_anything_waits(spark, cached, setting):
     from lakevision.platform import config
 
-    cfg, where, _, built = cached
-    more = config.load("local", [f"storage.root={where.root}", "training.ranks=64"])
+    cfg, places, _, built = cached
+    more = config.load("local", [f"storage.root={places.root}", "training.ranks=64"])
     with pytest.raises(ValueError, match="64"):
-        horovod_ranks.run(spark, more, where, built, setting)
+        horovod_ranks.train(spark, more, places, built, setting)
 
 
 DRIVER = """
@@ -104,17 +104,17 @@ import pickle, sys
 from lakevision.platform import workspace
 from lakevision.training import horovod_ranks
 cfg, where, built, setting = pickle.load(open(sys.argv[1], "rb"))
-trained = horovod_ranks.run(workspace.spark(cfg), cfg, where, built, setting)
+trained = horovod_ranks.train(workspace.spark(cfg), cfg, where, built, setting)
 print(trained.result.digest, len(trained.result.history))
 """
 
 
 def test_a_training_whose_driver_was_killed_goes_on_to_the_same_weights(spark, cached, setting, tmp_path):
-    cfg, where, _, built = cached
+    cfg, places, _, built = cached
     setting = replace(setting, epochs=30)
-    whole = horovod_ranks.run(spark, cfg, where, built, setting)
-    (tmp_path / "job").write_bytes(pickle.dumps((cfg, where, built, setting)))
-    folder = Path(where.root, "ranks", horovod_ranks.key(built, setting, 2))
+    whole = horovod_ranks.train(spark, cfg, places, built, setting)
+    (tmp_path / "job").write_bytes(pickle.dumps((cfg, places, built, setting)))
+    folder = Path(places.root, "ranks", horovod_ranks.key(built, setting, 2))
     driver = [sys.executable, "-c", DRIVER, str(tmp_path / "job")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
     process = subprocess.Popen(driver, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -129,25 +129,25 @@ def test_a_training_whose_driver_was_killed_goes_on_to_the_same_weights(spark, c
     assert kept and done.stdout.split()[-2:] == [whole.result.digest, "30"]
 
 
-def part(spark, cfg, where, sides, version, train_images, one_of=None):
+def part(spark, cfg, places, placements, version, train_images, one_of=None):
     """The Cache of a few training images, all others left out; one_of: a class of which one alone stays."""
-    chosen = sides[sides["split"] == "train"].sort_values("sha256")
+    chosen = placements[placements["split"] == "train"].sort_values("sha256")
     chosen = chosen.drop(chosen[chosen["label"] == one_of].index[1:]) if one_of else chosen.groupby("label").head(1)
-    return cache.build(spark, cfg, where, pd.concat([chosen.head(train_images), sides[sides["split"] != "train"]]), version)
+    return cache.build(spark, cfg, places, pd.concat([chosen.head(train_images), placements[placements["split"] != "train"]]), version)
 
 
 def test_one_image_of_a_class_is_trained_on_by_all_ranks_alike(spark, cached, setting):
-    cfg, where, sides, built = cached
-    few = part(spark, cfg, where, sides, built.delta_version, 64, one_of="package")
+    cfg, places, placements, built = cached
+    few = part(spark, cfg, places, placements, built.delta_version, 64, one_of="package")
     assert few.labels["train"][1] == 1 < few.labels["train"][0]
-    trained = horovod_ranks.run(spark, cfg, where, few, setting)
+    trained = horovod_ranks.train(spark, cfg, places, few, setting)
     assert len(set(trained.digests)) == 1 and np.isfinite([epoch["loss"] for epoch in trained.result.history]).all()
 
 
 def test_fewer_images_than_ranks(spark, cached, setting):
     """Each rank still makes its step: the one image is seen by both."""
-    cfg, where, sides, built = cached
-    one = part(spark, cfg, where, sides, built.delta_version, 1)
+    cfg, places, placements, built = cached
+    one = part(spark, cfg, places, placements, built.delta_version, 1)
     assert one.counts["train"] == 1
-    trained = horovod_ranks.run(spark, cfg, where, one, setting)
+    trained = horovod_ranks.train(spark, cfg, places, one, setting)
     assert len(set(trained.digests)) == 1 and len(trained.result.history) == setting.epochs

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lakevision.dataset import cache, feed, split
+from lakevision.dataset import cache, feed, split, split_table
 from lakevision.ingest import capture, stream, tables
 from lakevision.platform import config, workspace
 from lakevision.registry import tracking
 from lakevision.release import reproduce
-from lakevision.training import horovod_ranks, loop
+from lakevision.training import horovod_ranks, loop, training_record
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +24,20 @@ def trained(spark, tmp_path_factory):
     cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('repeat')}", "storage.schema=test_repeat", "capture.photographs=64",
                                 "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8",
                                 "evaluation.purpose=" + "x" * 7000])  # a param is cut at 6000 characters
-    where = workspace.places(cfg)
-    capture.land(cfg, where)
-    stream.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
-    pixels = cache.build(spark, cfg, where, sides, version)
+    places = workspace.places(cfg)
+    capture.land(cfg, places)
+    stream.ingest(spark, cfg, places)
+    version = tables.version(spark, places, "images")
+    placements = split.used(split.assign(split_table.metadata(spark, places, version), cfg.split)[0])
+    pixels = cache.build(spark, cfg, places, placements, version)
     setting = replace(loop.first_setting(cfg, pixels), epochs=2, width=4, dropout=0.123)
-    experiment = tracking.start(cfg, where)
+    experiment = tracking.start(cfg, places)
     real = tracking.versions
     with pytest.MonkeyPatch.context() as patched, mlflow.start_run(experiment_id=experiment) as run:
         patched.setattr(tracking, "versions", lambda: {**real(), "pillow": "9.0.0"})
-        tracking.record(cfg, version, sides, labels_version=tables.version(spark, where, "labels"))
-        done = horovod_ranks.run(spark, cfg, where, pixels, setting)
-        tracking.record_training(setting, done)
+        tracking.record(cfg, version, placements, labels_version=tables.version(spark, places, "labels"))
+        done = horovod_ranks.train(spark, cfg, places, pixels, setting)
+        training_record.record_training(setting, done)
         tracking.record_network(loop.with_weights(setting, done.result.weights))
     return cfg, run.info.run_id, done
 
@@ -53,22 +53,22 @@ def test_the_record_holds_all_that_the_training_was_made_from(trained, now, tmp_
     record = reproduce.read(run_id, now, tmp_path)
     assert record.cfg == cfg and record.notes == []
     assert record.setting.dropout == 0.123 and record.setting.width == 4 and record.training["history"] == done.result.history
-    assert len(record.sides) == 64 and set(record.sides["split"]) == set(split.SIDES)
+    assert len(record.sides) == 64 and set(record.sides["split"]) == set(split.SPLIT_NAMES)
 
 
 def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark, trained, now, command):
     import mlflow
 
     cfg, run_id, done = trained
-    where = workspace.places(cfg)
-    first, second = sorted(Path(where.landing).rglob("*.jpg"))[:2]
+    places = workspace.places(cfg)
+    first, second = sorted(Path(places.landing).rglob("*.jpg"))[:2]
     before = first.read_bytes()
     shutil.copyfile(second, first)  # another photograph under an old name, later than the training
     os.utime(first, (2e9, 2e9))
     first.with_name("new_" + first.name).write_bytes(before + b" ")
-    stream.run(spark, cfg, where)
-    assert tables.version(spark, where, "images") > int(mlflow.get_run(run_id).data.tags["delta_version"])
-    shutil.rmtree(where.cache)
+    stream.ingest(spark, cfg, places)
+    assert tables.version(spark, places, "images") > int(mlflow.get_run(run_id).data.tags["delta_version"])
+    shutil.rmtree(places.cache)
 
     result = command("--repeat", run_id, "--set", f"storage.root={cfg.storage.root}")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
@@ -79,7 +79,7 @@ def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark
 
     own = mlflow.search_runs(search_all_experiments=True, filter_string=f"tags.repeats = '{run_id}'").iloc[0]
     assert own["tags.agrees"] == "True" and own["metrics.probabilities_apart"] == 0 and own["status"] == "FINISHED"
-    assert not mlflow.MlflowClient().search_registered_models() and not Path(where.figures, "train.json").exists()
+    assert not mlflow.MlflowClient().search_registered_models() and not Path(places.figures, "train.json").exists()
 
 
 def test_what_does_not_agree_says_how_far_it_is_apart(spark, trained, now, tmp_path):
@@ -125,25 +125,25 @@ def test_settings_that_only_one_side_knows_are_said(trained, now):
 
 def test_another_lakehouse_is_noticed(spark, trained, now, tmp_path):
     record = reproduce.read(trained[1], now, tmp_path)
-    strange = replace(record, sides=record.sides.assign(sha256="0" * 64))
+    strange = replace(record, placements=record.sides.assign(sha256="0" * 64))
     with pytest.raises(reproduce.NotRepeatable, match="holds 0 of the 64 photographs"):
         reproduce.demand_images(spark, workspace.places(record.cfg), strange)
 
 
 def test_a_version_that_vacuum_has_taken_is_said(spark, trained, now, tmp_path):
     cfg, run_id, _ = trained
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     record = reproduce.read(run_id, now, tmp_path)
-    reproduce.demand_images(spark, where, record)
-    spark.sql(f"UPDATE {where.table('images')} SET ingested_at = current_timestamp()")
+    reproduce.demand_images(spark, places, record)
+    spark.sql(f"UPDATE {places.table('images')} SET ingested_at = current_timestamp()")
     check = "spark.databricks.delta.retentionDurationCheck.enabled"
     spark.conf.set(check, "false")
     try:
-        spark.sql(f"VACUUM {where.table('images')} RETAIN 0 HOURS")
+        spark.sql(f"VACUUM {places.table('images')} RETAIN 0 HOURS")
     finally:
         spark.conf.unset(check)
     spark.catalog.clearCache()
     with pytest.raises(reproduce.NotRepeatable, match="VACUUM has removed.*ingest.retention_days"):
-        reproduce.demand_images(spark, where, record)
+        reproduce.demand_images(spark, places, record)
     with pytest.raises(reproduce.NotRepeatable, match="version 999 of images can't be read"):
-        reproduce.demand_images(spark, where, replace(record, delta_version=999))
+        reproduce.demand_images(spark, places, replace(record, delta_version=999))

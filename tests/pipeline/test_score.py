@@ -15,16 +15,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 import serving  # noqa: E402
 
 from device.simulation import porch  # noqa: E402
-from lakevision.ingest import lease, stream, tables
+from lakevision.ingest import lease, stream
 from lakevision.notebook import samples
 from lakevision.registry import model_registry
 from lakevision.serving.spark import model as spark_model, score  # noqa: E402
 from lakevision.platform.workspace import REPOSITORY  # noqa: E402
 
 
-def land(where, first, count):
+def land(places, first, count):
     for scene in porch.plan(first + count, size=(64, 64))[first:]:
-        path = Path(where.landing, porch.key(scene))
+        path = Path(places.landing, porch.key(scene))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(porch.jpeg(scene))
 
@@ -36,26 +36,26 @@ def scored(lakehouse, tmp_path):
 
     def prepare(*settings):
         models = serving.registered(tmp_path)[1]
-        cfg, where = make(*settings)
-        land(where, 0, 24)
-        stream.run(spark, cfg, where)
-        return spark, cfg, where, models
+        cfg, places = make(*settings)
+        land(places, 0, 24)
+        stream.ingest(spark, cfg, places)
+        return spark, cfg, places, models
 
     return prepare
 
 
-def predictions(spark, where):
-    return spark.table(where.table("predictions")).toPandas()
+def predictions(spark, places):
+    return spark.table(places.table("predictions")).toPandas()
 
 
 def test_scoring_holds_a_lease_and_asks_before_it_writes(scored, monkeypatch):
     from contextlib import contextmanager
 
-    spark, cfg, where, _ = scored()
+    spark, cfg, places, _ = scored()
     champion, asked = model_registry.version_of(cfg, "champion"), []
 
     @contextmanager
-    def lost(spark, cfg, where, name):
+    def lost(spark, cfg, places, name):
         def check():
             asked.append(name)
             raise lease.Lost("taken over")
@@ -65,52 +65,52 @@ def test_scoring_holds_a_lease_and_asks_before_it_writes(scored, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(lease, "held", lost)
         with pytest.raises(Exception, match="taken over"):
-            score.all_new(spark, cfg, where, champion)
-    assert asked == ["score"] and len(predictions(spark, where)) == 0
-    assert score.all_new(spark, cfg, where, champion).images == 24
+            score.all_new(spark, cfg, places, champion)
+    assert asked == ["score"] and len(predictions(spark, places)) == 0
+    assert score.all_new(spark, cfg, places, champion).images == 24
 
 
 def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
-    spark, cfg, where, models = scored()
+    spark, cfg, places, models = scored()
     champion = model_registry.version_of(cfg, "champion")
-    first = score.all_new(spark, cfg, where, champion)
+    first = score.all_new(spark, cfg, places, champion)
     assert (first.images, first.errors, first.version) == (24, 0, "1") and "scored 24 photographs" in first.in_words()
-    found = predictions(spark, where).set_index("path")
-    images = spark.table(where.table("images")).select("path", "sha256", "content").toPandas().set_index("path")
+    found = predictions(spark, places).set_index("path")
+    images = spark.table(places.table("images")).select("path", "sha256", "content").toPandas().set_index("path")
     assert found.index.is_unique and set(found.index) == set(images.index) and (found["sha256"] == images["sha256"].loc[found.index]).all()
     said = models["1"].predict(images.loc[found.index][["content"]].rename(columns={"content": "image"}))
     assert list(found["label"]) == list(said["label"])
     for one, other in zip(found["scores"], said["scores"]):
         assert list(one) == pytest.approx(other, abs=1e-6)
     assert (found["model"] == "lakevision").all() and (found["version"] == "1").all() and found["scored_at"].notna().all()
-    assert score.all_new(spark, cfg, where, champion).images == 0
-    sure = [float(caption.split()[1]) for _, caption in samples.least_sure(spark, where, 6)]
+    assert score.all_new(spark, cfg, places, champion).images == 0
+    sure = [float(caption.split()[1]) for _, caption in samples.least_sure(spark, places, 6)]
     assert sure == sorted(sure) and max(sure) <= found["probability"].nsmallest(6).max() + 0.01
 
-    land(where, 24, 6)
-    stream.run(spark, cfg, where)
-    assert score.all_new(spark, cfg, where, champion).images == 6
-    shutil.rmtree(Path(where.checkpoints, "score"))  # a lost checkpoint: the stream begins anew
-    assert score.all_new(spark, cfg, where, champion).images == 0 and len(predictions(spark, where)) == 30
+    land(places, 24, 6)
+    stream.ingest(spark, cfg, places)
+    assert score.all_new(spark, cfg, places, champion).images == 6
+    shutil.rmtree(Path(places.checkpoints, "score"))  # a lost checkpoint: the stream begins anew
+    assert score.all_new(spark, cfg, places, champion).images == 0 and len(predictions(spark, places)) == 30
 
     # Another champion scores what is new from then on; the old ones on demand.
     model_registry.set_alias(cfg, "champion", "2")
     later = model_registry.version_of(cfg, "champion")
-    assert score.all_new(spark, cfg, where, later).images == 0
-    camera = spark.table(where.table("images")).first()["device"]
-    some = score.batch(spark, cfg, where, later, f"device = '{camera}'")
-    assert 0 < some.images and score.batch(spark, cfg, where, later).images == 30 - some.images
-    assert predictions(spark, where).groupby(["path", "version"]).size().max() == 1 and len(predictions(spark, where)) == 60
-    newest = score.latest(spark, where).toPandas()
+    assert score.all_new(spark, cfg, places, later).images == 0
+    camera = spark.table(places.table("images")).first()["device"]
+    some = score.batch(spark, cfg, places, later, f"device = '{camera}'")
+    assert 0 < some.images and score.batch(spark, cfg, places, later).images == 30 - some.images
+    assert predictions(spark, places).groupby(["path", "version"]).size().max() == 1 and len(predictions(spark, places)) == 60
+    newest = score.latest(spark, places).toPandas()
     assert len(newest) == 30 and (newest["version"] == "2").all()
-    assert score.by_label(spark, where)["photographs"].sum() == 30
+    assert score.by_label(spark, places)["photographs"].sum() == 30
 
 
 def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
     import mlflow
     from pyspark.sql import functions as F
 
-    spark, cfg, where, _ = scored()
+    spark, cfg, places, _ = scored()
     images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [("nothing", None)]
     frame = spark.createDataFrame(images, "name string, content binary")
     uri = f"models:/{model_registry.name(cfg)}/1"
@@ -153,36 +153,36 @@ def test_a_worker_has_little_to_tidy_between_two_tasks(scored):
 
 @pytest.mark.parametrize("keys", [pytest.param(0, id="Spark chooses the join"), pytest.param(200_000, id="broadcast")])
 def test_what_a_version_has_scored_is_left_out_however_spark_joins(scored, monkeypatch, keys):
-    spark, cfg, where, _ = scored()
+    spark, cfg, places, _ = scored()
     monkeypatch.setattr(score, "BROADCAST", keys)
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1" if keys == 0 else "10m")
     try:
         version = model_registry.version_of(cfg, "champion")
-        camera = spark.table(where.table("images")).first()["device"]
-        some = score.batch(spark, cfg, where, version, f"device = '{camera}'")
-        assert 0 < some.images < 24 and score.batch(spark, cfg, where, version).images == 24 - some.images
-        assert score.batch(spark, cfg, where, version).images == 0
+        camera = spark.table(places.table("images")).first()["device"]
+        some = score.batch(spark, cfg, places, version, f"device = '{camera}'")
+        assert 0 < some.images < 24 and score.batch(spark, cfg, places, version).images == 24 - some.images
+        assert score.batch(spark, cfg, places, version).images == 0
     finally:
         spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
-    found = predictions(spark, where)
+    found = predictions(spark, places)
     assert len(found) == 24 and found["path"].is_unique
 
 
 def test_without_the_bytes_in_the_table_a_file_that_changed_is_one_row_with_a_reason(scored):
-    spark, cfg, where, _ = scored("ingest.keep_content=false")
-    victim = sorted(Path(where.landing).rglob("*.jpg"))[3]
+    spark, cfg, places, _ = scored("ingest.keep_content=false")
+    victim = sorted(Path(places.landing).rglob("*.jpg"))[3]
     victim.write_bytes(victim.read_bytes() + b" ")
-    done = score.all_new(spark, cfg, where, model_registry.version_of(cfg, "champion"))
+    done = score.all_new(spark, cfg, places, model_registry.version_of(cfg, "champion"))
     assert (done.images, done.errors) == (24, 1)
-    found = predictions(spark, where).set_index("path")
+    found = predictions(spark, places).set_index("path")
     wrong = found[found["error"].notna()]
-    assert list(wrong.index) == [victim.relative_to(where.landing).as_posix()] and "no image" in wrong["error"].iloc[0] and wrong["label"].isna().all()
+    assert list(wrong.index) == [victim.relative_to(places.landing).as_posix()] and "no image" in wrong["error"].iloc[0] and wrong["label"].isna().all()
 
 
 def test_where_no_version_serves_nothing_is_scored_and_that_is_said(scored):
-    spark, cfg, where, _ = scored()
-    nothing = score.all_new(spark, cfg, where, None)
-    assert nothing.images == 0 and nothing.in_words() == "no version serves: nothing was scored" and predictions(spark, where).empty
+    spark, cfg, places, _ = scored()
+    nothing = score.all_new(spark, cfg, places, None)
+    assert nothing.images == 0 and nothing.in_words() == "no version serves: nothing was scored" and predictions(spark, places).empty
 
 
 SCORER = """
@@ -200,10 +200,10 @@ score.all_new(spark, cfg, where, model_registry.version_of(cfg, "champion"))
 
 
 def test_a_kill_between_a_batchs_rows_and_its_checkpoint_adds_nothing_twice(scored, tmp_path):
-    spark, cfg, where, _ = scored()
-    (tmp_path / "job").write_bytes(pickle.dumps((cfg, where)))
+    spark, cfg, places, _ = scored()
+    (tmp_path / "job").write_bytes(pickle.dumps((cfg, places)))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
-    log = Path(where.warehouse, "predictions", "_delta_log")
+    log = Path(places.warehouse, "predictions", "_delta_log")
     before = len(list(log.glob("*.json")))
     process = subprocess.Popen([sys.executable, "-c", SCORER, str(tmp_path / "job")], env=environment, start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -212,7 +212,7 @@ def test_a_kill_between_a_batchs_rows_and_its_checkpoint_adds_nothing_twice(scor
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not list(Path(where.checkpoints, "score", "commits").glob("0")), "killed too late to show anything"
-    again = score.all_new(spark, cfg, where, model_registry.version_of(cfg, "champion"))
-    found = spark.read.format("delta").load(f"{where.warehouse}/predictions").toPandas()
+    assert not list(Path(places.checkpoints, "score", "commits").glob("0")), "killed too late to show anything"
+    again = score.all_new(spark, cfg, places, model_registry.version_of(cfg, "champion"))
+    found = spark.read.format("delta").load(f"{places.warehouse}/predictions").toPandas()
     assert again.images == 0 and len(found) == 24 and found["path"].is_unique

@@ -23,7 +23,7 @@ cfg = config.load("local", sys.argv[2:])
 where = workspace.places(cfg)
 capture.land(cfg, where)
 spark = workspace.spark(cfg)
-done = stream.run(spark, cfg, where)
+done = stream.ingest(spark, cfg, where)
 jars = spark.range(1).rdd.map(lambda _: __import__("os").environ["SPARK_HOME"]).collect()
 print("FOUND", json.dumps({"images": done.images, "master": spark.sparkContext.master, "home": jars[0]}))
 '''

@@ -13,44 +13,43 @@ import pandas as pd
 import pytest
 
 from device.model import transform
-from lakevision.dataset import cache, feed, split
-from lakevision.ingest import tables
+from lakevision.dataset import cache, feed, split, split_table
 from lakevision.notebook import samples
 from lakevision.training import loop
 
 
 def test_the_cache_holds_the_transforms_own_pixels(spark, cached, arrays):
-    cfg, where, sides, built = cached
-    content = {row.sha256: bytes(row.content) for row in spark.table(where.table("images")).collect()}
-    labels = sides.set_index("sha256")["label"]
-    assert sum(len(side) for side in arrays.values()) == len(sides) == 64
+    cfg, places, placements, built = cached
+    content = {row.sha256: bytes(row.content) for row in spark.table(places.table("images")).collect()}
+    labels = placements.set_index("sha256")["label"]
+    assert sum(len(side) for side in arrays.values()) == len(placements) == 64
     for side in arrays.values():
         for pixels, target, key in zip(side.pixels, side.targets, side.keys):
             assert pixels.tobytes() == transform.pixels(content[key], built.transform) and built.classes[target] == labels[key]
 
 
 def test_a_cache_is_found_again_by_its_content_and_never_stale(spark, cached):
-    cfg, where, sides, built = cached
-    assert cache.build(spark, cfg, where, sides.sample(frac=1), built.delta_version).folder == built.folder
-    relabelled = sides.assign(label=np.where(sides["path"] == sides["path"].iloc[0], "package", sides["label"]))
-    relabelled.loc[relabelled["path"] == sides["path"].iloc[0], "label"] = "empty" if sides["label"].iloc[0] == "package" else "package"
-    assert cache.build(spark, cfg, where, relabelled, built.delta_version).folder != built.folder
+    cfg, places, placements, built = cached
+    assert cache.build(spark, cfg, places, placements.sample(frac=1), built.delta_version).folder == built.folder
+    relabelled = placements.assign(label=np.where(placements["path"] == placements["path"].iloc[0], "package", placements["label"]))
+    relabelled.loc[relabelled["path"] == placements["path"].iloc[0], "label"] = "empty" if placements["label"].iloc[0] == "package" else "package"
+    assert cache.build(spark, cfg, places, relabelled, built.delta_version).folder != built.folder
 
 
 def test_half_a_cache_is_made_anew(spark, cached):
-    cfg, where, sides, built = cached
-    subset = sides.iloc[::2]
-    first = cache.build(spark, cfg, where, subset, built.delta_version)
+    cfg, places, placements, built = cached
+    subset = placements.iloc[::2]
+    first = cache.build(spark, cfg, places, subset, built.delta_version)
     (Path(first.folder).parent / "manifest.json").unlink()
-    again = cache.build(spark, cfg, where, subset, built.delta_version)
+    again = cache.build(spark, cfg, places, subset, built.delta_version)
     assert again.folder != first.folder and len(feed.load(again, "train")) == again.counts["train"]
-    assert cache.sweep(where, again, cfg.cache) == [] and Path(first.folder).exists()  # somebody may be writing it
-    assert cache.sweep(where, again, cfg.cache, time.time() + 2 * 86400) == [Path(first.folder).name] and Path(again.folder).exists()
+    assert cache.sweep(places, again, cfg.cache) == [] and Path(first.folder).exists()  # somebody may be writing it
+    assert cache.sweep(places, again, cfg.cache, time.time() + 2 * 86400) == [Path(first.folder).name] and Path(again.folder).exists()
 
 
 def test_row_groups_are_alike_and_ranks_share_them_without_a_rest(cached, arrays):
-    _, _, sides, built = cached
-    for side in split.SIDES:
+    _, _, placements, built = cached
+    for side in split.SPLIT_NAMES:
         groups = list(feed.exact(built, side))
         assert len(groups) == built.groups[side] and len(groups) % 2 == 0
         counts = np.array([np.bincount(group.targets, minlength=2) for group in groups])
@@ -109,7 +108,7 @@ def test_what_a_thread_raises_is_raised_where_its_batches_are_read():
 
 def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
     cfg, _, _, built = cached
-    where, now = SimpleNamespace(cache=str(tmp_path)), time.time()
+    places, now = SimpleNamespace(cache=str(tmp_path)), time.time()
     old, large, young, used_name = (letter * 16 for letter in "abcd")
     for days, name in ((40, old), (20, large), (10, young), (50, used_name), (400, "photographs of somebody")):
         (tmp_path / name / "x").mkdir(parents=True)
@@ -121,7 +120,7 @@ def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
     (tmp_path / "photographs of somebody" / "holiday").mkdir()
     (tmp_path / "notes.txt").touch()
     os.utime(tmp_path / "photographs of somebody" / "holiday", (0, 0))
-    assert cache.sweep(where, used, settings, now) == [old, large]
+    assert cache.sweep(places, used, settings, now) == [old, large]
     assert sorted(path.name for path in tmp_path.iterdir()) == [young, used_name, "notes.txt", "photographs of somebody"]
     assert (tmp_path / "photographs of somebody" / "holiday").exists()
 
@@ -130,13 +129,13 @@ def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
 def test_a_full_disk_under_the_cache(spark, cached, tmp_path, options):
     from lakevision.platform import workspace
 
-    cfg, _, sides, built = cached
+    cfg, _, placements, built = cached
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", tmp_path], capture_output=True).returncode:
         pytest.skip("mounting a small disk takes root")
     try:
         small = replace(cfg, cache=replace(cfg.cache, folder=str(tmp_path)))
         with pytest.raises(cache.Full, match=r"cache\.folder"):
-            cache.build(spark, small, workspace.places(small), sides.iloc[1:], built.delta_version)
+            cache.build(spark, small, workspace.places(small), placements.iloc[1:], built.delta_version)
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)  # a failed job's other task may still hold its file open
@@ -230,23 +229,23 @@ def test_feed_notices_missing_rows(cached):
 
 
 def test_placements_are_kept_once_for_each_image_and_found_again(spark, cached):
-    cfg, where, sides, built = cached
+    cfg, places, placements, built = cached
     scheme = split.scheme(cfg.split)
-    images = tables.metadata(spark, where, built.delta_version)
+    images = split_table.metadata(spark, places, built.delta_version)
     first, _ = split.assign(images.iloc[:50], cfg.split)
-    tables.keep_split(spark, where, first, scheme, 1)
-    later, _ = split.assign(images, cfg.split, tables.earlier_split(spark, where, scheme))
-    tables.keep_split(spark, where, later, scheme, 2)
-    kept = spark.table(where.table("splits")).toPandas().set_index("path")
+    split_table.keep_split(spark, places, first, scheme, 1)
+    later, _ = split.assign(images, cfg.split, split_table.earlier_split(spark, places, scheme))
+    split_table.keep_split(spark, places, later, scheme, 2)
+    kept = spark.table(places.table("splits")).toPandas().set_index("path")
     assert len(kept) == 64 and (kept["reason"] != "").all() and set(kept["scheme"]) == {scheme}
     assert (kept.loc[first["path"], "split"].to_numpy() == first["split"].to_numpy()).all()
     assert kept["delta_version"].value_counts().to_dict() == {1: 50, 2: 14}
-    assert tables.earlier_split(spark, where, "another scheme").empty
-    held_out = samples.held_out(spark, where, scheme, built.delta_version, 5)
+    assert split_table.earlier_split(spark, places, "another scheme").empty
+    held_out = samples.held_out(spark, places, scheme, built.delta_version, 5)
     assert len(held_out) == 5 and (kept.loc[held_out["path"], "split"] == "test").all()
 
 
 def test_metadata_without_pixels_is_what_the_driver_reads(spark, cached):
-    _, where, sides, built = cached
-    frame = tables.metadata(spark, where, built.delta_version)
+    _, places, placements, built = cached
+    frame = split_table.metadata(spark, places, built.delta_version)
     assert isinstance(frame, pd.DataFrame) and "content" not in frame and len(frame) == 64

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lakevision.dataset import cache, split
+from lakevision.dataset import cache, split, split_table
 from lakevision.ingest import capture, stream, tables
 from lakevision.notebook import plots
 from lakevision.registry import tracking
@@ -21,18 +21,18 @@ FINE, NAN, RAISES, SLOW, KILLED = 4, 5, 6, 7, 8  # widths that a fit of these te
 
 @pytest.fixture(scope="module")
 def prepared(spark, tmp_path_factory):
-    """(cfg, where, Cache, Setting, experiment) of 48 simulated photographs at 32 pixels."""
+    """(cfg, places, Cache, Setting, experiment) of 48 simulated photographs at 32 pixels."""
     from lakevision.platform import config, workspace
 
     cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('tune')}", "storage.schema=test_tune", "capture.photographs=48",
                                 "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8", "tuning.epochs=2"])
-    where = workspace.places(cfg)
-    capture.land(cfg, where)
-    stream.run(spark, cfg, where)
-    version = tables.version(spark, where, "images")
-    sides = split.used(split.assign(tables.metadata(spark, where, version), cfg.split)[0])
-    built = cache.build(spark, cfg, where, sides, version)
-    return cfg, where, built, loop.first_setting(cfg, built), tracking.start(cfg, where)
+    places = workspace.places(cfg)
+    capture.land(cfg, places)
+    stream.ingest(spark, cfg, places)
+    version = tables.version(spark, places, "images")
+    placements = split.used(split.assign(split_table.metadata(spark, places, version), cfg.split)[0])
+    built = cache.build(spark, cfg, places, placements, version)
+    return cfg, places, built, loop.first_setting(cfg, built), tracking.start(cfg, places)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def run_search(spark, prepared):
     import mlflow
 
     def run(fit=None, **tuning):
-        cfg, where, built, setting, experiment = prepared
+        cfg, places, built, setting, experiment = prepared
         with mlflow.start_run(experiment_id=experiment) as run.parent:
-            return search.run(spark, tuned(cfg, **tuning), where, built, setting, experiment, run.parent.info.run_id, fit), run.parent.info.run_id
+            return search.tune(spark, tuned(cfg, **tuning), places, built, setting, experiment, run.parent.info.run_id, fit), run.parent.info.run_id
 
     return run
 
@@ -108,8 +108,8 @@ def test_only_what_can_change_the_choice_is_measured(prepared, setting, trials, 
 
 
 def test_workers_are_measured_where_they_run(spark, prepared):
-    cfg, where, built, setting, experiment = prepared
-    job = trial.Job(built, replace(setting, width=4, epochs=50), "spark", "", experiment, "", where.mlflow_uri, 0.0, loop.fit)
+    cfg, places, built, setting, experiment = prepared
+    job = trial.Job(built, replace(setting, width=4, epochs=50), "spark", "", experiment, "", places.mlflow_uri, 0.0, loop.fit)
     start, seconds = trial_placement.on_spark(spark, 2, job)
     assert start > 0.5 and 0.05 < seconds < 60  # TensorFlow alone takes longer to import; 50 epochs of 5 steps
     assert trial_placement.on_spark(spark, 2, job)[0] == start  # the same workers again, with TensorFlow: no start-up of a new one
@@ -228,7 +228,7 @@ spark = workspace.spark(cfg)
 mlflow.set_tracking_uri(where.mlflow_uri)
 with mlflow.start_run(experiment_id=experiment) as run:
     print(run.info.run_id, flush=True)
-    search.run(spark, cfg, where, built, setting, experiment, run.info.run_id, fit)
+    search.tune(spark, cfg, where, built, setting, experiment, run.info.run_id, fit)
 """
 
 
@@ -247,11 +247,11 @@ def by_rate():
 def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(run_search, prepared, tmp_path, kind):
     import mlflow
 
-    cfg, where, built, setting, experiment = prepared
+    cfg, places, built, setting, experiment = prepared
     tuning = {"trials": 4, "trials_on": kind, "seed": 21, "width": (4, 6)}
     begun, job = tmp_path / "begun", tmp_path / "job.pickle"
     begun.mkdir()
-    job.write_bytes(pickle.dumps((tuned(cfg, **tuning), where, built, setting, experiment)))
+    job.write_bytes(pickle.dumps((tuned(cfg, **tuning), places, built, setting, experiment)))
     died = subprocess.run([sys.executable, "-c", KILLER.format(paths=[str(ROOT / "notebooks"), str(ROOT)], job=str(job), begun=str(begun))],
                           capture_output=True, text=True, timeout=120)
     assert died.returncode == -9, died.stderr[-3000:]
@@ -262,7 +262,7 @@ def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(run_sea
     found, parent = run_search(by_rate(), **tuning)
     assert [bool(record.get("resumed")) for record in found.trials] == [True, True, False, False]
     assert [record["status"] for record in found.trials] == ["ok"] * 4
-    client = mlflow.MlflowClient(where.mlflow_uri)
+    client = mlflow.MlflowClient(places.mlflow_uri)
     assert client.get_run(old).info.status == "KILLED" and set(nested(experiment, old)["status"]) == {"KILLED"}
     after = nested(experiment, parent)
     assert set(after["status"]) == {"FINISHED"} and len(after) == 4 and set(after["tags.resumed_from"].dropna()) == {old}
@@ -301,8 +301,8 @@ def test_the_key_follows_what_decides_the_outcome(prepared):
 def test_a_trial_that_takes_the_driver_along_twice_is_not_tried_again(prepared, tmp_path):
     import mlflow
 
-    _, where, _, _, experiment = prepared
-    client = mlflow.MlflowClient(where.mlflow_uri)
+    _, places, _, _, experiment = prepared
+    client = mlflow.MlflowClient(places.mlflow_uri)
     parent = client.create_run(experiment).info.run_id
     for times in (1, 2):
         run = client.create_run(experiment).info.run_id
@@ -317,13 +317,13 @@ def test_a_trial_that_takes_the_driver_along_twice_is_not_tried_again(prepared, 
 def test_a_cluster_gives_a_trial_whose_worker_died_one_more_attempt(prepared, tmp_path, deaths, status):
     import mlflow
 
-    _, where, built, setting, experiment = prepared
-    client = mlflow.MlflowClient(where.mlflow_uri)
+    _, places, built, setting, experiment = prepared
+    client = mlflow.MlflowClient(places.mlflow_uri)
     run = client.create_run(experiment).info.run_id
     values = {"learning_rate": 1e-3, "dropout": 0.0, "width": FINE}
     search_store.write(tmp_path, {"number": 3, "attempt": deaths, "status": "running", "kind": "spark", "run_id": run, **values})
     # In this process TensorFlow may have started, and a worker's one thread can't be set any more.
-    job = trial.Job(built, setting, "driver", str(tmp_path), experiment, run, where.mlflow_uri, 0.0, orders())
+    job = trial.Job(built, setting, "driver", str(tmp_path), experiment, run, places.mlflow_uri, 0.0, orders())
     record = trial.attempt(job, {**values, "number": 3})
     assert (record["status"], record["attempt"]) == (status, 2)
     first = client.get_run(run)

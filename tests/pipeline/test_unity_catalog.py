@@ -112,14 +112,14 @@ def test_a_decision_moves_the_alias_and_its_tags_fit(workspace_of, lakehouse, mo
     catalog = Catalog()
     cfg = workspace_of(catalog)
     spark, make = lakehouse
-    where = make()[1]
-    tables.create(spark, where)
-    promotions.gated(spark, cfg, where, "1", gate.Decision(True, "all checks passed", "", []), "")
-    promotions.promote(spark, cfg, where, "2", "A. Person", "long " * 500)
+    places = make()[1]
+    tables.create(spark, places)
+    promotions.gated(spark, cfg, places, "1", gate.Decision(True, "all checks passed", "", []), "")
+    promotions.promote(spark, cfg, places, "2", "A. Person", "long " * 500)
     assert catalog.aliases["champion"] == "2" and catalog.versions["1"]["reason"] == "all checks passed"
     assert catalog.versions["2"]["promoted_anyway"].startswith("A. Person: long") and len(catalog.versions["2"]["reason"]) == 1000
-    assert spark.table(where.table("promotions")).where("number = 2").first()["reason"] == "long " * 500
-    promotions.rollback(spark, cfg, where, "", "A. Person", "enough")
+    assert spark.table(places.table("promotions")).where("number = 2").first()["reason"] == "long " * 500
+    promotions.rollback(spark, cfg, places, "", "A. Person", "enough")
     assert catalog.aliases["champion"] == "1"
 
 
@@ -164,7 +164,7 @@ def test_epochs_are_logged_by_the_driver_for_ranks_have_no_login(workspace_of, t
     monkeypatch.setattr(horovod_ranks, "_launch", launched)
     monkeypatch.setattr(horovod_ranks.spark_session, "slots", lambda *_: 2)
     cache = SimpleNamespace(folder=str(tmp_path / "key" / "a"))
-    horovod_ranks.run(None, config.load("local", ["training.ranks=2"]), SimpleNamespace(root=str(tmp_path)), cache, "setting", {"uri": "databricks", "run_id": "r1"})
+    horovod_ranks.train(None, config.load("local", ["training.ranks=2"]), SimpleNamespace(root=str(tmp_path)), cache, "setting", {"uri": "databricks", "run_id": "r1"})
     assert jobs[0]["log"] is None
     assert catalog.logged == [("r1", key, step, history[step][key]) for step in (0, 1) for key in ("loss", "val_loss")]
 

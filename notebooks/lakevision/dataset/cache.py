@@ -22,8 +22,9 @@ from pyspark.sql import functions as F
 
 from device.model import transform
 from lakevision.ingest import landing, tables
-from lakevision.platform import memory, spark_session, workspace
-from lakevision.dataset.split import SIDES
+from device import memory
+from lakevision.platform import spark_session, workspace
+from lakevision.dataset.split import SPLIT_NAMES
 
 ROW_GROUP_BYTES = 8 * 2**20  # of pixels: large enough to read fast, small enough to mix
 NAME, HALF_NAME = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{8}")  # of a cache: its key; of what build() writes in it
@@ -49,34 +50,34 @@ class Cache:
 
     def bytes(self, side):
         """Bytes of one side's pixels."""
-        return self.counts[side] * transform.side(self.transform) ** 2 * 3
+        return self.counts[side] * transform.image_size(self.transform) ** 2 * 3
 
 
 class Full(OSError):
     """The cache's disk has no room; the message says how much is needed and which setting moves it."""
 
 
-def build(spark, cfg, where, sides, delta_version):
-    """Makes or finds the cache of a split. sides: DataFrame of path, sha256, label, episode, split (pandas). Returns Cache. Raises Full."""
-    line, classes = cfg.training.transform, tuple(sorted(sides["label"].unique()))
+def build(spark, cfg, places, placements, delta_version):
+    """Makes or finds the cache of a split. placements: DataFrame of path, sha256, label, episode, split (pandas). Returns Cache. Raises Full."""
+    line, classes = cfg.training.transform, tuple(sorted(placements["label"].unique()))
     ranks = cfg.training.ranks or spark_session.slots(spark)
-    counts = {side: int((sides["split"] == side).sum()) for side in SIDES}
-    groups = {side: row_groups(counts[side], transform.side(line), ranks) for side in SIDES}
-    key = _key(line, classes, sides, groups)
-    manifest = Path(where.cache) / key / "manifest.json"
+    counts = {side: int((placements["split"] == side).sum()) for side in SPLIT_NAMES}
+    groups = {side: row_groups(counts[side], transform.image_size(line), ranks) for side in SPLIT_NAMES}
+    key = _key(line, classes, placements, groups)
+    manifest = Path(places.cache) / key / "manifest.json"
     if manifest.exists() and os.path.isdir(json.loads(manifest.read_text())["folder"]):
         _keep(manifest, manifest.read_text())  # what is used is swept last; a volume has no utime
         return replace(opened(json.loads(manifest.read_text())["folder"]), delta_version=delta_version)
     folder = manifest.parent / uuid.uuid4().hex[:8]
     folder.mkdir(parents=True)
-    sides = sides.assign(target=sides["label"].map(classes.index).astype("int32"))
-    labels = {side: np.bincount(sides.loc[sides["split"] == side, "target"], minlength=len(classes)).tolist() for side in SIDES}
+    placements = placements.assign(target=placements["label"].map(classes.index).astype("int32"))
+    labels = {side: np.bincount(placements.loc[placements["split"] == side, "target"], minlength=len(classes)).tolist() for side in SPLIT_NAMES}
     cache = Cache(str(folder), classes, counts, line, delta_version, groups, labels)
-    needed = sum(map(cache.bytes, SIDES))
+    needed = sum(map(cache.bytes, SPLIT_NAMES))
     try:
         _room(folder, needed)
         with workspace.small_batches(spark):
-            _write(spark, cfg, where, cache, _dealt(sides, groups, cfg.training.seed))
+            _write(spark, cfg, places, cache, _dealt(placements, groups, cfg.training.seed))
         kept = {"folder": str(folder), "classes": classes, "counts": counts, "transform": line, "delta_version": delta_version, "key": key,
                 "groups": groups, "labels": labels, "bytes": needed, "pillow": PIL.__version__, "made_at": time.time()}
         _keep(manifest, json.dumps(kept, indent=2))
@@ -100,38 +101,38 @@ def row_groups(count, side, ranks):
     return min(wanted, count // ranks * ranks) or count
 
 
-def _key(line, classes, sides, groups):
+def _key(line, classes, placements, groups):
     """The cache's name: SHA-256 over its content and over the code that makes pixels of bytes."""
-    rows = "\n".join(sorted(f"{row.sha256} {row.split} {row.label}" for row in sides.itertuples()))
+    rows = "\n".join(sorted(f"{row.sha256} {row.split} {row.label}" for row in placements.itertuples()))
     code = Path(transform.__file__).read_text() if os.path.exists(transform.__file__) else ""
     return hashlib.sha256(f"{line}\n{classes}\n{groups}\nPillow {PIL.__version__}\n{code}\n{rows}".encode()).hexdigest()[:16]
 
 
-def _dealt(sides, groups, seed):
+def _dealt(placements, groups, seed):
     """sides with columns group (numbered over all sides) and place within it: dealt out like cards, so that each row group of a side holds as many
     images of each class as the next, give or take one, and in random order."""
     random, first, parts = np.random.default_rng(seed), 0, []
-    for side in SIDES:
-        part = sides[sides["split"] == side].sort_values("sha256").sample(frac=1, random_state=seed).sort_values("target", kind="stable")
+    for side in SPLIT_NAMES:
+        part = placements[placements["split"] == side].sort_values("sha256").sample(frac=1, random_state=seed).sort_values("target", kind="stable")
         part = part.assign(group=first + np.arange(len(part)) % max(1, groups[side]), place=random.permutation(len(part)))
         first += groups[side]
         parts.append(part)
     return pd.concat(parts)[["path", "split", "target", "group", "place"]]
 
 
-def _write(spark, cfg, where, cache, dealt):
+def _write(spark, cfg, places, cache, dealt):
     total = sum(cache.groups.values())
     # repartition() sends a value where its hash says: for each partition one number that arrives there.
     numbers = spark.range(32 * total + 64).select("id", F.expr(f"pmod(hash(id), {total})").alias("partition")).groupBy("partition").agg(F.min("id"))
     numbers = {row[0]: row[1] for row in numbers.collect()}
     chosen = spark.createDataFrame(dealt.assign(group=dealt["group"].map(numbers)),
                                    "path string, split string, target int, group bigint, place bigint")
-    images = tables.at(spark, where, "images", cache.delta_version).select("path", "sha256", "content")
-    seen = transformer(cache.transform, where.landing)("path", "sha256", "content").alias("pixels")
+    images = tables.at(spark, places, "images", cache.delta_version).select("path", "sha256", "content")
+    seen = transformer(cache.transform, places.landing)("path", "sha256", "content").alias("pixels")
     (images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", "group", "place", seen)
      .repartition(total, "group").sortWithinPartitions("place").drop("group", "place")
      .write.mode("overwrite").option("compression", "none").partitionBy("split").parquet(_for_spark(cache.folder)))
-    for side in SIDES:
+    for side in SPLIT_NAMES:
         Path(cache.folder, f"split={side}").mkdir(exist_ok=True)  # a side without an image
 
 
@@ -162,7 +163,7 @@ def opened(folder):
     return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], kept["delta_version"], kept["groups"], kept["labels"])
 
 
-def sweep(where, keep, settings, now=None):
+def sweep(places, keep, settings, now=None):
     """Removes caches unused for settings.keep_days, then the longest unused ones until all fit settings.budget_gb; half caches after a day.
 
     keep: the Cache in use, which stays; settings: of the section cache. Returns the names of what went.
@@ -170,7 +171,7 @@ def sweep(where, keep, settings, now=None):
     now, gone, found = now or time.time(), [], []
     used = Path(keep.folder).parent
     # cache.folder may be a place that others use, too: nothing is touched that does not bear a name of build()'s.
-    for folder in (path for path in Path(where.cache).iterdir() if path.is_dir() and NAME.fullmatch(path.name)):
+    for folder in (path for path in Path(places.cache).iterdir() if path.is_dir() and NAME.fullmatch(path.name)):
         manifest = folder / "manifest.json"
         whole = json.loads(manifest.read_text())["folder"] if manifest.exists() else None
         for part in folder.iterdir():

@@ -97,7 +97,7 @@ def _near(values, bits):
     return np.concatenate(found)
 
 
-def lookalikes(images, settings, sides):
+def lookalikes(images, settings, placements):
     """Which sides hold photographs with a time that look like each photograph without one: a list of sets, empty for rows with a time.
 
     Such links do not make episodes: one undated frame of a fixed camera would join all its days. images as in links(); sides: text (n,), "" for none.
@@ -108,7 +108,7 @@ def lookalikes(images, settings, sides):
         return found
     values, inverse = np.unique(looks[known], return_inverse=True)
     on = [set() for _ in values]
-    for value, side, has_time in zip(inverse, np.asarray(sides)[known], dated[known]):
+    for value, side, has_time in zip(inverse, np.asarray(placements)[known], dated[known]):
         if has_time and side:
             on[value].add(side)
     met = [set(own) for own in on]

@@ -54,7 +54,7 @@ class Stream:
         return ahead(self._epoch(batch_size, np.random.default_rng((seed, epoch, rank)), rank, ranks))
 
     def _epoch(self, batch_size, random, rank, ranks):
-        steps, size = steps_of(len(self), batch_size, ranks), transform.side(self.cache.transform)
+        steps, size = steps_of(len(self), batch_size, ranks), transform.image_size(self.cache.transform)
         groups = _groups(self.cache, self.side, rank, ranks)
         pixels, targets = np.empty((0, size, size, 3), np.uint8), np.empty(0, np.int32)
         more, start, seen = True, 0, None
@@ -94,7 +94,7 @@ def opened(cache, side, memory_mb, say=print):
 
 def load(cache, side):
     """Reads one side of a cache.Cache into memory, in a repeatable order. Returns Arrays; raises ValueError if rows are missing."""
-    size = transform.side(cache.transform)
+    size = transform.image_size(cache.transform)
     pixels, targets, keys = [np.empty((0, size, size, 3), np.uint8)], [np.empty(0, np.int32)], []
     for group in _groups(cache, side) if cache.counts[side] else ():
         pixels.append(group.pixels)
@@ -115,7 +115,7 @@ def exact(cache, side, rank=0, ranks=1):
 def _groups(cache, side, rank=0, ranks=1):
     """Yields one rank's row groups of one side as Arrays, through petastorm."""
     make_batch_reader = _petastorm()
-    size = transform.side(cache.transform)
+    size = transform.image_size(cache.transform)
     shard = {"cur_shard": rank, "shard_count": ranks} if ranks > 1 else {}
     # One worker and no shuffling of row groups: the order is the same each time, and for small images it is also the fastest.
     with make_batch_reader(cache.url(side), num_epochs=1, workers_count=1, shuffle_row_groups=False, results_queue_size=2, **shard) as reader:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lakevision.dataset import episodes
 
-SIDES = ("train", "validation", "test")
+SPLIT_NAMES = ("train", "validation", "test")
 COLUMNS = ["path", "sha256", "label", "episode", "split", "reason"]
 BLOCKS = 8  # a class that comes in fewer than three episodes is cut into this many blocks of time
 
@@ -27,7 +27,7 @@ def assign(images, settings, earlier=None):
 
     images: DataFrame of path, sha256, label, device, captured_at (datetime64), captured_from, and phash where it is known; settings: Config.split;
     earlier: placements of earlier runs with the same settings (path, episode, split), which stay as they are.
-    Returns (DataFrame of COLUMNS, one row an image; list of warnings in words). split is one of SIDES, or embargo, duplicate, unlabelled.
+    Returns (DataFrame of COLUMNS, one row an image; list of warnings in words). split is one of SPLIT_NAMES, or embargo, duplicate, unlabelled.
     Raises CannotSplit.
     """
     frame = images.sort_values(["captured_at", "path"], ignore_index=True)
@@ -51,7 +51,7 @@ def assign(images, settings, earlier=None):
 
 def used(placed):
     """The rows of assign() that are learnt from or judged on. An image that lost its label keeps its side, for it may get another."""
-    return placed[placed["split"].isin(SIDES) & placed["label"].notna()].reset_index(drop=True)
+    return placed[placed["split"].isin(SPLIT_NAMES) & placed["label"].notna()].reset_index(drop=True)
 
 
 def scheme(settings):
@@ -91,7 +91,7 @@ def _demand_classes(rows, count):
 
 def _demand_sides(rows, settings):
     for label, of_label in rows.groupby("label"):
-        missing = [side for side in SIDES if not (of_label["split"] == side).any()]
+        missing = [side for side in SPLIT_NAMES if not (of_label["split"] == side).any()]
         if missing:
             raise CannotSplit(f"class {label!r} has no image in {' and '.join(missing)} ({dict(of_label['split'].value_counts())}): lower "
                               f"split.embargo_minutes ({settings.embargo_minutes:g}) or split.episode_gap_minutes "
@@ -118,15 +118,15 @@ def _join(rows, settings):
     touched = {}  # component of new rows -> positions of the placed rows that they are linked to
     for one, other in pairs[new[pairs].sum(1) == 1]:
         fresh, placed = (one, other) if new[one] else (other, one)
-        if side[placed] in SIDES:
+        if side[placed] in SPLIT_NAMES:
             touched.setdefault(component[fresh], []).append(placed)
     for number, placed in touched.items():
-        members, sides = new & (component == number), sorted(set(side[placed]))
-        if len(sides) > 1:
-            rows.loc[members, ["split", "reason"]] = ["embargo", f"joins episodes of {' and '.join(sides)}"]
+        members, placements = new & (component == number), sorted(set(side[placed]))
+        if len(placements) > 1:
+            rows.loc[members, ["split", "reason"]] = ["embargo", f"joins episodes of {' and '.join(placements)}"]
         else:
             episode = rows["episode"].iat[min(placed)]
-            rows.loc[members, ["episode", "split", "reason"]] = [episode, sides[0], f"belongs to {episode}, placed earlier"]
+            rows.loc[members, ["episode", "split", "reason"]] = [episode, placements[0], f"belongs to {episode}, placed earlier"]
     return _cut_rare(rows)
 
 
@@ -134,7 +134,7 @@ def _cut_rare(rows):
     """Cuts the new episodes of a class that comes in fewer than three into blocks of time: else it would be missing on a side. Returns warnings."""
     warnings = []
     waiting = rows["split"] == ""
-    whole = rows[waiting | rows["split"].isin(SIDES)].groupby("label")["episode"].nunique()
+    whole = rows[waiting | rows["split"].isin(SPLIT_NAMES)].groupby("label")["episode"].nunique()
     for label in whole.index[whole < 3]:
         warnings.append(f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, and neighbours on both sides "
                         "of a cut are near copies")
@@ -165,19 +165,19 @@ def _hold_out(rows, settings):
             rows.loc[free, ["split", "reason"]] = ["test", f"{setting} names {value}"]
             rows.loc[free, "episode"] += f" of {value}"  # an episode that runs into a held-out day ends there
     if held.any():
-        astray = rows["new"] & rows["split"].isin(SIDES) & (held != (rows["split"] == "test"))
+        astray = rows["new"] & rows["split"].isin(SPLIT_NAMES) & (held != (rows["split"] == "test"))
         rows.loc[astray, ["split", "reason"]] = ["embargo", "looks like an image on the other side of what is held out"]
 
 
 def _follow_looks(rows, settings):
     """Photographs with no time go where those with one that look the same are."""
     waiting = (rows["split"] == "").to_numpy()
-    met = episodes.lookalikes(rows, settings, rows["split"].where(rows["split"].isin(SIDES), ""))
+    met = episodes.lookalikes(rows, settings, rows["split"].where(rows["split"].isin(SPLIT_NAMES), ""))
     together = pd.Series(met)[waiting].groupby(rows.loc[waiting, "episode"]).agg(lambda sets: set().union(*sets))
-    for episode, sides in together[together.map(len) > 0].items():
+    for episode, placements in together[together.map(len) > 0].items():
         members = waiting & (rows["episode"] == episode)
-        rows.loc[members, ["split", "reason"]] = ([sides.pop(), "has no time, and looks like images there"] if len(sides) == 1 else
-                                                  ["embargo", f"has no time, and looks like images of {' and '.join(sorted(sides))}"])
+        rows.loc[members, ["split", "reason"]] = ([placements.pop(), "has no time, and looks like images there"] if len(placements) == 1 else
+                                                  ["embargo", f"has no time, and looks like images of {' and '.join(sorted(placements))}"])
 
 
 def _draw(rows, settings, which):
@@ -198,7 +198,7 @@ def _draw(rows, settings, which):
     left = (table.to_numpy() > 0).sum(0)  # episodes of each class that are still to be placed
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{settings.seed} {name}".encode()).hexdigest())
     rarity = {name: left[sizes[name] > 0].min() for name in order}
-    sides = {}
+    placements = {}
     for episode in sorted(order, key=rarity.get):  # rare classes first, while there is a choice
         size = sizes[episode]
         has = size > 0
@@ -206,11 +206,11 @@ def _draw(rows, settings, which):
         lacking = [side for side in shares if filled[side][rare] == 0]
         choices = lacking if 0 < left[rare] <= len(lacking) else list(shares)  # the last episodes of a class go where it is missing
         side = min(choices, key=lambda side: ((filled[side] + size)[has] / (shares[side] * total[has])).sum())
-        sides[episode] = side
+        placements[episode] = side
         filled[side] = filled[side] + size
         left = left - has
     rows.loc[waiting, "reason"] = f"drawn with split.seed {settings.seed}"
-    rows.loc[waiting, "split"] = rows.loc[waiting, "episode"].map(sides)
+    rows.loc[waiting, "split"] = rows.loc[waiting, "episode"].map(placements)
 
 
 def _embargo(rows):
@@ -218,7 +218,7 @@ def _embargo(rows):
     minutes = rows["captured_at"].to_numpy("datetime64[ns]").astype("int64") / 60e9
     for index in rows[episodes.timed(rows)].groupby(rows["device"].fillna("unknown")).groups.values():
         index = index.to_numpy()[np.argsort(minutes[index], kind="stable")]
-        steps = [(side, True, [other for other in SIDES if other != side], False) for side in SIDES]
+        steps = [(side, True, [other for other in SPLIT_NAMES if other != side], False) for side in SPLIT_NAMES]
         for weak, weak_new, strong, strong_new in (*steps, ("train", True, ["validation", "test"], True), ("validation", True, ["test"], True)):
             group = rows.loc[index]
             moving = index[((group["split"] == weak) & (group["new"] == weak_new)).to_numpy()]

@@ -8,9 +8,9 @@ from lakevision.dataset import episodes
 from lakevision.evaluation import confounding
 
 
-def joined(images, sides):
-    """What is known of each image that is learnt from or judged on, in the order of sides. images: as of tables.metadata; sides: of split.used."""
-    return sides[["path", "sha256", "label", "episode", "split"]].merge(images.drop(columns=["label", "sha256"], errors="ignore"), on="path")
+def joined(images, placements):
+    """What is known of each image that is learnt from or judged on, in the order of sides. images: as of split_table.metadata; sides: of split.used."""
+    return placements[["path", "sha256", "label", "episode", "split"]].merge(images.drop(columns=["label", "sha256"], errors="ignore"), on="path")
 
 
 def majority(rows):

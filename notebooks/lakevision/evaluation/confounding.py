@@ -60,12 +60,12 @@ class Checked:
         return pd.DataFrame([asdict(finding) for finding in self.findings], columns=["feature", "explained", "p", "accuracy", "alarm"]).round(4)
 
 
-def check(images, sides, seen=(), where=None, seed=0):
-    """Looks at every feature. images: DataFrame as of tables.metadata; sides: DataFrame of path, label, episode, split; seen: feed.Arrays of the
+def check(images, placements, seen=(), region=None, seed=0):
+    """Looks at every feature. images: DataFrame as of split_table.metadata; placements: DataFrame of path, label, episode, split; seen: feed.Arrays of the
     sides, to find out where the camera pointed; where: the object's object_region.Region, or None. Returns Checked."""
-    rows = sides[["path", "label", "episode", "split"]].merge(images.drop(columns="label", errors="ignore"), on="path")
+    rows = placements[["path", "label", "episode", "split"]].merge(images.drop(columns="label", errors="ignore"), on="path")
     columns, unchecked = features(rows)
-    pointing = _pointing(rows, seen, where)
+    pointing = _pointing(rows, seen, region)
     columns.update(pointing)
     if not pointing:
         unchecked.append("camera position: the pictures are not of a fixed view" if seen else "camera position: no pictures were given")
@@ -122,13 +122,13 @@ def features(rows):
     return found, unchecked
 
 
-def _pointing(rows, seen, where):
+def _pointing(rows, seen, region):
     """{"camera position, sideways": Series, "... up and down"}, from the pictures themselves; empty where no camera has a fixed view."""
     if not seen:
         return {}
     place = {key: number for number, key in enumerate(key for arrays in seen for key in arrays.keys)}
     order = rows["sha256"].map(place)
-    shifts = camera_shift.shifts(np.concatenate([arrays.pixels for arrays in seen])[order], rows["device"].fillna("unknown"), where)
+    shifts = camera_shift.shifts(np.concatenate([arrays.pixels for arrays in seen])[order], rows["device"].fillna("unknown"), region)
     if np.isnan(shifts).all():
         return {}
     return {f"camera position, {name}": pd.Series(shifts[:, axis].astype(float), rows.index) for axis, name in enumerate(("sideways", "up and down"))}

@@ -10,7 +10,7 @@ from lakevision.dataset import cache, feed, object_region
 from lakevision.evaluation import baselines, context_control, intervals, metrics, occlusion, swap_test, verdict
 from lakevision.registry import tracking
 from lakevision.training import loop
-from lakevision.dataset.split import SIDES
+from lakevision.dataset.split import SPLIT_NAMES
 
 LOOKED_AT = 48  # validation images that a region is learnt from: 64 forward passes each
 
@@ -69,26 +69,26 @@ class Material:
 
 def load(pixels):
     """All sides of a cache in memory: {"train", "validation", "test": feed.Arrays}."""
-    return {side: feed.load(pixels, side) for side in SIDES}
+    return {side: feed.load(pixels, side) for side in SPLIT_NAMES}
 
 
-def load_side(folder, side):
+def load_split(folder, side):
     """One side of the cache in a folder, in memory: feed.Arrays."""
     return feed.load(cache.opened(folder), side)
 
 
-def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, classes):
+def on_test(cfg, network, setting, arrays, placements, images, warnings, checked, classes):
     """Judges a Keras model on the test side. setting: the loop.Setting it was made with; arrays: of load(); sides, warnings: of split; images: their
     metadata; checked: of confounding.check. Returns (Evaluation, Material)."""
-    joined = baselines.joined(images, sides)
+    joined = baselines.joined(images, placements)
     test = arrays["test"]
     rows = joined[joined["split"] == "test"].set_index("sha256").loc[test.keys].reset_index()
     ordered = pd.concat([joined[joined["split"] != "test"], rows])  # baselines answer in the order of their test rows
     probabilities = loop.predict(network, test.pixels)
     validation = loop.predict(network, arrays["validation"].pixels)
-    where, unchecked = _region(cfg, network, arrays["validation"])
-    around = context_control.control(arrays, setting, where, cfg.evaluation.control_epochs) if where and cfg.evaluation.control_epochs else None
-    swapped = swap_test.run(network, test, rows, where, cfg.evaluation) if where and where.known and cfg.evaluation.swap_pairs else None
+    region, unchecked = _region(cfg, network, arrays["validation"])
+    around = context_control.control(arrays, setting, region, cfg.evaluation.control_epochs) if region and cfg.evaluation.control_epochs else None
+    swapped = swap_test.measure(network, test, rows, region, cfg.evaluation) if region and region.known and cfg.evaluation.swap_pairs else None
 
     def figure(right):
         return None if right is None else intervals.share(right, rows["episode"])
@@ -96,7 +96,7 @@ def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, cla
     seen = verdict.Evidence(
         accuracy=figure(probabilities.argmax(1) == test.targets), majority=float(baselines.majority(ordered).mean()),
         metadata=figure(baselines.metadata(ordered)), nearest=figure(baselines.nearest_in_time(ordered)),
-        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=where,
+        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=region,
         confounders=checked.alarms, suspects=checked.suspects, warnings=list(warnings))
     said, reasons = verdict.judge(seen)
     unchecked = checked.unchecked + unchecked + _not_had(seen, swapped)
@@ -113,7 +113,7 @@ def on_test(cfg, network, setting, arrays, sides, images, warnings, checked, cla
         majority_baseline=seen.majority, nearest_baseline=_value(seen.nearest), context_only=_value(seen.context),
         swap_followed=_value(seen.followed), swap_same_class=None if swapped is None or np.isnan(swapped.same_class) else swapped.same_class, best_baseline=verdict.best_baseline(seen),
         calibration_error=metrics.calibration_error(probabilities, test.targets), cheapest_threshold=threshold,
-        region=str(where) if where else "none", leakage=baselines.leakage(joined), confounders=checked.figures()["confounders"],
+        region=str(region) if region else "none", leakage=baselines.leakage(joined), confounders=checked.figures()["confounders"],
         confusion=confusion_matrix(test.targets, probabilities.argmax(1), labels=range(len(classes))).tolist(), verdict=said, reasons=reasons,
         unchecked=unchecked + missing), material
 
@@ -124,13 +124,13 @@ def _value(figure):
 
 def _region(cfg, network, validation):
     """(the object's Region or None, what could not be checked for want of one)."""
-    where = object_region.known(cfg)
-    if where is None and object_region.wanted_from_occlusion(cfg):
-        where = occlusion.region(occlusion.maps(network, validation.pixels[:LOOKED_AT], validation.targets[:LOOKED_AT]))
-        if where is None:
+    region = object_region.known(cfg)
+    if region is None and object_region.wanted_from_occlusion(cfg):
+        region = occlusion.region(occlusion.maps(network, validation.pixels[:LOOKED_AT], validation.targets[:LOOKED_AT]))
+        if region is None:
             return None, ["the object's region: the model looks all over the picture, and evaluation.region names none"]
-        return where, []
-    return where, [] if where else ["the object's region: evaluation.region_from is none"]
+        return region, []
+    return region, [] if region else ["the object's region: evaluation.region_from is none"]
 
 
 def _not_had(seen, swapped):

@@ -14,7 +14,7 @@ DRAWS = 2000
 
 
 @dataclass
-class Figure:
+class Estimate:
     """A share with its interval. count: images; episodes: how many of them are independent."""
 
     value: float
@@ -38,17 +38,17 @@ def share(right, episodes, draws=DRAWS, seed=0):
     value, groups = float(right.mean()), len(counts)
     if right.min() == right.max() and right[0] in (0.0, 1.0):
         exact = stats.binomtest(groups if right[0] else 0, groups).proportion_ci(LEVEL, "exact")
-        return Figure(value, float(exact.low), float(exact.high), len(right), groups)
+        return Estimate(value, float(exact.low), float(exact.high), len(right), groups)
     low, high = _bootstrap(sums, counts, draws, seed, 0.0)
-    return Figure(value, low, high, len(right), groups)
+    return Estimate(value, low, high, len(right), groups)
 
 
 def difference(one, other, episodes, draws=DRAWS, seed=0):
-    """Mean of one minus other, bool or float (n,) each, on the same images, with its interval over episodes. Returns Figure, value in -1..1."""
+    """Mean of one minus other, bool or float (n,) each, on the same images, with its interval over episodes. Returns Estimate, value in -1..1."""
     apart = np.asarray(one, float) - np.asarray(other, float)
     sums, counts = _by_episode(apart, episodes)
     low, high = _bootstrap(sums, counts, draws, seed, -1.0)
-    return Figure(float(apart.mean()), low, high, len(apart), len(counts))
+    return Estimate(float(apart.mean()), low, high, len(apart), len(counts))
 
 
 def of(statistic, episodes, draws=300, seed=0):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lakevision.dataset import object_region
 from lakevision.evaluation import metrics
-from lakevision.notebook.plots import COLOURS, confusion, new
+from lakevision.platform.figures import COLOURS, confusion, new
 
 MODEL, OTHER, ALARM, CHANCE, GREY = COLOURS[0], COLOURS[1], COLOURS[3], "#9aa3ad", "#6d7278"
 
@@ -149,11 +149,11 @@ def looked_at(axis, material):
     axis.imshow(material.test.pixels[material.shown if len(material.shown) else slice(None)].mean(0).astype(np.uint8), extent=(0, 1, 1, 0))
     heat = np.clip(material.falls.mean(0), 0, None) if len(material.falls) else np.zeros((2, 2))
     axis.imshow(heat, cmap="magma", alpha=0.55, extent=(0, 1, 1, 0), interpolation="bilinear", vmin=0, vmax=max(0.05, heat.max()))
-    where = material.seen.region
-    if where:
-        rows, columns = object_region.pixels_of(where, side)
+    region = material.seen.region
+    if region:
+        rows, columns = object_region.pixels_of(region, side)
         axis.add_patch(_rectangle(columns.start / side, rows.start / side, (columns.stop - columns.start) / side, (rows.stop - rows.start) / side))
-    axis.set(title="Where the model looks" + (f"; box: region ({where.source})" if where else ""), xlabel="share of the width",
+    axis.set(title="Where the model looks" + (f"; box: region ({region.source})" if region else ""), xlabel="share of the width",
              ylabel="share of the height", xlim=(0, 1), ylim=(1, 0))
 
 

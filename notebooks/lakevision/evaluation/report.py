@@ -10,7 +10,7 @@ import pandas as pd
 from lakevision.evaluation import plots as draw
 from lakevision.dataset import object_region
 from lakevision.evaluation import metrics
-from lakevision.job.page import STYLE
+from lakevision.platform.html import STYLE
 
 MORE_STYLE = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; align-items: start }
@@ -34,13 +34,13 @@ def render(cfg, evaluation, material, made, when):
 
 def made(cfg, setting, pixels, placed, images, scheme):
     """What a model was trained on and with, {name: text}. setting: loop.Setting; pixels: cache.Cache; placed: of split.assign; images: of
-    tables.metadata."""
+    split_table.metadata."""
     from lakevision.dataset import episodes
     from lakevision.platform import workspace
-    from lakevision.dataset.split import SIDES
+    from lakevision.dataset.split import SPLIT_NAMES
 
     dated = images[episodes.timed(images)]["captured_at"]
-    left_out = placed[~placed["split"].isin(SIDES)]["split"].value_counts()
+    left_out = placed[~placed["split"].isin(SPLIT_NAMES)]["split"].value_counts()
     cameras = sorted(images["device"].fillna("unknown").unique())
     counts = [f"{count} {side}" for side, count in pixels.counts.items()] + [f"{count} {side} (left out)" for side, count in left_out.items()]
     return {
@@ -54,9 +54,9 @@ def made(cfg, setting, pixels, placed, images, scheme):
     }
 
 
-def keep(where, page):
+def keep(region, page):
     """Writes the page where the runner finds it: figures/report.html. Returns the path."""
-    path = Path(where.figures) / "report.html"
+    path = Path(region.figures) / "report.html"
     path.write_text(page, encoding="utf-8")
     return str(path)
 
@@ -149,10 +149,10 @@ def _errors(material):
 def _swaps(material):
     if not material.swapped:
         return ""
-    swapped, pixels, where = material.swapped, material.test.pixels, material.seen.region
+    swapped, pixels, region = material.swapped, material.test.pixels, material.seen.region
     order = np.argsort(swapped.right, kind="stable")[:6]  # those that did not follow first
     pairs = swapped.pairs[order]
-    made = object_region.paste(pixels[pairs[:, 0]], pixels[pairs[:, 1]], where)
+    made = object_region.paste(pixels[pairs[:, 0]], pixels[pairs[:, 1]], region)
     names = [_e(name) for name in material.classes]
     captions = [f"surroundings of {names[around]}, region of {names[inside]}: says {names[said]}"
                 for (around, inside), said in zip(material.test.targets[pairs], swapped.said[order])]

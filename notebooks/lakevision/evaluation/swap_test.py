@@ -12,16 +12,15 @@ from lakevision.dataset import episodes, object_region
 from lakevision.evaluation import intervals
 from lakevision.training import loop
 
-NEAREST = 8  # donors of like surroundings kept for each training image
 
 
 @dataclass
 class Swapped:
-    """followed: share of swaps between classes where the prediction is the region's class, with its interval (intervals.Figure); same_class: share of
+    """followed: share of swaps between classes where the prediction is the region's class, with its interval (intervals.Estimate); same_class: share of
     swaps within a class where it stays that class: seams alone must change nothing. pairs: int (m, 2) of test images, base and donor; said: int (m,)
     predictions; right: bool (m,). unmatched: photographs that had no partner."""
 
-    followed: intervals.Figure
+    followed: intervals.Estimate
     same_class: float
     pairs: np.ndarray
     said: np.ndarray
@@ -29,23 +28,23 @@ class Swapped:
     unmatched: int
 
 
-def run(network, test, rows, where, settings, seed=0):
+def measure(network, test, rows, region, settings, seed=0):
     """Swaps regions and asks the network. test: feed.Arrays; rows: DataFrame of device, captured_at, captured_from, episode in the order of test;
-    where: Region; settings: Config.evaluation. Returns Swapped, or None where no pair matches."""
-    across, unmatched = _pairs(test, rows, where, settings, seed, same_class=False)
-    within, _ = _pairs(test, rows, where, settings, seed, same_class=True)
+    region: Region; settings: Config.evaluation. Returns Swapped, or None where no pair matches."""
+    across, unmatched = _pairs(test, rows, region, settings, seed, same_class=False)
+    within, _ = _pairs(test, rows, region, settings, seed, same_class=True)
     if not len(across):
         return None
-    said, own = _ask(network, test, across, where), _ask(network, test, within, where)
+    said, own = _ask(network, test, across, region), _ask(network, test, within, region)
     right = said == test.targets[across[:, 1]]
     followed = intervals.share(right, rows["episode"].to_numpy()[across[:, 0]])
     same = float((own == test.targets[within[:, 1]]).mean()) if len(within) else float("nan")
     return Swapped(followed, same, across, said, right, unmatched)
 
 
-def _pairs(test, rows, where, settings, seed, same_class):
+def _pairs(test, rows, region, settings, seed, same_class):
     """The best partner of each photograph: (int (m, 2) of base and donor, number of photographs without one)."""
-    light, cells = object_region.surroundings(test.pixels, where)
+    light, cells = object_region.surroundings(test.pixels, region)
     light = light.mean(1)
     timed = episodes.timed(rows)
     hour = (rows["captured_at"].dt.hour + rows["captured_at"].dt.minute / 60).to_numpy()
@@ -68,48 +67,7 @@ def _pairs(test, rows, where, settings, seed, same_class):
     return np.array(found, int).reshape(-1, 2), unmatched
 
 
-def _ask(network, test, pairs, where):
+def _ask(network, test, pairs, region):
     if not len(pairs):
         return np.empty(0, int)
-    return loop.predict(network, object_region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], where)).argmax(1)
-
-
-def donors(pixels, targets, where):
-    """For each training image others of like surroundings, as many of each class: int (n, k), about NEAREST. pixels: uint8 (n, side, side, 3);
-    targets: int (n,).
-
-    Of each class, since what gives the label away in the surroundings (a sticker) makes those of one class alike: the nearest alone would never
-    bring another label.
-    """
-    cells = object_region.surroundings(pixels, where)[1]
-    squares = (cells ** 2).sum(1)
-    classes = np.unique(targets)
-    found = []
-    for label in classes:
-        members = np.flatnonzero(targets == label)
-        count = max(1, NEAREST // len(classes))
-        near = np.empty((len(pixels), count), int)
-        for start in range(0, len(pixels), 512):  # 512 rows of distances at a time bound the memory
-            part = np.arange(start, min(start + 512, len(pixels)))
-            distance = squares[part, None] + squares[members] - 2 * cells[part] @ cells[members].T
-            distance[part[:, None] == members] = np.inf  # itself only where the class has no other
-            nearest = np.argsort(distance, axis=1)[:, :count]
-            near[part] = members[np.resize(nearest.T, (count, len(part))).T]
-        found.append(near)
-    return np.concatenate(found, axis=1)
-
-
-def augment(pixels, targets, index, near, share, where, rng):
-    """A batch in which about `share` of the images carry the region of another one of like surroundings, and its label: float32 pixels, int32
-    targets.
-
-    The donor's class is whatever it is, so as many regions come from the same class as from another, and a seam tells nothing.
-    index: int (m,) of the batch in pixels and targets; near: of donors(); rng: numpy Generator.
-    """
-    base, labels = pixels[index].astype(np.float32), targets[index].copy()
-    swapped = np.flatnonzero(rng.random(len(index)) < share)
-    if len(swapped):
-        donor = near[index[swapped], rng.integers(0, near.shape[1], len(swapped))]
-        base[swapped] = object_region.paste(base[swapped], pixels[donor], where)
-        labels[swapped] = targets[donor]
-    return base, labels
+    return loop.predict(network, object_region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], region)).argmax(1)

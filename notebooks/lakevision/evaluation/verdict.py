@@ -17,12 +17,12 @@ class Evidence:
     or None where that could not be had; confounders, suspects: alarms and suspects of the confounding check; region: what the controls hid;
     warnings: what the split can't rule out."""
 
-    accuracy: intervals.Figure
+    accuracy: intervals.Estimate
     majority: float
-    metadata: intervals.Figure
-    nearest: intervals.Figure = None
-    context: intervals.Figure = None
-    followed: intervals.Figure = None
+    metadata: intervals.Estimate
+    nearest: intervals.Estimate = None
+    context: intervals.Estimate = None
+    followed: intervals.Estimate = None
     region: Region = None
     confounders: list = field(default_factory=list)
     suspects: list = field(default_factory=list)

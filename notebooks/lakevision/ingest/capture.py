@@ -22,38 +22,38 @@ class Landed:
     skipped: tuple = ()
 
 
-def land(cfg, where):
+def land(cfg, places):
     """Brings the photographs of capture.source into where.landing. Run again it writes nothing twice. Returns Landed.
 
     Raises FileNotFoundError or ValueError that name the setting where the source holds no photographs.
     """
     source = {"simulated": _simulated, "folder": _replayed, "landing": _uploaded}[cfg.capture.source]
-    landed = source(cfg, where)
+    landed = source(cfg, places)
     if not landed.new + landed.known:
         raise ValueError(f"capture.source {cfg.capture.source!r} gave no photographs "
-                         f"({cfg.capture.path or where.landing}; suffixes {', '.join(sorted(SUFFIXES))})")
+                         f"({cfg.capture.path or places.landing}; suffixes {', '.join(sorted(SUFFIXES))})")
     return landed
 
 
-def _simulated(cfg, where):
+def _simulated(cfg, places):
     scenes = porch.plan(cfg.capture.photographs, cfg.capture.seed, (cfg.capture.size, cfg.capture.size))
     if cfg.capture.shortcut != "none":
         scenes = porch.spoilt(scenes, cfg.capture.shortcut)
-    wanted = [scene for scene in scenes if not (Path(where.landing) / porch.key(scene)).exists()]
+    wanted = [scene for scene in scenes if not (Path(places.landing) / porch.key(scene)).exists()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the GIL while it draws
         drawn = pool.map(porch.jpeg, wanted)
         for scene, data in tqdm(zip(wanted, drawn), total=len(wanted), desc="drawing", unit="photo", disable=not wanted):
-            write(Path(where.landing) / porch.key(scene), data)
+            write(Path(places.landing) / porch.key(scene), data)
     return Landed(new=len(wanted), known=len(scenes) - len(wanted))
 
 
-def _replayed(cfg, where):
+def _replayed(cfg, places):
     if not cfg.capture.path:
         raise ValueError("capture.source is folder, but capture.path is empty: --images FOLDER, or --set capture.path=FOLDER")
     names, skipped, read = (_bucket if "://" in cfg.capture.path else _folder)(cfg.capture.path)
     landed = Landed(skipped=tuple(skipped))
     for name, size in tqdm(names, desc="replaying", unit="photo"):
-        target = Path(where.landing) / landing_name(name)
+        target = Path(places.landing) / landing_name(name)
         if target.exists() and target.stat().st_size == size:
             landed.known += 1
             continue
@@ -62,8 +62,8 @@ def _replayed(cfg, where):
     return landed
 
 
-def _uploaded(cfg, where):
-    there = sum(1 for path in Path(where.landing).rglob("*") if path.suffix.lower() in SUFFIXES)
+def _uploaded(cfg, places):
+    there = sum(1 for path in Path(places.landing).rglob("*") if path.suffix.lower() in SUFFIXES)
     return Landed(known=there)
 
 

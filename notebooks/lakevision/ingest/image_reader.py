@@ -12,7 +12,7 @@ import pandas as pd
 from pyspark.sql import functions as F
 
 from lakevision.ingest import landing, metadata, quality, tables
-from lakevision.platform import memory
+from device import memory
 
 LARGEST = 200_000_000  # bytes; a larger file is no photograph, and would not fit a worker's memory beside its pixels
 ROWS = 32  # of one Arrow batch, photographs' bytes included: the next one finds the memory of the last in the caches

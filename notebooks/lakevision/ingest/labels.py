@@ -37,7 +37,7 @@ def of_path(path, rule="auto"):
     return None, None
 
 
-def add_from_paths(spark, where, photographs, rule, check):
+def add_from_paths(spark, places, photographs, rule, check):
     """Appends the labels that paths say. photographs: list of (path, aware datetime of the file); check: leave out paths that have such a row already."""
     found = [(path, *of_path(path, rule), at, None) for path, at in photographs]
     found = [row for row in found if row[1]]
@@ -45,38 +45,38 @@ def add_from_paths(spark, where, photographs, rule, check):
         return
     rows = spark.createDataFrame(found, ROW)
     if check:
-        old = spark.table(where.table("labels")).where(F.col("source").isin(*FROM_PATH)).select("path")
+        old = spark.table(places.table("labels")).where(F.col("source").isin(*FROM_PATH)).select("path")
         rows = rows.join(old, "path", "left_anti")
-    _append(rows, where)
+    _append(rows, places)
 
 
-def add_from_source(spark, where, source):
+def add_from_source(spark, places, source):
     """Appends what a CSV file or a table (ingest.label_source) says and `labels` does not say yet.
 
     Returns (rows added, [up to 20 paths that are no photograph of ours]).
 
     Run again, it adds nothing. Raises BadLabels, FileNotFoundError.
     """
-    images = spark.table(where.table("images"))
+    images = spark.table(places.table("images"))
     given = _csv(spark, source, images) if source.lower().endswith(".csv") else _table(spark, source)
     given = given.dropDuplicates(["path", "labelled_at"]).persist()
     try:
-        now = latest(spark, where, explicit=True).select("path", F.col("label").alias("old"), F.col("labelled_at").alias("old_at"))
+        now = latest(spark, places, explicit=True).select("path", F.col("label").alias("old"), F.col("labelled_at").alias("old_at"))
         later = (F.col("labelled_at") > F.col("old_at")) & ~F.col("label").eqNullSafe(F.col("old"))
         news = given.join(now, "path", "left").where(F.col("old_at").isNull() | later)
         news = news.select([name.split()[0] for name in ROW.split(", ")]).persist()
         added = news.count()
         if added:
-            _append(news, where)
+            _append(news, places)
         unknown = given.join(images.select("path"), "path", "left_anti").select("path").distinct().limit(20).collect()
         return added, sorted(row["path"] for row in unknown)
     finally:
         given.unpersist()
 
 
-def latest(spark, where, version=None, explicit=False):
+def latest(spark, places, version=None, explicit=False):
     """path, label, source, labelled_at, author: the row of each path that holds. version: of labels, the newest if None; explicit: leave out what paths say."""
-    rows = tables.at(spark, where, "labels", version) if version is not None else spark.table(where.table("labels"))
+    rows = tables.at(spark, places, "labels", version) if version is not None else spark.table(places.table("labels"))
     rows = rows.withColumn("explicit", ~F.col("source").isin(*FROM_PATH))
     if explicit:
         rows = rows.where("explicit")
@@ -84,8 +84,8 @@ def latest(spark, where, version=None, explicit=False):
     return rows.withColumn("rank", F.row_number().over(order)).where("rank = 1").drop("rank", "explicit", "ingested_at")
 
 
-def _append(rows, where):
-    rows.withColumn("ingested_at", F.current_timestamp()).select([column.name for column in tables.LABELS]).writeTo(where.table("labels")).append()
+def _append(rows, places):
+    rows.withColumn("ingested_at", F.current_timestamp()).select([column.name for column in tables.LABELS]).writeTo(places.table("labels")).append()
 
 
 def _csv(spark, path, images):

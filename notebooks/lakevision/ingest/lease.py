@@ -30,23 +30,23 @@ class Lost(RuntimeError):
 
 
 @contextmanager
-def held(spark, cfg, where, name):
+def held(spark, cfg, places, name):
     """Holds a lease of a lakehouse, and waits for who has it. name: what must not happen twice at a time, such as ingest.
 
     Yields a function to call before each write; it raises Lost.
     """
     if workspace.ON_DATABRICKS or not spark_session.on_this_machine(cfg.spark.master):
-        with by_table(spark, where, name) as check:
+        with by_table(spark, places, name) as check:
             yield check
     else:
-        with by_lock(where, name) as check:
+        with by_lock(places, name) as check:
             yield check
 
 
 @contextmanager
-def by_lock(where, name):
+def by_lock(places, name):
     """A lease among the processes of this machine."""
-    digest = hashlib.sha256(str(Path(where.root).resolve()).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(str(Path(places.root).resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"lakevision-{name}-{os.getuid()}-{digest}.lock"
     with open(path, "a+") as file:
         try:
@@ -62,10 +62,10 @@ def by_lock(where, name):
 
 
 @contextmanager
-def by_table(spark, where, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_S):
+def by_table(spark, places, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_S):
     """A lease among machines: the row `name` of the table leases. Raises Lost where another took it over meanwhile."""
-    _make(spark, where)
-    table, holder, told = where.table("leases"), f"{_myself()} ({uuid.uuid4().hex[:8]})", False
+    _make(spark, places)
+    table, holder, told = places.table("leases"), f"{_myself()} ({uuid.uuid4().hex[:8]})", False
     while True:
         asked = time.monotonic()  # the lease runs from before the request
         if (other := _take(spark, table, name, holder, expires)) == holder:
@@ -97,11 +97,11 @@ def by_table(spark, where, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_S
             time.sleep(poll_s / 10)
 
 
-def _make(spark, where):
+def _make(spark, places):
     """Makes the table of leases, of which two may be the first user at once."""
     for left in range(TRIES - 1, -1, -1):
         try:
-            return tables.create(spark, where, {"leases": tables.LEASES})
+            return tables.create(spark, places, {"leases": tables.LEASES})
         except Exception as error:
             if not (left and _two_at_once(error)):
                 raise

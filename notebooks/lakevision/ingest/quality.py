@@ -67,8 +67,8 @@ def judge(frames, histories):
                 cut = max(cut, BLACK) if issue == "dark" else cut
             judged.loc[rows.index, f"{issue}_score"] = values
             judged.loc[rows.index, f"is_{issue}_issue"] = values < cut
-        sides = rows["side"].to_numpy(float)
-        ratio = sides / history.quantile("side", 0.5, sides) if enough else np.ones(len(sides))
+        placements = rows["side"].to_numpy(float)
+        ratio = placements / history.quantile("side", 0.5, placements) if enough else np.ones(len(placements))
         judged.loc[rows.index, "odd_size_score"] = np.minimum(ratio, 1 / ratio)
         _remember(history, rows)
     judged["is_odd_size_issue"] = judged["odd_size_score"] <= HALF_SIZE

@@ -68,7 +68,7 @@ class Run:
 
     spark: object
     cfg: object
-    where: object
+    places: object
     bar: object
     known: object
     check: object  # raises lease.Lost before a write that another ingest may be making
@@ -86,41 +86,41 @@ class Known:
     rows: int
 
 
-def run(spark, cfg, where):
+def ingest(spark, cfg, places):
     """Ingests what has landed since the last run, then stops. Waits for another one that is at it. Returns Ingested. Raises lease.Lost."""
-    with lease.held(spark, cfg, where, "ingest") as check:
-        tables.create(spark, where)
-        return _run(spark, cfg, where, check)
+    with lease.held(spark, cfg, places, "ingest") as check:
+        tables.create(spark, places)
+        return _run(spark, cfg, places, check)
 
 
-def _run(spark, cfg, where, check):
+def _run(spark, cfg, places, check):
     began = time.monotonic()
-    checkpoint, suspect = Path(where.checkpoints, "ingest"), Path(where.checkpoints, "ingest-checks-every-batch")
+    checkpoint, suspect = Path(places.checkpoints, "ingest"), Path(places.checkpoints, "ingest-checks-every-batch")
     with workspace.small_batches(spark), ThreadPoolExecutor(1) as background, tqdm(
             desc="ingesting", unit="photo", bar_format="{desc} {n_fmt} photographs, {elapsed}, {rate_fmt}") as bar:
-        this = Run(spark, cfg, where, bar, background.submit(_load, spark, where), check, suspect)
+        this = Run(spark, cfg, places, bar, background.submit(_load, spark, places), check, suspect)
         _heal(this, checkpoint)
 
         def batch(listed, _):
             if not this.known.result().rows:
                 suspect.unlink(missing_ok=True)  # tables and checkpoint begin together
                 this.checked = False
-            _take(this, [landing.File(landing.relative(where.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length)
+            _take(this, [landing.File(landing.relative(places.landing, row.path), row.modificationTime.astimezone(timezone.utc), row.length)
                          for row in listed.collect()])
             this.checked = suspect.exists()
 
-        (_stream(spark, cfg, where).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
+        (_stream(spark, cfg, places).writeStream.trigger(availableNow=True).option("checkpointLocation", str(checkpoint))
          .foreachBatch(batch).start().awaitTermination())
         suspect.unlink(missing_ok=True)
         before = this.known.result().rows
-        landed, (images, rejected) = _second_look(this) if cfg.ingest.count_landed else (None, _count(spark, where))
-    added, unknown = labels.add_from_source(spark, where, cfg.ingest.label_source) if cfg.ingest.label_source else (0, [])
+        landed, (images, rejected) = _second_look(this) if cfg.ingest.count_landed else (None, _count(spark, places))
+    added, unknown = labels.add_from_source(spark, places, cfg.ingest.label_source) if cfg.ingest.label_source else (0, [])
     return Ingested(images, rejected, landed, images + rejected - before, time.monotonic() - began, added, unknown)
 
 
-def _count(spark, where):
+def _count(spark, places):
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda name: spark.table(where.table(name)).count(), ("images", "rejected_images")))
+        return list(pool.map(lambda name: spark.table(places.table(name)).count(), ("images", "rejected_images")))
 
 
 def _heal(this, checkpoint):
@@ -136,28 +136,28 @@ def _suspect(path):
     path.touch()
 
 
-def _stream(spark, cfg, where):
+def _stream(spark, cfg, places):
     if workspace.ON_DATABRICKS:
         reader = autoloader.reader(spark, cfg)
     else:
         # By default a stream forgets about files a week older than the newest it has seen: a device that was offline for longer would lose them.
         reader = (spark.readStream.format("binaryFile").option("maxFilesPerTrigger", cfg.ingest.max_files_per_batch).option("maxFileAge", "36500d"))
     # Recursive lookup also keeps Spark from reading device=.../date=... as partition columns.
-    return reader.schema(FILE).option("recursiveFileLookup", "true").load(where.landing).select("path", "modificationTime", "length")
+    return reader.schema(FILE).option("recursiveFileLookup", "true").load(places.landing).select("path", "modificationTime", "length")
 
 
-def _load(spark, where):
+def _load(spark, places):
     """Known, from narrow columns of the tables."""
-    if not any(_count(spark, where)):
+    if not any(_count(spark, places)):
         return Known(duplicates.Seen(), {}, {}, 0)
-    images = spark.table(where.table("images"))
+    images = spark.table(places.table("images"))
     first = images.where("duplicate_of IS NULL").select("path", F.substring("sha256", 1, 16).alias("digest"), "phash", "statistics.brightness",
                                                         F.col("near_duplicate_of").isNull().alias("leads"))
     scores = {issue: F.col(f"quality.{issue}_score") for issue in quality.GLOBAL} | {"side": F.sqrt(F.col("width").cast("double") * F.col("height"))}
     points = F.array(*(F.lit(float(point)) for point in quality.POINTS))
     devices = images.groupBy("device").agg(F.count("*").alias("count"),
                                            *(F.percentile_approx(column, points).alias(name) for name, column in scores.items()))
-    bad = spark.table(where.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at")
+    bad = spark.table(places.table("rejected_images")).select("path", "modified_at", "length", "sha256", "ingested_at").orderBy("ingested_at")
     with ThreadPoolExecutor(3) as pool:
         bad, rows, first = (pool.submit(job) for job in (bad.collect, devices.collect, first.toPandas))
     rows, first = rows.result(), first.result()
@@ -167,7 +167,7 @@ def _load(spark, where):
         if row["path"] in rejected:
             stale.append(rejected[row["path"]])  # a run that was killed between writing the newer row and removing this one
         rejected[row["path"]] = row
-    _remove(spark, where, stale)
+    _remove(spark, places, stale)
     return Known(duplicates.Seen(first["path"], first["digest"], first["phash"], first["brightness"], first["leads"]), histories, rejected,
                  sum(row["count"] for row in rows) + len(bad.result()) - len(stale))
 
@@ -228,49 +228,49 @@ def _describe(this, files):
 def _write(this, described, frames, checked):
     """Writes one chunk: good rows with their bytes to images, the others to rejected_images, labels by path."""
     this.check()
-    spark, where, cfg = this.spark, this.where, this.cfg
+    spark, places, cfg = this.spark, this.where, this.cfg
     good, bad = frames[frames["error"].isna()], frames[frames["error"].notna()]
     changed = spark.sparkContext.accumulator([], _Paths())
     try:
         with ThreadPoolExecutor(3) as pool:
-            jobs = [pool.submit(_write_images, spark, cfg, where, described, good, changed)] if len(good) else []
+            jobs = [pool.submit(_write_images, spark, cfg, places, described, good, changed)] if len(good) else []
             if len(bad):
                 rejected = described.where("error IS NOT NULL").withColumnRenamed("error", "reason").withColumnRenamed("kept", "content")
-                jobs.append(pool.submit(_write_rejected, rejected, where))
+                jobs.append(pool.submit(_write_rejected, rejected, places))
             pairs = [(row.path, row.modified_at) for row in good.itertuples()]
-            jobs.append(pool.submit(labels.add_from_paths, spark, where, pairs, cfg.ingest.labels, checked))
+            jobs.append(pool.submit(labels.add_from_paths, spark, places, pairs, cfg.ingest.labels, checked))
             for job in jobs:
                 job.result()
         if changed.value:
             moving = described.where(F.col("path").isin(changed.value)).withColumns({
                 "content": F.lit(None).cast("binary"), "sha256": F.lit(None).cast("string"),
                 "reason": F.lit("changed while it was being read: is it written in place? It is tried again in the next run")})
-            _write_rejected(moving, where)
+            _write_rejected(moving, places)
         _forget(this, frames["path"])
     finally:
         described.unpersist()
     this.bar.update(len(frames))
 
 
-def _write_images(spark, cfg, where, described, good, changed):
+def _write_images(spark, cfg, places, described, good, changed):
     issues = [name for issue in quality.ISSUES for name in (f"{issue}_score", f"is_{issue}_issue")]
     rows = [(row.path, row.duplicate_of, row.near_duplicate_of, tuple(getattr(row, name) for name in issues)) for row in good.itertuples()]
     verdict = spark.createDataFrame(rows, f"path string, duplicate_of string, near_duplicate_of string, quality {tables.QUALITY}")
     images = described.where("error IS NULL").join(F.broadcast(verdict), "path").withColumn("ingested_at", F.current_timestamp())
     if cfg.ingest.keep_content:
-        images = images.withColumn("content", image_reader.reader(where.landing, changed)("path", "signature")).where("content IS NOT NULL")
+        images = images.withColumn("content", image_reader.reader(places.landing, changed)("path", "signature")).where("content IS NOT NULL")
     else:
         images = images.withColumn("content", F.lit(None).cast("binary"))
-    _append(images, where, "images")
+    _append(images, places, "images")
 
 
-def _write_rejected(rows, where):
-    _append(rows.withColumn("ingested_at", F.current_timestamp()), where, "rejected_images")
+def _write_rejected(rows, places):
+    _append(rows.withColumn("ingested_at", F.current_timestamp()), places, "rejected_images")
 
 
-def _append(rows, where, name):
+def _append(rows, places, name):
     # Photographs are compressed already: another round costs as much time as the writing itself and gains nothing.
-    rows.select([column.name for column in tables.TABLES[name].columns]).writeTo(where.table(name)).option("compression", "none").append()
+    rows.select([column.name for column in tables.TABLES[name].columns]).writeTo(places.table(name)).option("compression", "none").append()
 
 
 def _forget(this, paths):
@@ -279,12 +279,12 @@ def _forget(this, paths):
     _remove(this.spark, this.where, [rejected.pop(path) for path in paths if path in rejected])
 
 
-def _remove(spark, where, old):
+def _remove(spark, places, old):
     if old:
         from delta.tables import DeltaTable
 
         times = spark.createDataFrame([(row["path"], row["ingested_at"]) for row in old], "path string, ingested_at timestamp")
-        (DeltaTable.forName(spark, where.table("rejected_images")).alias("old")
+        (DeltaTable.forName(spark, places.table("rejected_images")).alias("old")
          .merge(times.alias("gone"), "old.path = gone.path AND old.ingested_at = gone.ingested_at").whenMatchedDelete().execute())
 
 

@@ -5,7 +5,6 @@ from collections import namedtuple
 from functools import lru_cache
 
 import pandas as pd
-from pyspark.sql import functions as F
 
 from lakevision.ingest import quality
 
@@ -134,32 +133,32 @@ class OtherSchema(RuntimeError):
     """A table that is there has other columns than this version of lakevision writes; the message says what to do."""
 
 
-def create(spark, where, chosen=None):
-    """Makes the schema and the tables that are missing; where: workspace.Places; chosen: {name: Table}, None is TABLES. Raises OtherSchema."""
-    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {where.schema}")
+def create(spark, places, chosen=None):
+    """Makes the schema and the tables that are missing; places: workspace.Places; chosen: {name: Table}, None is TABLES. Raises OtherSchema."""
+    spark.sql(f"CREATE SCHEMA IF NOT EXISTS {places.schema}")
     for name, table in (chosen or TABLES).items():
-        location = f"{where.warehouse}/{name}" if where.warehouse else ""
-        if not spark.catalog.tableExists(where.table(name)):
+        location = f"{places.warehouse}/{name}" if places.warehouse else ""
+        if not spark.catalog.tableExists(places.table(name)):
             if location and os.path.isdir(f"{location}/_delta_log"):  # of an earlier session: this machine's catalog forgets
-                spark.sql(f"CREATE TABLE {where.table(name)} USING delta LOCATION {_quote(location)}")
+                spark.sql(f"CREATE TABLE {places.table(name)} USING delta LOCATION {_quote(location)}")
             else:
-                _make(spark, where, name, table, location)
+                _make(spark, places, name, table, location)
                 continue
-        found = {field.name: field.dataType.simpleString() for field in spark.table(where.table(name)).schema}
+        found = {field.name: field.dataType.simpleString() for field in spark.table(places.table(name)).schema}
         if found != _simple(table.columns):
             raise OtherSchema(f"table {name} has other columns than this version writes ({_difference(found, _simple(table.columns))}). Its photographs "
                               "are still in the landing zone: start anew with another storage.schema and storage.root (here: --fresh), or bring the "
                               "table to these columns by hand")
 
 
-def _make(spark, where, name, table, location):
+def _make(spark, places, name, table, location):
     body = ", ".join(f"`{column.name}` {column.type} COMMENT {_quote(column.comment)}" for column in table.columns)
     names = {column.name for column in table.columns}
-    spark.sql(f"CREATE TABLE {where.table(name)} ({body}) USING delta {f'CLUSTER BY ({chr(44).join(table.cluster)})' if table.cluster else ''} "
+    spark.sql(f"CREATE TABLE {places.table(name)} ({body}) USING delta {f'CLUSTER BY ({chr(44).join(table.cluster)})' if table.cluster else ''} "
               f"{f'LOCATION {_quote(location)}' if location else ''} COMMENT {_quote(table.comment)} TBLPROPERTIES ('delta.enableChangeDataFeed' = 'true', "
               f"'delta.dataSkippingStatsColumns' = '{','.join(column for column in SKIPPING if column in names)}')")
     if table.check:
-        spark.sql(f"ALTER TABLE {where.table(name)} ADD CONSTRAINT sound CHECK ({table.check})")
+        spark.sql(f"ALTER TABLE {places.table(name)} ADD CONSTRAINT sound CHECK ({table.check})")
 
 
 @lru_cache(maxsize=None)
@@ -174,66 +173,34 @@ def _difference(found, wanted):
                      for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name))[:600]
 
 
-def version(spark, where, name):
+def version(spark, places, name):
     """The newest version number of a Delta table."""
-    return spark.sql(f"DESCRIBE HISTORY {where.table(name)} LIMIT 1").first()["version"]
+    return spark.sql(f"DESCRIBE HISTORY {places.table(name)} LIMIT 1").first()["version"]
 
 
-def at(spark, where, name, number):
+def at(spark, places, name, number):
     """The table as it was at a version: a DataFrame that later writes can't change."""
-    return spark.sql(f"SELECT * FROM {where.table(name)} VERSION AS OF {int(number)}")
+    return spark.sql(f"SELECT * FROM {places.table(name)} VERSION AS OF {int(number)}")
 
 
-def metadata(spark, where, number, labels_version=None):
-    """What training may know of each image without its bytes, pandas: path, sha256, label, device, captured_at, captured_from, width, height, exif,
-    brightness, contrast, entropy, phash, near_duplicate_of, quality (dict of scores). Second copies of the same bytes are left out.
-
-    number: the version of images; labels_version: of labels, the newest if None.
-    """
-    from lakevision.ingest import labels
-
-    said = labels.latest(spark, where, labels_version).select("path", "label")
-    return (at(spark, where, "images", number).where("duplicate_of IS NULL").join(said, "path", "left")
-            .select("path", "sha256", "label", "device", "captured_at", "captured_from", "width", "height", "exif", "statistics.brightness",
-                    "statistics.contrast", "statistics.entropy", "phash", "near_duplicate_of", "quality").toPandas()
-            .assign(quality=lambda frame: frame["quality"].map(lambda row: row.asDict())))
-
-
-def earlier_split(spark, where, scheme):
-    """The placements that earlier runs have kept under a scheme (see split.scheme), pandas: path, episode, split, reason."""
-    return spark.table(where.table("splits")).where(F.col("scheme") == scheme).select("path", "episode", "split", "reason").toPandas()
-
-
-def keep_split(spark, where, placed, scheme, number):
-    """Writes placements (DataFrame of split.assign) into splits: new images are added, rows that say something else than before are updated."""
-    from delta.tables import DeltaTable
-
-    columns = [column.name for column in SPLITS]
-    frame = placed.assign(scheme=scheme, delta_version=number)[columns].astype({"label": object})
-    rows = spark.createDataFrame(frame.where(frame.notna(), None), ", ".join(f"{column.name} {column.type}" for column in SPLITS))
-    differs = " OR ".join(f"NOT (old.{name} <=> new.{name})" for name in ("label", "episode", "split", "reason"))
-    (DeltaTable.forName(spark, where.table("splits")).alias("old").merge(rows.alias("new"), "old.scheme = new.scheme AND old.path = new.path")
-     .whenMatchedUpdateAll(differs).whenNotMatchedInsertAll().execute())
-
-
-def maintain(spark, where, every_days, retention_days):
+def maintain(spark, places, every_days, retention_days):
     """OPTIMIZE and VACUUM for each table that had them more than every_days ago (0: never), and the retention that VACUUM keeps to.
 
     Returns a DataFrame (pandas) of table, "last time", "now". A young table waits until it is every_days old.
     """
     done = []
     for name in TABLES:
-        history = spark.sql(f"DESCRIBE HISTORY {where.table(name)}").select("timestamp", "operation").toPandas()
+        history = spark.sql(f"DESCRIBE HISTORY {places.table(name)}").select("timestamp", "operation").toPandas()
         # The properties are set below each time; an OPTIMIZE that finds nothing to do leaves no trace.
         last = history.loc[history["operation"] == "SET TBLPROPERTIES", "timestamp"].max()
         since = history["timestamp"].min() if pd.isna(last) else last
         due = every_days > 0 and since < pd.Timestamp.utcnow().tz_localize(None) - pd.Timedelta(days=every_days)
         if due:
             retention = f"interval {retention_days} days"
-            spark.sql(f"ALTER TABLE {where.table(name)} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = '{retention}', "
+            spark.sql(f"ALTER TABLE {places.table(name)} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = '{retention}', "
                       f"'delta.logRetentionDuration' = '{retention}')")
-            spark.sql(f"OPTIMIZE {where.table(name)}")
-            spark.sql(f"VACUUM {where.table(name)}")
+            spark.sql(f"OPTIMIZE {places.table(name)}")
+            spark.sql(f"VACUUM {places.table(name)}")
         now = "OPTIMIZE, VACUUM" if due else "not due" if every_days else "never: ingest.maintenance_days is 0"
         done.append({"table": name, "last time": last, "now": now})
     return pd.DataFrame(done)

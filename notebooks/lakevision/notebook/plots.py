@@ -1,30 +1,20 @@
 """The pictures that the notebooks end in. Each returns a matplotlib figure; titles, axes and units are on it."""
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 
-from device.model import transform
+from lakevision.platform import figures
 
-matplotlib.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "figure.constrained_layout.use": True})
-COLOURS = ("#3b6fb6", "#d1792c", "#4b9a5c", "#b24a57", "#7d62a8", "#8a6f4d", "#c46aa0", "#6d7278", "#9a9a2e", "#2f9aa8")
-
-
-def new(*args, **kwargs):
-    """A figure that pyplot does not also draw by itself at the end of a cell."""
-    figure, axes = plt.subplots(*args, **kwargs)
-    plt.close(figure)
-    return figure, axes
 
 
 def contact_sheet(photographs, title, columns=6):
     """photographs: list of (bytes, caption)."""
     rows = max(1, -(-len(photographs) // columns))
-    figure, axes = new(rows, columns, figsize=(2 * columns, 2.25 * rows + 0.4), squeeze=False)
+    figure, axes = figures.new(rows, columns, figsize=(2 * columns, 2.25 * rows + 0.4), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (data, caption) in zip(axes.flat, photographs):
-        axis.imshow(thumbnail(data))
+        axis.imshow(figures.thumbnail(data))
         axis.set_title(caption, fontsize=8)
     figure.suptitle(title)
     return figure
@@ -32,18 +22,18 @@ def contact_sheet(photographs, title, columns=6):
 
 def by_hour(images, title):
     """images: DataFrame of captured_at, label, brightness, device."""
-    figure, (left, right) = new(1, 2, figsize=(12, 3.8))
+    figure, (left, right) = figures.new(1, 2, figsize=(12, 3.8))
     labels = sorted(images["label"].fillna("(none)").unique())
     hours = images["captured_at"].dt.hour
     bottom = np.zeros(24)
-    for colour, label in zip(cycle(labels), labels):
+    for colour, label in zip(figures.cycle(labels), labels):
         counts = np.bincount(hours[images["label"].fillna("(none)") == label], minlength=24)
         left.bar(range(24), counts, bottom=bottom, color=colour, label=label, width=0.85)
         bottom += counts
     left.set(title="Photographs by hour and label", xlabel="hour of capture (UTC)", ylabel="photographs", xticks=range(0, 24, 3))
     left.legend(frameon=False, fontsize=8, ncol=2 if len(labels) > 5 else 1)
     cameras = sorted(images["device"].unique())[:10]
-    for colour, camera in zip(cycle(cameras), cameras):
+    for colour, camera in zip(figures.cycle(cameras), cameras):
         rows = images["device"] == camera
         right.scatter(hours[rows] + images["captured_at"].dt.minute[rows] / 60, images["brightness"][rows], s=9, alpha=0.6, color=colour, label=camera)
     right.set(title="Brightness by hour and camera", xlabel="hour of capture (UTC)", ylabel="mean luma (0 to 1)", xticks=range(0, 25, 3), xlim=(0, 24), ylim=(0, 1))
@@ -54,43 +44,30 @@ def by_hour(images, title):
 
 def training(history, counts, classes, title):
     """history: list of dicts of one epoch; counts: the confusion matrix, rows are the truth."""
-    figure, (loss, accuracy, matrix) = new(1, 3, figsize=(14, 4))
+    figure, (loss, accuracy, matrix) = figures.new(1, 3, figsize=(14, 4))
     epochs = range(1, len(history) + 1)
     for axis, key, unit in ((loss, "loss", "cross-entropy (nats)"), (accuracy, "accuracy", "share correct (0 to 1)")):
-        axis.plot(epochs, [epoch[key] for epoch in history], color=COLOURS[0], label="train (augmented)")
-        axis.plot(epochs, [epoch[f"val_{key}"] for epoch in history], color=COLOURS[1], label="validation")
+        axis.plot(epochs, [epoch[key] for epoch in history], color=figures.COLOURS[0], label="train (augmented)")
+        axis.plot(epochs, [epoch[f"val_{key}"] for epoch in history], color=figures.COLOURS[1], label="validation")
         axis.set(title=key.capitalize(), xlabel="epoch", ylabel=unit, ylim=(0, 1.02 if key == "accuracy" else None))
         axis.legend(frameon=False, fontsize=8)
-    confusion(matrix, counts, classes)
+    figures.confusion(matrix, counts, classes)
     figure.suptitle(title)
     return figure
 
 
-def confusion(axis, counts, classes):
-    """Draws a confusion matrix of the held-out images on an axis; counts: rows are the truth."""
-    counts = np.asarray(counts)
-    axis.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        share = counts[row, column] / max(counts[row].sum(), 1)
-        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if share > 0.6 else "black",
-                  fontsize=10 if len(classes) < 8 else 7)
-    axis.set(title="Held-out episodes: confusion (images)", xlabel="predicted", ylabel="truth")
-    axis.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) < 4 else 60)
-    axis.set_yticks(range(len(classes)), classes)
-
-
 def search(trials, title):
     """trials: search.Search's list of dicts of number, status, loss, learning_rate, dropout, width, and resumed where a search went on."""
-    figure, (left, right) = new(1, 2, figsize=(13, 4.2), width_ratios=(1, 1.25))
+    figure, (left, right) = figures.new(1, 2, figsize=(13, 4.2), width_ratios=(1, 1.25))
     good, failed = ([trial for trial in trials if trial["status"] == status] for status in ("ok", "fail"))
     for resumed, marker, label in ((False, "o", "trial"), (True, "D", "resumed from a search that was killed")):
         rows = [trial for trial in good if bool(trial.get("resumed")) == resumed]
         if rows:
             left.scatter([trial["number"] + 1 for trial in rows], [trial["loss"] for trial in rows], marker=marker, zorder=3, label=label,
-                         color=COLOURS[0] if not resumed else "white", edgecolor=COLOURS[0])
-    left.step([trial["number"] + 1 for trial in good], np.minimum.accumulate([trial["loss"] for trial in good]), where="post", color=COLOURS[1], label="best so far")
+                         color=figures.COLOURS[0] if not resumed else "white", edgecolor=figures.COLOURS[0])
+    left.step([trial["number"] + 1 for trial in good], np.minimum.accumulate([trial["loss"] for trial in good]), where="post", color=figures.COLOURS[1], label="best so far")
     if failed:
-        left.scatter([trial["number"] + 1 for trial in failed], [0.03] * len(failed), marker="x", color=COLOURS[3], transform=left.get_xaxis_transform(),
+        left.scatter([trial["number"] + 1 for trial in failed], [0.03] * len(failed), marker="x", color=figures.COLOURS[3], transform=left.get_xaxis_transform(),
                      label="failed (no loss)", clip_on=False)
     left.set(title="Validation loss by trial", xlabel="trial, in the order of suggestion", ylabel="cross-entropy (nats)", xlim=(0.5, len(trials) + 0.5),
              xticks=range(1, len(trials) + 1, max(1, len(trials) // 12)))
@@ -118,22 +95,10 @@ def _parallel(figure, axis, good, failed):
     for trial in failed + sorted(good, key=lambda trial: -trial["loss"]):
         used = names if trial["status"] == "ok" else names[:-1]
         heights = [((np.log10(trial[name]) if name == "learning_rate" else trial[name]) - limits[name][0]) / limits[name][1] for name, _ in used]
-        style = {"color": colours.to_rgba(trial["loss"]), "linewidth": 1.8} if trial["status"] == "ok" else {"color": COLOURS[3], "linewidth": 1, "linestyle": "--"}
+        style = {"color": colours.to_rgba(trial["loss"]), "linewidth": 1.8} if trial["status"] == "ok" else {"color": figures.COLOURS[3], "linewidth": 1, "linestyle": "--"}
         axis.plot(range(len(used)), heights, zorder=2, **style)
     axis.set(title="Searched values and what came of them" + (" (dashed: failed)" if failed else ""), xlim=(-0.1, len(names) - 0.65), ylim=(-0.06, 1.1), yticks=[],
              xlabel="searched value, each on a scale of its own; the last is the outcome")
     axis.set_xticks(range(len(names)), [label for _, label in names])
     axis.spines["left"].set_visible(False)
     figure.colorbar(colours, ax=axis, label="validation loss: cross-entropy (nats)")
-
-
-def thumbnail(data):
-    """The PIL image of some bytes, upright, 240 pixels at most."""
-    image = transform.rgb(transform.upright(transform.decode(data)))
-    image.thumbnail((240, 240))
-    return image
-
-
-def cycle(names):
-    """A colour for each name."""
-    return [COLOURS[index % len(COLOURS)] for index in range(len(names))]

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lakevision.platform import memory
+from device import memory
 
 JARS = ("delta-spark", "delta-storage")  # config/setup.sh puts them among pyspark's own; what else they need, Spark has
 PATIENCE_S = 60  # for executors that are still starting, or are being replaced

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import sys
 import tempfile
 import warnings
 import zipfile
@@ -201,17 +200,17 @@ def check_versions():
     print(found.in_words() + (", versions as pinned" if not differing else "; these differ from requirements.txt: " + ", ".join(differing)))
 
 
-def report(where, stage, figures):
+def report(places, stage, figures):
     """Keeps a stage's key figures (a dict of JSON values) where the runner and later stages find them: figures/<stage>.json."""
-    path = Path(where.figures) / f"{stage}.json"
+    path = Path(places.figures) / f"{stage}.json"
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(figures, indent=2, sort_keys=True))
     os.replace(partial, path)
 
 
-def reported(where, stage):
+def reported(places, stage):
     """The figures that report() kept. Raises FileNotFoundError naming the notebook's stage."""
-    path = Path(where.figures) / f"{stage}.json"
+    path = Path(places.figures) / f"{stage}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run the notebook of stage {stage!r} first")
     return json.loads(path.read_text())

@@ -39,7 +39,7 @@ class PhotoModel(mlflow.pyfunc.PythonModel):
         return [row for start in range(0, len(images), BATCH) for row in self._batch(images[start:start + BATCH])]
 
     def _batch(self, images):
-        side, classes = transform.side(self.card["transform"]), self.card["classes"]
+        side, classes = transform.image_size(self.card["transform"]), self.card["classes"]
         pixels, errors = [], []
         for image in images:
             try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lakevision.platform import workspace
 
 
-def start(cfg, where):
+def start(cfg, places):
     """Points this process at the configured MLflow server or file and makes the experiment. Returns its id.
 
     The driver calls this before any worker does: racing initialisers of one sqlite file crash.
@@ -19,20 +19,20 @@ def start(cfg, where):
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(where.mlflow_uri)
-    mlflow.set_registry_uri(where.registry_uri)
+    mlflow.set_tracking_uri(places.mlflow_uri)
+    mlflow.set_registry_uri(places.registry_uri)
     name = cfg.storage.experiment
     existing = mlflow.get_experiment_by_name(name)
     if existing:
         return existing.experiment_id
-    local = where.mlflow_uri.startswith("sqlite:")
-    return mlflow.create_experiment(name, artifact_location=Path(where.root, "mlartifacts").as_uri() if local else None)
+    local = places.mlflow_uri.startswith("sqlite:")
+    return mlflow.create_experiment(name, artifact_location=Path(places.root, "mlartifacts").as_uri() if local else None)
 
 
-def record(cfg, delta_version, sides, **tags):
+def record(cfg, delta_version, placements, **tags):
     """Logs into the active run what it can be repeated from before it has trained: config, Delta version, placements, commit, package versions.
 
-    sides: DataFrame of split.used. Params are cut at 6000 characters, so the whole config is an artifact, too. reproduce.read() reads it all back.
+    placements: DataFrame of split.used. Params are cut at 6000 characters, so the whole config is an artifact, too. reproduce.read() reads it all back.
     """
     import mlflow
 
@@ -40,18 +40,7 @@ def record(cfg, delta_version, sides, **tags):
     mlflow.set_tags({"commit": workspace.commit(), "delta_version": delta_version, **tags})
     mlflow.log_dict(asdict(cfg), "config.json")
     mlflow.log_dict(versions(), "versions.json")
-    mlflow.log_text(sides[["path", "sha256", "label", "episode", "split"]].to_csv(index=False), "split.csv")
-
-
-def record_training(setting, trained):
-    """Logs into the active run what the final model was made with and how it went. setting: loop.Setting; trained: horovod_ranks.Trained."""
-    import mlflow
-
-    from lakevision.training import backbone
-
-    mlflow.log_dict(asdict(setting), "setting.json")
-    mlflow.log_dict({"digest": trained.result.digest, "ranks": len(trained.digests), "history": trained.result.history,
-                     "weights": backbone.source(setting) if backbone.frozen(setting) else ""}, "training.json")
+    mlflow.log_text(placements[["path", "sha256", "label", "episode", "split"]].to_csv(index=False), "split.csv")
 
 
 def record_network(network):

@@ -10,7 +10,7 @@ from lakevision.registry import model_registry
 MOST = 500  # images compared: their files are read, not their cached pixels, since the champion may have a transform of its own
 
 
-def compare(spark, cfg, where, material, version, scheme):
+def compare(spark, cfg, places, material, version, scheme):
     """Scores the champion on the test side. material: evaluate.Material; version: of images; scheme: of the split.
 
     Returns a dict of version, note and, where the two can be compared, champion, challenger (accuracies), difference, low, high (challenger less
@@ -27,9 +27,9 @@ def compare(spark, cfg, where, material, version, scheme):
         return {**found, "note": f"the champion knows other classes ({', '.join(classes)}): the two can't be compared"}
     chosen = material.rows.iloc[:MOST]
     wanted = spark.createDataFrame(chosen[["path"]])
-    images = tables.at(spark, where, "images", version).join(F.broadcast(wanted), "path").select("path", "sha256", "content")
+    images = tables.at(spark, places, "images", version).join(F.broadcast(wanted), "path").select("path", "sha256", "content")
     said = {}
-    for batch in _batches(images.toLocalIterator(), where.landing, 64):
+    for batch in _batches(images.toLocalIterator(), places.landing, 64):
         answers = model.predict(batch[["image"]])
         said |= dict(zip(batch["sha256"], answers["scores"]))
     own = np.array([np.argmax(said[key]) == target if said.get(key) is not None else False

@@ -44,22 +44,22 @@ def main(words=None, cfg=None):
         return 2
     for name, value in loaded_model.QUICK.items():
         os.environ.setdefault(name, value)
-    where = workspace.places(cfg)
+    places = workspace.places(cfg)
     spark = workspace.spark(cfg)
     try:
-        promotions.answered(lambda: tracking.start(cfg, where), "nothing was decided")
-        tables.create(spark, where)
+        promotions.answered(lambda: tracking.start(cfg, places), "nothing was decided")
+        tables.create(spark, places)
         if given.action == "list":
-            shown = promotions.rows(spark, where, cfg).orderBy("number").select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")
+            shown = promotions.rows(spark, places, cfg).orderBy("number").select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")
             print(shown.toPandas().to_string(index=False))
         elif given.action == "settle":
-            print(f"champion: version {promotions.settle(spark, cfg, where) or '(none)'}")
+            print(f"champion: version {promotions.settle(spark, cfg, places) or '(none)'}")
         else:
             if given.action == "promote":
-                promotions.promote(spark, cfg, where, given.version, given.who, given.because)
+                promotions.promote(spark, cfg, places, given.version, given.who, given.because)
             elif given.action == "rollback":
-                promotions.rollback(spark, cfg, where, given.version, given.who, given.because)
-            print(promotions.why(spark, cfg, where))
+                promotions.rollback(spark, cfg, places, given.version, given.who, given.because)
+            print(promotions.why(spark, cfg, places))
             if given.action != "why":
                 endpoint.follow(cfg, promotions.serving(cfg))
     except (promotions.NotPossible, promotions.RegistryDown) as error:

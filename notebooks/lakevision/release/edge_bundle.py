@@ -71,14 +71,14 @@ def _golden(agreed):
     return [order[index] for index in np.unique(np.linspace(0, len(order) - 1, GOLDEN).astype(int))]
 
 
-def publish(where, built, version, model_uri):
+def publish(places, built, version, model_uri):
     """Puts a version's edge files where devices read them, as challenger, and beside the model in MLflow, as edge/<version>/; removes the scratch folder."""
     from mlflow import MlflowClient
 
     edge_model.read_manifest(built.folder)
     MlflowClient().log_model_artifacts(model_uri.removeprefix("models:/"), built.folder, f"edge/{version}")  # two versions may be of one training
-    edge_export.publish(built.folder, where.edge, version)
-    edge_export.point(where.edge, "challenger", version)
+    edge_export.publish(built.folder, places.edge, version)
+    edge_export.point(places.edge, "challenger", version)
     shutil.rmtree(built.folder)
 
 
@@ -94,7 +94,7 @@ class NoService(RuntimeError):
 
 
 @contextlib.contextmanager
-def service(where, version, words):
+def service(places, version, words):
     """The REST service of a version, in a process of its own on a free port of this machine, for as long as the block runs: yields its URL.
 
     words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService."""
@@ -104,7 +104,7 @@ def service(where, version, words):
     own = ("serve.host=127.0.0.1", "serve.port=0", "serve.workers=1", "serve.max_request_mb=256", "serve.max_megapixels=120")
     words = [word for setting in (*words, *own) for word in ("--set", setting)]
     # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
-    environment = {**os.environ, **get_databricks_env_vars(where.mlflow_uri),
+    environment = {**os.environ, **get_databricks_env_vars(places.mlflow_uri),
                    "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen([sys.executable, "-m", "lakevision.serving.rest.main", "--config", workspace.parameter("config"), "--version", str(version), *words],

@@ -99,7 +99,7 @@ def in_keras(images, keras_file, line):
     """Probabilities by the Keras file on pixels of the training's transform: list of float32 (classes,), None for what doesn't decode."""
     import tensorflow as tf
 
-    side, pixels = transform.side(line), {}
+    side, pixels = transform.image_size(line), {}
     for place, image in enumerate(images):
         try:
             pixels[place] = np.frombuffer(transform.pixels(image, line), np.uint8).reshape(side, side, 3)

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from lakevision.notebook import plots
 from lakevision.release import parity
-from lakevision.notebook.plots import COLOURS
+from lakevision.platform import figures
+from lakevision.platform.figures import COLOURS
 
 GOOD, BAD = "#3c8d53", "#b9423f"
 
@@ -51,7 +51,7 @@ def _photographs(figure, grid, agreed, tolerance, shown):
             axis.set_title(f"{agreed.names[index]}\nrefused by all", fontsize=8)
             continue
         if said[0] is not None:
-            axis.imshow(plots.thumbnail(agreed.images[index]))
+            axis.imshow(figures.thumbnail(agreed.images[index]))
         told = ["refused" if scores is None else f"{scores[-1]:.3f}" for scores in said]
         axis.set_title(f"{agreed.names[index]}\nP({agreed.classes[-1]}): Keras {told[0]}\n{path} {told[1]}", fontsize=8,
                        color="black" if path == parity.VARIANTS["int8"] else BAD)
@@ -106,7 +106,7 @@ def predictions(frame, photographs, title):
     grid = figure.add_gridspec(2, shown, height_ratios=(1.25, 1))
     hours, sure = figure.add_subplot(grid[0, :shown // 2]), figure.add_subplot(grid[0, shown // 2:])
     labels, bottom = sorted(frame["label"].dropna().unique()), np.zeros(24)
-    for colour, label in zip(plots.cycle(labels), labels):
+    for colour, label in zip(figures.cycle(labels), labels):
         rows = frame[frame["label"] == label]
         counts = np.bincount(rows["captured_at"].dt.hour, minlength=24)
         hours.bar(range(24), counts, bottom=bottom, width=0.85, color=colour, label=label)
@@ -123,7 +123,7 @@ def predictions(frame, photographs, title):
         hours.text(0.5, 0.5, "nothing has been scored", transform=hours.transAxes, ha="center")
     for place, (data, caption) in enumerate(photographs):
         axis = figure.add_subplot(grid[1, place])
-        axis.imshow(plots.thumbnail(data))
+        axis.imshow(figures.thumbnail(data))
         axis.set_title(f"least sure: {caption}" if place == 0 else caption, fontsize=8)
         axis.axis("off")
     figure.suptitle(title)

@@ -20,7 +20,7 @@ from lakevision.evaluation import evaluate
 from lakevision.ingest import tables
 from lakevision.platform import config, workspace
 from lakevision.registry import tracking
-from lakevision.training import backbone, horovod_ranks, loop
+from lakevision.training import backbone, horovod_ranks, loop, training_record
 from lakevision.dataset.object_region import Region
 
 GONE = ("FileNotFound", "does not exist", "Cannot time travel", "VERSION_NOT_FOUND", "DELTA_FILE_NOT_FOUND", "recreateVersion", "MISSING_PART_FILES")
@@ -33,7 +33,7 @@ class NotRepeatable(RuntimeError):
 
 @dataclass
 class Record:
-    """What a run was made from. sides: DataFrame of path, sha256, label, episode, split; training: dict of training.json; notes: settings that
+    """What a run was made from. placements: DataFrame of path, sha256, label, episode, split; training: dict of training.json; notes: settings that
     only one of the record and this code knows, in words; model: path of the Keras file, fetched; accuracy: on the test side, None where it was not
     recorded."""
 
@@ -43,7 +43,7 @@ class Record:
     labels_version: str
     commit: str
     versions: dict
-    sides: pd.DataFrame
+    placements: pd.DataFrame
     setting: loop.Setting
     training: dict
     notes: list
@@ -150,17 +150,17 @@ def differences(record):
     return lines + record.notes
 
 
-def demand_images(spark, where, record):
+def demand_images(spark, places, record):
     """Raises NotRepeatable where the Delta version of a record can't be read any more, or holds other photographs than those that were trained on."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
-    tables.create(spark, where)
+    tables.create(spark, places)
     keys = ["path", "sha256"]
     wanted = spark.createDataFrame(record.sides[keys])
     try:
-        found = tables.at(spark, where, "images", record.delta_version).select(keys).join(F.broadcast(wanted), keys, "left_semi").count()
+        found = tables.at(spark, places, "images", record.delta_version).select(keys).join(F.broadcast(wanted), keys, "left_semi").count()
     except (PySparkException, Py4JJavaError) as error:
         if not any(sign in str(error) for sign in GONE):
             raise
@@ -171,22 +171,22 @@ def demand_images(spark, where, record):
                             "on: this is another lakehouse, or the table was made anew; name the right one by --images or --set storage.root")
 
 
-def run(spark, record):
+def train_again(spark, record):
     """Trains the recorded setting anew from the recorded data, logs that as a run of its own and compares. Returns (Comparison, id of that run).
 
     Raises NotRepeatable, horovod_ranks.RankFailed.
     """
     import mlflow
 
-    cfg, where = record.cfg, workspace.places(record.cfg)
-    demand_images(spark, where, record)
-    experiment = tracking.start(cfg, where)
+    cfg, places = record.cfg, workspace.places(record.cfg)
+    demand_images(spark, places, record)
+    experiment = tracking.start(cfg, places)
     with mlflow.start_run(experiment_id=experiment, run_name=f"repeat of {record.run_id[:8]}", tags={"repeats": record.run_id}) as own:
         tracking.record(cfg, record.delta_version, record.sides, labels_version=record.labels_version)
         mlflow.log_dict({"differences": differences(record)}, "differences.json")
-        pixels = cache.build(spark, cfg, where, record.sides, record.delta_version)
-        trained = horovod_ranks.run(spark, cfg, where, pixels, record.setting, {"uri": where.mlflow_uri, "run_id": own.info.run_id})
-        tracking.record_training(record.setting, trained)
+        pixels = cache.build(spark, cfg, places, record.sides, record.delta_version)
+        trained = horovod_ranks.train(spark, cfg, places, pixels, record.setting, {"uri": places.mlflow_uri, "run_id": own.info.run_id})
+        training_record.record_training(record.setting, trained)
         network = loop.with_weights(record.setting, trained.result.weights)
         tracking.record_network(network)
         found = compare(record, trained, network, evaluate.load(pixels)["test"])
@@ -221,7 +221,7 @@ def main(run_id, now):
         print(*[f"differs: {line}" for line in differences(record)] or ["code and packages as they were"], sep="\n", flush=True)
         spark = workspace.spark(record.cfg)
         try:
-            found, own = run(spark, record)
+            found, own = train_again(spark, record)
         finally:
             spark.stop()
     print(*found.lines(), f"logged as run {own}", sep="\n")

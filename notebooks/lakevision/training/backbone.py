@@ -250,8 +250,8 @@ def fit(train, validation, setting, train_network, on_epoch=None, features_of=No
         whole = joined(base, head(base.output_shape[-1], setting.classes, setting.dropout, setting.seed))
         result = train_network(train, validation, setting, whole, on_epoch)
     else:
-        sides = features_of or [replace(side, pixels=features(base, side.pixels)) for side in (train, validation)]
-        top, result = fit_head(*sides, setting, train_network, on_epoch)
+        placements = features_of or [replace(side, pixels=features(base, side.pixels)) for side in (train, validation)]
+        top, result = fit_head(*placements, setting, train_network, on_epoch)
         whole = joined(base, top)
     history = result.history
     if setting.fine_tune_epochs:

@@ -40,7 +40,7 @@ class Diverged(RuntimeError):
     """The ranks ended with different weights: their gradients were not averaged."""
 
 
-def run(spark, cfg, where, cache, setting, on_epoch_log=None):
+def train(spark, cfg, places, cache, setting, on_epoch_log=None):
     """Trains a setting on cfg.training.ranks Horovod ranks, one Spark slot each. Returns Trained. Raises RankFailed, RankLost, Diverged.
 
     The same training that was killed before, driver and all, goes on after its last whole epoch.
@@ -52,7 +52,7 @@ def run(spark, cfg, where, cache, setting, on_epoch_log=None):
     count = cfg.training.ranks or spark_session.slots(spark)
     if count > (slots := spark_session.slots(spark, count)):
         raise ValueError(f"training.ranks is {count}, but Spark has {slots} slots; the ranks would wait for ever")
-    run_folder = Path(where.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
+    run_folder = Path(places.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
     run_folder.mkdir(parents=True, exist_ok=True)
     # On Databricks a rank has nothing of the notebook's login: there the driver logs, at the end.
     later = bool(on_epoch_log) and on_epoch_log["uri"].startswith("databricks")
@@ -147,11 +147,11 @@ def work(job):
         if hvd.size() != job["ranks"]:
             raise RuntimeError(f"{job['ranks']} ranks were asked for, Horovod started {hvd.size()}")
         own_a_gpu(hvd.local_rank())
-        sides = [feed.opened(job["cache"], side, job["memory_mb"]) for side in ("train", "validation")]
+        placements = [feed.opened(job["cache"], side, job["memory_mb"]) for side in ("train", "validation")]
         frozen = backbone.frozen(job["setting"])
         features = [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if frozen else None
         began = time.time()
-        result = loop.fit(*sides, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
+        result = loop.fit(*placements, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
                            kept_at=str(Path(job["folder"], "checkpoint")))
         return result.digest, result if hvd.rank() == 0 else None, began
     except Exception:

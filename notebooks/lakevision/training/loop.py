@@ -13,15 +13,15 @@ import numpy as np
 
 from device.model import transform
 from lakevision.dataset import feed, object_region
-from lakevision.platform import memory
-from lakevision.training import checkpoint
+from device import memory
+from lakevision.training import checkpoint, region_swap
 from lakevision.dataset.object_region import Region
 
 
 @dataclass(frozen=True)
 class Setting:
     """What one training run is made with. batch_size: of each rank; learning_rate: of one rank's batch; swap: share of images whose region (a
-    object_region.Region) is taken from another, see swap_test.augment; weights and what follows it: of a backbone, see backbone.fit. weights: none,
+    object_region.Region) is taken from another, see region_swap.augment; weights and what follows it: of a backbone, see backbone.fit. weights: none,
     imagenet or a path; noise: standard deviation in grey values; patience: epochs without a lower validation loss after which to stop, 0 is never."""
 
     model: str
@@ -184,26 +184,22 @@ def _reseed(network, random, seed, rank, epoch):
 
 
 def _near(train, setting):
-    """For training.swap: the donors of swap_test.augment, else None."""
-    from lakevision.evaluation import swap_test
-
+    """For training.swap: the donors of region_swap.augment, else None."""
     if not setting.swap:
         return None
     if not isinstance(train, feed.Arrays):
         raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, "
                          "or set swap to 0")
-    return swap_test.donors(train.pixels, train.targets, setting.region)
+    return region_swap.donors(train.pixels, train.targets, setting.region)
 
 
 def _batches(train, setting, near, epoch, rank, ranks):
-    from lakevision.evaluation import swap_test
-
     if near is None:
         yield from train.epoch(setting.batch_size, setting.seed, epoch, rank, ranks)
         return
     shuffled = np.random.default_rng((setting.seed, rank, epoch, 7))
     for index in feed.batches(len(train), setting.batch_size, setting.seed, epoch, rank, ranks):
-        yield swap_test.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
+        yield region_swap.augment(train.pixels, train.targets, index, near, setting.swap, setting.region, shuffled)
 
 
 def judge(forward, validation, hvd=None):
@@ -309,14 +305,14 @@ def first_setting(cfg, cache):
     """The Setting that the configuration names for a cache; the search varies it. Raises BadRegion where training.swap has no region to swap."""
     from lakevision.training import backbone
 
-    where = object_region.known(cfg) if cfg.training.swap else None
-    if cfg.training.swap and where is None:
+    region = object_region.known(cfg) if cfg.training.swap else None
+    if cfg.training.swap and region is None:
         raise object_region.BadRegion("training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
                                f"it is {cfg.evaluation.region_from}")
-    return Setting(model=cfg.training.model, side=transform.side(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
+    return Setting(model=cfg.training.model, side=transform.image_size(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
                    batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
                    dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
-                   swap=cfg.training.swap, region=where, weights=backbone.located(cfg.training.model, cfg.training.weights),
+                   swap=cfg.training.swap, region=region, weights=backbone.located(cfg.training.model, cfg.training.weights),
                    fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate,
                    fine_tune_layers=cfg.training.fine_tune_layers, noise=cfg.training.noise, patience=cfg.training.patience,
                    mixed_precision=cfg.training.mixed_precision)

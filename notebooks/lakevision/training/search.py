@@ -30,7 +30,7 @@ class AllFailed(RuntimeError):
     """Every trial failed; the message holds the first one's traceback."""
 
 
-def run(spark, cfg, where, cache, setting, experiment_id, parent, fit=None):
+def tune(spark, cfg, places, cache, setting, experiment_id, parent, fit=None):
     """Searches cfg.tuning's space. setting: loop.Setting to start from; parent: the MLflow run to nest under; fit: what trains, None is loop.fit.
 
     Goes on with the unfinished search of the same images, space, start setting, seed and epochs, if there is one. Returns Search; raises AllFailed,
@@ -41,10 +41,10 @@ def run(spark, cfg, where, cache, setting, experiment_id, parent, fit=None):
     from lakevision.dataset import feed
     from lakevision.training import loop
 
-    client, setting = MlflowClient(where.mlflow_uri), replace(setting, epochs=cfg.tuning.epochs)
-    with search_store.opened(where.root, search_store.key(cfg, cache, setting)) as folder:
+    client, setting = MlflowClient(places.mlflow_uri), replace(setting, epochs=cfg.tuning.epochs)
+    with search_store.opened(places.root, search_store.key(cfg, cache, setting)) as folder:
         records, header = search_store.resume(folder, client, parent)
-        job = trial.Job(cache, setting, "spark", folder, experiment_id, parent, where.mlflow_uri, cfg.tuning.trial_timeout_s, fit or loop.fit)
+        job = trial.Job(cache, setting, "spark", folder, experiment_id, parent, places.mlflow_uri, cfg.tuning.trial_timeout_s, fit or loop.fit)
         if records:
             print(f"a search that did not finish goes on: {len(records)} trials are there already")
         load = functools.cache(lambda: tuple(feed.load(cache, side) for side in ("train", "validation")))

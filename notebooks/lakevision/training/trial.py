@@ -77,7 +77,7 @@ def attempt(job, sampled):
 def _fit(job, setting, number, client, run_id):
     """The last epoch's figures. Raises loop.NotFinite and whatever training raises."""
     from lakevision.dataset import feed
-    from lakevision.platform import memory
+    from device import memory
     from lakevision.training import backbone, loop
 
     if job.kind == "spark":
@@ -89,16 +89,16 @@ def _fit(job, setting, number, client, run_id):
     log = functools.partial(tracking.log_epoch, client, run_id)
     frozen = backbone.frozen(setting) and not setting.swap
     if frozen:  # their features are computed once, by the driver: a trial trains the head alone
-        sides = [backbone.kept(job.cache, setting, side) for side in ("train", "validation")]
+        placements = [backbone.kept(job.cache, setting, side) for side in ("train", "validation")]
     else:
-        sides = job.arrays or [feed.load(job.cache, side) for side in ("train", "validation")]
+        placements = job.arrays or [feed.load(job.cache, side) for side in ("train", "validation")]
     # The clock starts here: a worker's start-up, which the driver has not, would make the limit mean two things.
     with deadline(job.timeout_s):
         if frozen:
-            _, result = backbone.fit_head(*sides, setting, lambda train, validation, own, network, on_epoch:
+            _, result = backbone.fit_head(*placements, setting, lambda train, validation, own, network, on_epoch:
                                           job.fit(train, validation, own, on_epoch=on_epoch, network=network), log)
         else:
-            result = job.fit(*sides, replace(setting, fine_tune_epochs=0), on_epoch=log)
+            result = job.fit(*placements, replace(setting, fine_tune_epochs=0), on_epoch=log)
     last = result.history[-1]
     if not math.isfinite(last["val_loss"]):
         raise loop.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lakevision.platform import memory
+from device import memory
 
 # hyperopt.spark 0.2.7 looks for new trials once a second, a second after fmin has begun (1.0), fmin for finished ones once a second (0.5 on average),
 # and then it joins the dispatcher, which sleeps up to a second (0.5).

@@ -56,9 +56,9 @@ def find(cfg, scratch, alias="champion", number=""):
 
     for name, value in QUICK.items():
         os.environ.setdefault(name, value)
-    where, name = workspace.places(cfg), model_registry.name(cfg)
+    places, name = workspace.places(cfg), model_registry.name(cfg)
     try:
-        tracking.start(cfg, where)
+        tracking.start(cfg, places)
         if not number:
             found = model_registry.version_of(cfg, alias)
             if found is None:
@@ -74,7 +74,7 @@ def find(cfg, scratch, alias="champion", number=""):
     except NotServable:
         raise
     except Exception as error:  # MLflow raises its own, requests', SQLAlchemy's and the store's errors
-        raise NotServable(f"model {name}, {f'version {number}' if number else alias}, can't be had from {where.registry_uri}: "
+        raise NotServable(f"model {name}, {f'version {number}' if number else alias}, can't be had from {places.registry_uri}: "
                           f"{first_line(error)}") from error
 
 

@@ -69,7 +69,7 @@ def greeting(plan, listener):
             f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://{host}:{port}/invocations")
 
 
-def run(cfg, alias="champion", number=""):
+def serve(cfg, alias="champion", number=""):
     """Serves until it is told to stop. Returns the exit status. number: of the version, else the alias says which."""
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -102,7 +102,7 @@ def main(words=None):
     except config.ConfigError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
-    return run(cfg, given.alias, given.version)
+    return serve(cfg, given.alias, given.version)
 
 
 if __name__ == "__main__":

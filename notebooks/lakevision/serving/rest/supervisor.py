@@ -8,22 +8,17 @@ import dataclasses
 import logging
 import multiprocessing
 import multiprocessing.connection
-import os
 import selectors
-import signal
 import socket
-import struct
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
 
-from lakevision.serving.rest import loaded_model, rollout
+from lakevision.serving.rest import worker_process, protocol, loaded_model, rollout
 
 MOST_OPEN = 500  # connections of a worker; beyond, clients wait to be accepted. A process may have 1024 files, as a rule
 PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that died while it loaded is replaced; each pause is twice the last
 TRIES = 5  # of these in a row, while no worker serves, before the service gives up
-REPORT = struct.Struct("II")  # a worker says how many connections it has been given, and how many are open
 log = logging.getLogger("lakevision.serving.rest.main")
 
 
@@ -116,7 +111,7 @@ def begin(plan):
     context = multiprocessing.get_context("spawn")
     ours, theirs = socket.socketpair()
     orders, taken = context.Pipe()
-    process = context.Process(target=work, args=(plan, theirs, taken))
+    process = context.Process(target=worker_process.work, args=(plan, theirs, taken))
     process.start()
     theirs.close()
     taken.close()
@@ -136,12 +131,12 @@ def answered(rolled, worker):
 def heard(worker):
     """Takes a worker's reports. Returns False where it has ended."""
     try:
-        data = worker.control.recv(REPORT.size * 100)
+        data = worker.control.recv(protocol.REPORT.size * 100)
     except OSError:
         return False
     if not data:
         return False
-    worker.got, worker.open = REPORT.unpack(data[-REPORT.size:])
+    worker.got, worker.open = protocol.REPORT.unpack(data[-protocol.REPORT.size:])
     worker.ready = True
     return True
 
@@ -178,42 +173,3 @@ def end(ending, seconds):
         worker.control.close()
         worker.orders.close()
     return late
-
-
-def work(plan, control, orders):
-    """A worker process: loads the version, serves the connections that come down `control`, until SIGTERM. orders: pipe of versions to change to."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over there is nothing to finish
-    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s worker {os.getpid()}: %(message)s", stream=sys.stderr)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    from lakevision.serving.rest import worker
-    from lakevision.training import loop
-
-    loop.limit_threads(1)
-    loaded_model.limit_pixels(plan.cfg.serve.max_megapixels)
-    try:
-        loaded = loaded_model.load(plan.version, plan.cfg.serve.max_rows)
-    except Exception as error:  # anything that a model's files can raise
-        log.error("version %s can't be loaded: %s", plan.version.number, loaded_model.first_line(error))
-        sys.exit(1)
-    worker.run(plan, loaded, control, orders)
-
-
-def obey(orders, max_rows, change):
-    """Loads each version that comes down the pipe, hands it to change(), and says how it went: "" or why not."""
-    while True:
-        try:
-            version = orders.recv()
-        except (EOFError, OSError):
-            return  # the parent is gone, which ends this process
-        try:
-            change(loaded_model.load(version, max_rows))
-            reason = ""
-        except Exception as error:  # whatever it is, the version that is loaded goes on serving
-            reason = loaded_model.first_line(error)
-        orders.send(reason)
-
-
-def _follow_parent():
-    multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)

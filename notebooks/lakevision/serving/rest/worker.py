@@ -9,7 +9,7 @@ import threading
 
 import uvicorn
 
-from lakevision.serving.rest import app, http_limits, supervisor
+from lakevision.serving.rest import app, http_limits, protocol
 from lakevision.serving.rest.batcher import Batcher
 
 FAREWELL = 1.0  # seconds in which connections that stay open are told, by the answer to their next request, to close
@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
             except BlockingIOError:
                 return
             if not data:
-                loop.remove_reader(self.control)  # the parent is gone; supervisor.work ends this process
+                loop.remove_reader(self.control)  # the parent is gone; worker_process.work ends this process
                 return
             self.taken += len(data)
             for descriptor in descriptors:
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         return http_limits.Connection(self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter):
-        report = supervisor.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
+        report = protocol.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
         if report != self.told:
             with contextlib.suppress(OSError):  # full: the next tick says it; broken: the parent is gone, which ends this process
                 self.control.send(report)
@@ -79,15 +79,15 @@ class Server(uvicorn.Server):
         await super().shutdown()
 
 
-def run(plan, loaded, control, orders):
+def serve(plan, loaded, control, orders):
     """Serves until SIGTERM. plan: rest_main.Plan; loaded: loaded_model.Loaded; control: socket, connections come down, reports go up, the first says ready;
-    orders: pipe, see supervisor.obey()."""
+    orders: pipe, see protocol.obey()."""
     cfg = plan.cfg.serve
     state = app.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.max_rows, cfg.timeout_seconds)
     settings = uvicorn.Config(app.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
                               log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=cfg.idle_seconds,
                               timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)))
     change = functools.partial(setattr, state, "current")
-    threading.Thread(target=supervisor.obey, args=(orders, cfg.max_rows, change), daemon=True).start()
+    threading.Thread(target=protocol.obey, args=(orders, cfg.max_rows, change), daemon=True).start()
     Server(settings, state, control).run()
     state.batcher.stop()

@@ -16,7 +16,8 @@ from functools import lru_cache
 import pyarrow as pa
 
 from lakevision.ingest import landing
-from lakevision.platform import memory, workspace
+from device import memory
+from lakevision.platform import workspace
 
 RESULT = "label string, probability double, scores array<double>, error string"
 ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the same

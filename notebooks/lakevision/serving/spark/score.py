@@ -40,16 +40,16 @@ class Scored:
                 f"{self.errors} with an error")
 
 
-def all_new(spark, cfg, where, version):
+def all_new(spark, cfg, places, version):
     """What 05_score does: the stream, and with score.rescore the older images. version: MLflow's, or None where none serves. Returns Scored."""
     if version is None:
         return Scored(0, 0, "", 0.0)
-    with lease.held(spark, cfg, where, "score") as check:  # the jobs score and tour share a checkpoint
-        new = stream(spark, cfg, where, version, check)
+    with lease.held(spark, cfg, places, "score") as check:  # the jobs score and tour share a checkpoint
+        new = stream(spark, cfg, places, version, check)
         if not cfg.score.rescore:
             return new
         check()
-        old = batch(spark, cfg, where, version)
+        old = batch(spark, cfg, places, version)
     return Scored(new.images + old.images, new.errors + old.errors, new.version, new.seconds + old.seconds)
 
 
@@ -62,55 +62,55 @@ def few(spark, model_uri, images):
     return [found[place] for place in range(len(images))]
 
 
-def stream(spark, cfg, where, version, check=lambda: None):
+def stream(spark, cfg, places, version, check=lambda: None):
     """Scores the images that no earlier run of the stream has seen. version: MLflow's model version; check: called before each write, see lease.py.
     Returns Scored."""
     # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
     images = (spark.readStream.format("delta").option("readChangeFeed", "true").option("maxBytesPerTrigger", f"{cfg.score.batch_mb}m")
-              .table(where.table("images")).where("_change_type IN ('insert', 'update_postimage')").select(*KEY, "content"))
-    began, added, counted = time.monotonic(), [], spark.table(where.table("images")).count()
-    scores = _scorer(spark, cfg, where, version)
+              .table(places.table("images")).where("_change_type IN ('insert', 'update_postimage')").select(*KEY, "content"))
+    began, added, counted = time.monotonic(), [], spark.table(places.table("images")).count()
+    scores = _scorer(spark, cfg, places, version)
     with spark_model.small_tasks(spark), tqdm(total=counted, desc=f"scoring with version {version.version}", unit="photo", mininterval=1) as bar:
         def write(batch, number):
             check()
-            added.append(_append(batch.sparkSession, where, version, scores, batch))
+            added.append(_append(batch.sparkSession, places, version, scores, batch))
             bar.update(added[-1][0])
 
-        query = images.writeStream.foreachBatch(write).option("checkpointLocation", f"{where.checkpoints}/score").trigger(availableNow=True).start()
+        query = images.writeStream.foreachBatch(write).option("checkpointLocation", f"{places.checkpoints}/score").trigger(availableNow=True).start()
         query.awaitTermination()
         bar.total = bar.n
     return _scored(added, version, began)
 
 
-def batch(spark, cfg, where, version, condition="true"):
+def batch(spark, cfg, places, version, condition="true"):
     """Scores the images that a condition (SQL, over the columns of images) picks and this version has not scored yet. Returns Scored."""
     began = time.monotonic()
-    chosen = spark.table(where.table("images")).where(condition).select(*KEY, "content")
+    chosen = spark.table(places.table("images")).where(condition).select(*KEY, "content")
     with spark_model.small_tasks(spark):
-        return _scored([_append(spark, where, version, _scorer(spark, cfg, where, version), chosen)], version, began)
+        return _scored([_append(spark, places, version, _scorer(spark, cfg, places, version), chosen)], version, began)
 
 
-def by_label(spark, where):
+def by_label(spark, places):
     """How often each class was said, by what the photograph is labelled, pandas: label (of `labels`), said, photographs, mean probability."""
-    rows = latest(spark, where).withColumnRenamed("label", "said").join(labels.latest(spark, where).select("path", "label"), "path", "left")
+    rows = latest(spark, places).withColumnRenamed("label", "said").join(labels.latest(spark, places).select("path", "label"), "path", "left")
     figures = (F.count("*").alias("photographs"), F.round(F.avg("probability"), 3).alias("mean probability"))
     return rows.groupBy("label", "said").agg(*figures).orderBy("label", "said").limit(100).toPandas()
 
 
-def _append(spark, where, version, scores, images):
+def _append(spark, places, version, scores, images):
     """Writes the predictions that a version has not made yet of a DataFrame of path, sha256, content. Returns (rows, of them with an error)."""
     counted = Observation()
-    (scores(_without(images, _done(spark, where, version, images)))
+    (scores(_without(images, _done(spark, places, version, images)))
      .select(*KEY, "label", "probability", "scores", "error", F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
              F.lit("spark").alias("scored_by"), F.current_timestamp().alias("scored_at"))
      .observe(counted, F.count(F.lit(1)).alias("rows"), F.count("error").alias("errors"))
-     .write.format("delta").mode("append").saveAsTable(where.table("predictions")))
+     .write.format("delta").mode("append").saveAsTable(places.table("predictions")))
     return counted.get["rows"], counted.get["errors"]
 
 
-def _done(spark, where, version, images):
+def _done(spark, places, version, images):
     """The keys of those images that a version has predictions of: DataFrame of path, sha256; None for a version that has made none."""
-    made = spark.table(where.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
+    made = spark.table(places.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
     if made.isEmpty():
         return None  # told by Delta's statistics: a new version's first batch is not joined with what others said
     return made.select(*KEY).join(images.select(*KEY), KEY, "left_semi")
@@ -124,8 +124,8 @@ def _without(images, done):
     return images.join(F.broadcast(done) if many <= BROADCAST else done, KEY, "left_anti")
 
 
-def _scorer(spark, cfg, where, version):
-    root = "" if cfg.ingest.keep_content else where.landing
+def _scorer(spark, cfg, places, version):
+    root = "" if cfg.ingest.keep_content else places.landing
     return spark_model.scorer(spark, f"models:/{model_registry.name(cfg)}/{version.version}", root)
 
 
@@ -133,8 +133,8 @@ def _scored(added, version, began):
     return Scored(sum(rows for rows, _ in added), sum(errors for _, errors in added), str(version.version), time.monotonic() - began)
 
 
-def latest(spark, where):
+def latest(spark, places):
     """The newest prediction of each image, as a DataFrame: predictions joined with device and captured_at of images."""
     newest = F.row_number().over(Window.partitionBy("path").orderBy(F.col("scored_at").desc()))
-    rows = spark.table(where.table("predictions")).withColumn("place", newest).where("place = 1").drop("place")
-    return rows.join(spark.table(where.table("images")).select("path", "device", "captured_at"), "path")
+    rows = spark.table(places.table("predictions")).withColumn("place", newest).where("place = 1").drop("place")
+    return rows.join(spark.table(places.table("images")).select("path", "device", "captured_at"), "path")

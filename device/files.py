@@ -1,0 +1,36 @@
+"""Files that are replaced whole: a reader sees the old content or the new, never half of either."""
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes | str, durable: bool = False) -> None:
+    """Replaces a file with data (text is written as UTF-8). durable: the new content survives a power cut after the return.
+
+    The partial file lies in the same folder under a hidden name of its own, so two writers never share one. Raises OSError; the partial file is
+    removed then.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Makes the names in a folder survive a power cut. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,13 @@
+"""The model on the device: the one transform, the edge bundle, fetching, checking and switching versions.
+
+May import the store and the spool. Start reading with edge_model.py, then sync.py.
+"""
+
+from typing import Any
+
+
+def decide(*arguments: Any) -> str:
+    """edge_model.decide: models registered before the packages existed call it here, as `from device import model`."""
+    from device.model import edge_model
+
+    return edge_model.decide(*arguments)
