@@ -19,7 +19,11 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 
 jars = Path(pyspark.__file__).parent / "jars"
 with tempfile.TemporaryDirectory() as ivy:
-    builder = pyspark.sql.SparkSession.builder.master("local[1]").config("spark.jars.ivy", ivy).config("spark.ui.enabled", "false")
+    builder = (
+        pyspark.sql.SparkSession.builder.master("local[1]")
+        .config("spark.jars.ivy", ivy)
+        .config("spark.ui.enabled", "false")
+    )
     configure_spark_with_delta_pip(builder).getOrCreate().stop()
     fetched = list(Path(ivy, "jars").glob("*.jar"))
     if not any(jar.name.startswith("io.delta_delta-spark") for jar in fetched):

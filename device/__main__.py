@@ -19,19 +19,33 @@ import sys
 from device import config
 from device.spool.spool import SpoolBusy
 
-
-COMMANDS = {"upload": "device.store.upload", "score": "device.score.score", "sync": "device.model.sync"}  # the others are modules of this folder
-ONCE = {"capture": "take one frame and stop", "upload": "empty the spool and stop", "score": "score all that waits and stop"}
+COMMANDS = {
+    "upload": "device.store.upload",
+    "score": "device.score.score",
+    "sync": "device.model.sync",
+}  # the others are modules of this folder
+ONCE = {
+    "capture": "take one frame and stop",
+    "upload": "empty the spool and stop",
+    "score": "score all that waits and stop",
+}
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m device", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m device", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", metavar="FILE", help="the owner's settings (TOML)")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("capture", "take photographs into the spool"), ("upload", "send the spool to the store"),
-                        ("score", "score what capture took, and act on it"), ("sync", "look for a new model, fetch and check it"),
-                        ("bench", "what each variant of the model costs on this device"),
-                        ("status", "one screen of what is going on"), ("doctor", "check this device")):
+    for name, words in (
+        ("capture", "take photographs into the spool"),
+        ("upload", "send the spool to the store"),
+        ("score", "score what capture took, and act on it"),
+        ("sync", "look for a new model, fetch and check it"),
+        ("bench", "what each variant of the model costs on this device"),
+        ("status", "one screen of what is going on"),
+        ("doctor", "check this device"),
+    ):
         command = commands.add_parser(name, help=words)
         command.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the owner's settings (TOML)")
         if name in ONCE:
@@ -41,8 +55,12 @@ def _parser():
         if name in ("capture", "upload"):
             command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
         if name in ("capture", "score"):
-            command.add_argument("--frames", type=int, metavar="N",
-                                 help="stop after N frames" + (", all scored; with score.camera = true" if name == "score" else ""))
+            command.add_argument(
+                "--frames",
+                type=int,
+                metavar="N",
+                help="stop after N frames" + (", all scored; with score.camera = true" if name == "score" else ""),
+            )
     return parser
 
 

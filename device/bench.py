@@ -26,11 +26,15 @@ def run(settings, again=False):
     print(f"{'variant':10} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'MB':>6} {'off by':>9} {'tolerance':>9}")
     for variant, figures in card["table"].items():
         if "p50_ms" in figures:
-            print(f"{variant:10} {figures['p50_ms']:8.2f} {figures['p90_ms']:8.2f} {figures['p99_ms']:8.2f} {figures['memory_mb']:6.0f} "
-                  f"{figures['largest']:9.2g} {figures['tolerance']:9.2g}  {'in use' if variant == card['variant'] else figures['failed']}")
+            print(
+                f"{variant:10} {figures['p50_ms']:8.2f} {figures['p90_ms']:8.2f} {figures['p99_ms']:8.2f} {figures['memory_mb']:6.0f} "
+                f"{figures['largest']:9.2g} {figures['tolerance']:9.2g}  {'in use' if variant == card['variant'] else figures['failed']}"
+            )
         else:
             print(f"{variant:10} {figures['failed']}")
     board = card["board"]
-    print(f"board: {'no temperature to read' if board['temperature_c'] is None else format(board['temperature_c'], '.0f') + ' C'}, "
-          f"{'no word about throttling' if board['throttled'] is None else 'throttled ' + board['throttled']}")
+    print(
+        f"board: {'no temperature to read' if board['temperature_c'] is None else format(board['temperature_c'], '.0f') + ' C'}, "
+        f"{'no word about throttling' if board['throttled'] is None else 'throttled ' + board['throttled']}"
+    )
     return 0

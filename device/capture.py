@@ -16,16 +16,18 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from device import camera as cameras, clock
-from device import exif
+from device import camera as cameras
+from device import clock, exif
 from device.camera import trigger
-from device.spool.entry import describe
 from device.notify import notify, watchdog_s
+from device.spool.entry import describe
 from device.spool.spool import Spool, SpoolFull
 
 EXIT_CAMERA = 71  # EX_OSERR of sysexits.h
 EXIT_FULL = 75  # EX_TEMPFAIL
-WRITERS = 4  # frames being written at once; what is being written can't be dropped, so more would weigh on a small quota
+WRITERS = (
+    4  # frames being written at once; what is being written can't be dropped, so more would weigh on a small quota
+)
 STATUS_EVERY_S = 10.0  # how often the counters go to disk
 
 
@@ -74,7 +76,10 @@ def drive(settings, stopping, frames=None, is_well=lambda: True):
         say(str(end))
         return 0
     except cameras.CameraError as error:
-        counters.update(camera_failures=counters.get("camera_failures", 0) + 1, camera_error=f"{clock.now():%Y-%m-%d %H:%M:%S}Z {error}")
+        counters.update(
+            camera_failures=counters.get("camera_failures", 0) + 1,
+            camera_error=f"{clock.now():%Y-%m-%d %H:%M:%S}Z {error}",
+        )
         say(f"camera failed: {error}", sys.stderr)
         notify(f"STATUS=camera failed: {error}")
         return EXIT_CAMERA
@@ -93,8 +98,13 @@ def _note_start(settings, spool):
     counters = spool.counters
     if counters.get("running"):
         counters["unclean_stops"] = counters.get("unclean_stops", 0) + 1
-    counters.update(starts=counters.get("starts", 0) + 1, running=True, boot_id=clock.boot_id(), camera=settings.camera.kind,
-                    device=settings.device.id)
+    counters.update(
+        starts=counters.get("starts", 0) + 1,
+        running=True,
+        boot_id=clock.boot_id(),
+        camera=settings.camera.kind,
+        device=settings.device.id,
+    )
     spool.save(durable=True)
 
 
@@ -130,7 +140,11 @@ def _loop(settings, camera, spool, stopping, frames, is_well):
                 proved = time.monotonic()
                 if is_well():
                     notify("WATCHDOG=1")
-            if not is_due or not trigger.is_active(config.active_hours, time.localtime()) or (scene and not scene.wants(frame)):
+            if (
+                not is_due
+                or not trigger.is_active(config.active_hours, time.localtime())
+                or (scene and not scene.wants(frame))
+            ):
                 continue
             sequence = spool.next_sequence()
             parts, label, synced = _with_exif(settings, frame, sequence)
@@ -166,13 +180,20 @@ class Keeper:
         with self.lock:
             self.full = False
             for lost in dropped:
-                say(f"dropped {lost.key} bytes={lost.size} sha256={lost.sha256}: the spool is full (spool.when_full = {self.spool.when_full})",
-                    sys.stderr)
+                say(
+                    f"dropped {lost.key} bytes={lost.size} sha256={lost.sha256}: the spool is full (spool.when_full = {self.spool.when_full})",
+                    sys.stderr,
+                )
             if kept:
                 say(f"captured {entry.key} bytes={entry.size} sha256={entry.sha256}")
                 counters = self.spool.counters
                 counters["captured"] = counters.get("captured", 0) + 1
-                counters["last"] = {"key": entry.key, "bytes": entry.size, "at": taken_at.isoformat(), "clock_synced": synced}
+                counters["last"] = {
+                    "key": entry.key,
+                    "bytes": entry.size,
+                    "at": taken_at.isoformat(),
+                    "clock_synced": synced,
+                }
             if time.monotonic() - self.saved >= STATUS_EVERY_S:
                 self.saved = time.monotonic()
                 self.spool.save()
@@ -191,9 +212,17 @@ def _with_exif(settings, frame, sequence):
     metadata = dict(frame.metadata)
     label = metadata.pop("label", "") or settings.device.label
     synced = _synced()
-    block = exif.for_frame(frame.taken_at, settings.device.id, clock.boot_id(), sequence, synced,
-                           clock.uptime() - (time.monotonic() - frame.monotonic), orientation=exif.UPRIGHT[settings.camera.rotation],
-                           position=tuple(settings.device.position) or None, **metadata)
+    block = exif.for_frame(
+        frame.taken_at,
+        settings.device.id,
+        clock.boot_id(),
+        sequence,
+        synced,
+        clock.uptime() - (time.monotonic() - frame.monotonic),
+        orientation=exif.UPRIGHT[settings.camera.rotation],
+        position=tuple(settings.device.position) or None,
+        **metadata,
+    )
     return exif.splice(frame.jpeg, block), label, synced
 
 
@@ -210,8 +239,10 @@ def _synced():
 def _show(settings, camera):
     frame = _whole(_ask(settings, camera.capture))
     parts, label, synced = _with_exif(settings, frame, 0)
-    say(f"would store {sum(map(len, parts))} bytes, taken {frame.taken_at:%Y-%m-%d %H:%M:%S.%f} UTC, "
-        f"clock {clock.WORDS[synced]}, label {label or 'none'}, {frame.metadata}")
+    say(
+        f"would store {sum(map(len, parts))} bytes, taken {frame.taken_at:%Y-%m-%d %H:%M:%S.%f} UTC, "
+        f"clock {clock.WORDS[synced]}, label {label or 'none'}, {frame.metadata}"
+    )
     return 0
 
 
@@ -231,7 +262,9 @@ def _whole(frame):
     """The Frame, when it is a whole JPEG. Raises BadFrame."""
     jpeg = frame.jpeg
     if jpeg[:2] != b"\xff\xd8" or jpeg[-2:] != b"\xff\xd9":
-        raise BadFrame(f"the camera gave {len(jpeg)} bytes that are not a whole JPEG, from {jpeg[:4]!r} to {jpeg[-4:]!r}")
+        raise BadFrame(
+            f"the camera gave {len(jpeg)} bytes that are not a whole JPEG, from {jpeg[:4]!r} to {jpeg[-4:]!r}"
+        )
     return frame
 
 

@@ -36,7 +36,9 @@ def synced():
     """
     if os.path.exists(SYNCED_FILE):
         return True
-    timex = ctypes.create_string_buffer(512)  # struct timex with modes = 0: read only; 208 bytes on 64-bit, 128 on 32-bit
+    timex = ctypes.create_string_buffer(
+        512
+    )  # struct timex with modes = 0: read only; 208 bytes on 64-bit, 128 on 32-bit
     state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
     return None if state < 0 else state != 5
 

@@ -26,10 +26,28 @@ CHOICES = {
 }
 MODEL_SCHEMES = ("mlflow+", "databricks://")
 SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs", "file", "volume")
-POSITIVE = ("camera.timeout_s", "upload.timeout_s", "upload.connect_timeout_s", "upload.poll_s", "upload.backoff_s",
-            "upload.backoff_max_s", "upload.refusals", "spool.max_mb", "model.interval_s", "model.budget_ms", "model.max_mb", "model.check_s",
-            "model.attempts", "model.crashes", "model.slow_rounds", "score.poll_s", "score.batch_frames",
-            "score.batch_s", "score.threads", "act.timeout_s")
+POSITIVE = (
+    "camera.timeout_s",
+    "upload.timeout_s",
+    "upload.connect_timeout_s",
+    "upload.poll_s",
+    "upload.backoff_s",
+    "upload.backoff_max_s",
+    "upload.refusals",
+    "spool.max_mb",
+    "model.interval_s",
+    "model.budget_ms",
+    "model.max_mb",
+    "model.check_s",
+    "model.attempts",
+    "model.crashes",
+    "model.slow_rounds",
+    "score.poll_s",
+    "score.batch_frames",
+    "score.batch_s",
+    "score.threads",
+    "act.timeout_s",
+)
 SHARES = ("feedback.margin", "feedback.dark", "feedback.bright", "feedback.flat", "feedback.drift", "feedback.sample")
 ALIAS = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
@@ -69,12 +87,16 @@ def _overlay(tree, owners, path):
             raise ConfigError(f"{path}: [{section}] is not known; {_nearest(section, tree)}")
         for key, value in values.items():
             if key not in tree[section]:
-                raise ConfigError(f"{path}: {section}.{key} is not known; {_nearest(key, tree[section], section + '.')}")
+                raise ConfigError(
+                    f"{path}: {section}.{key} is not known; {_nearest(key, tree[section], section + '.')}"
+                )
             default = tree[section][key]
             if isinstance(default, float) and type(value) is int:
                 value = float(value)
             if type(value) is not type(default):
-                raise ConfigError(f"{path}: {section}.{key} = {value!r} should be a {type(default).__name__}, like {default!r}")
+                raise ConfigError(
+                    f"{path}: {section}.{key} = {value!r} should be a {type(default).__name__}, like {default!r}"
+                )
             tree[section][key] = value
 
 
@@ -104,15 +126,20 @@ def _check(tree, path):
     if value("device.id") and not SAFE_ID.fullmatch(value("device.id")):
         refuse("device.id", "up to 63 letters, digits, dots, dashes or underscores")
     if value("device.label") and not SAFE_LABEL.fullmatch(value("device.label")):
-        refuse("device.label", "up to 40 letters, digits, dots or dashes (an underscore separates the fields of a name)")
+        refuse(
+            "device.label", "up to 40 letters, digits, dots or dashes (an underscore separates the fields of a name)"
+        )
     size = value("camera.size")
     if len(size) != 2 or not all(type(side) is int and 16 <= side <= 16384 for side in size):
         refuse("camera.size", "two whole numbers of pixels, [width, height]")
     if not 1 <= value("camera.quality") <= 100:
         refuse("camera.quality", "1 to 100")
     position = value("device.position")
-    if len(position) not in (0, 2, 3) or not all(type(number) in (int, float) for number in position) or (
-            position and not (-90 <= position[0] <= 90 and -180 <= position[1] <= 180)):
+    if (
+        len(position) not in (0, 2, 3)
+        or not all(type(number) in (int, float) for number in position)
+        or (position and not (-90 <= position[0] <= 90 and -180 <= position[1] <= 180))
+    ):
         refuse("device.position", "[], [latitude, longitude] or [latitude, longitude, metres], degrees on the globe")
     if value("capture.active_hours") and not HOURS.fullmatch(value("capture.active_hours")):
         refuse("capture.active_hours", '"HH:MM-HH:MM" or ""')
@@ -133,8 +160,16 @@ def _check(tree, path):
     url = value("model.url")
     if url.startswith(MODEL_SCHEMES) and not value("model.name"):
         refuse("model.name", "the registered model's name, since model.url is a registry")
-    _check_url("volume" + url[len("databricks"):] if url.startswith("databricks://") else url[len("mlflow+"):] if url.startswith("mlflow+") else url,
-               path, "model.url", ("http", "https") if url.startswith("mlflow+") else SCHEMES)
+    _check_url(
+        "volume" + url[len("databricks") :]
+        if url.startswith("databricks://")
+        else url[len("mlflow+") :]
+        if url.startswith("mlflow+")
+        else url,
+        path,
+        "model.url",
+        ("http", "https") if url.startswith("mlflow+") else SCHEMES,
+    )
 
 
 def _check_address(url, dotted, schemes, path):
@@ -151,11 +186,15 @@ def _check_url(url, path, setting, schemes=SCHEMES):
         return
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in schemes:
-        raise ConfigError(f"{path}: {setting} should be a folder's full path or a URL ({', '.join(s + '://' for s in schemes)})")
+        raise ConfigError(
+            f"{path}: {setting} should be a folder's full path or a URL ({', '.join(s + '://' for s in schemes)})"
+        )
     # The message must not repeat the URL: it may hold a secret.
     user = rest.partition("/")[0].rpartition("@")[0]
     if "?" in url or ":" in user or (user and not scheme.startswith("abfs")):
-        raise ConfigError(f"{path}: {setting} holds a user, a password or a query; credentials belong elsewhere, see README.md")
+        raise ConfigError(
+            f"{path}: {setting} holds a user, a password or a query; credentials belong elsewhere, see README.md"
+        )
     if scheme == "volume" and len([part for part in rest.split("/") if part]) < 4:
         raise ConfigError(f"{path}: {setting} should be volume://workspace-host/catalog/schema/volume/folder")
 

@@ -13,9 +13,10 @@ import subprocess
 import sys
 from datetime import datetime, timezone
 
-from device import camera as cameras, clock
-from device.store import credentials, stores, types
+from device import camera as cameras
+from device import clock
 from device.spool.spool import MEGABYTE
+from device.store import credentials, stores, types
 
 
 class Bad(Exception):
@@ -47,7 +48,9 @@ def packages(_):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            raise Bad(f"{name} is not installed. Fix: {sys.executable} -m pip install -r device/requirements.txt") from None
+            raise Bad(
+                f"{name} is not installed. Fix: {sys.executable} -m pip install -r device/requirements.txt"
+            ) from None
     return ", ".join(found)
 
 
@@ -61,7 +64,9 @@ def board(_):
         if degrees >= 80:
             raise Bad(f"{degrees:.0f} C: the processor slows down from 80 C on. Fix: a heat sink, shade, air")
     if shutil.which("vcgencmd"):
-        answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout.strip()
+        answer = subprocess.run(
+            ["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
         bits = int(answer.partition("=")[2] or "0", 16)
         if bits & 0x10001:  # bit 0 now, bit 16 since boot
             raise Bad(f"{answer}: under-voltage. Fix: the official power supply, a short and thick cable")
@@ -73,10 +78,14 @@ def clock_check(_):
     """Whether UTC can be believed."""
     now = clock.now()
     if now < datetime(2025, 1, 1, tzinfo=timezone.utc):
-        raise Bad(f"the clock says {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; a Pi without a network at boot needs a clock chip")
+        raise Bad(
+            f"the clock says {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; a Pi without a network at boot needs a clock chip"
+        )
     if clock.synced() is False:
-        raise Bad(f"{now:%Y-%m-%d %H:%M:%S} UTC, not synced since boot. Fix: sudo timedatectl set-ntp true, and let UDP 123 out. "
-                  "Frames are kept all the same, marked as such")
+        raise Bad(
+            f"{now:%Y-%m-%d %H:%M:%S} UTC, not synced since boot. Fix: sudo timedatectl set-ntp true, and let UDP 123 out. "
+            "Frames are kept all the same, marked as such"
+        )
     return f"{now:%Y-%m-%d %H:%M:%S} UTC, {clock.WORDS[clock.synced()]}"
 
 
@@ -93,12 +102,16 @@ def spool_folder(settings):
             os.fsync(file.fileno())
         os.unlink(probe)
     except OSError as error:
-        raise Bad(f"{path}: {error.strerror}. Fix: sudo install -d -o lakevision -g lakevision {path}, or run this as that user "
-                  "(sudo -u lakevision); \"Read-only file system\" means a dying card") from error
+        raise Bad(
+            f"{path}: {error.strerror}. Fix: sudo install -d -o lakevision -g lakevision {path}, or run this as that user "
+            '(sudo -u lakevision); "Read-only file system" means a dying card'
+        ) from error
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize / MEGABYTE
     if free < settings.spool.free_mb + 50:
-        raise Bad(f"{free:.0f} MB free at {path}, and {settings.spool.free_mb:g} are to stay free. Fix: make room, or lower spool.free_mb")
+        raise Bad(
+            f"{free:.0f} MB free at {path}, and {settings.spool.free_mb:g} are to stay free. Fix: make room, or lower spool.free_mb"
+        )
     return f"{path}: writes and syncs, {free:.0f} MB free"
 
 
@@ -106,6 +119,7 @@ def camera(settings):
     """The camera gives one frame. While the service runs, it holds the camera, and its frames are the proof."""
     from device import capture
     from device.status import is_running
+
     if is_running(settings, "capture"):
         return "in use by the running capture (see `python -m device status` for its last frame)"
     used = cameras.load(settings)
@@ -154,34 +168,46 @@ def store(settings):
 def scorer(settings):
     """LiteRT is there, and the model in use passes on its golden photographs."""
     from device.model import golden, slots
+
     try:
         version = importlib.metadata.version("ai-edge-litert")
     except importlib.metadata.PackageNotFoundError:
-        raise Bad(f"LiteRT is not installed. Fix: {sys.executable} -m pip install -r device/requirements-score.txt") from None
+        raise Bad(
+            f"LiteRT is not installed. Fix: {sys.executable} -m pip install -r device/requirements-score.txt"
+        ) from None
     used = slots.active(settings.model.folder)
     if not used:
         raise Bad(f"no model in {settings.model.folder}. Fix: set model.url, then python -m device sync")
     try:
         card = golden.check(os.path.join(settings.model.folder, used["slot"]), settings)
     except golden.Slow as error:
-        raise Bad(f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger "
-                  "model.budget_ms") from error
+        raise Bad(
+            f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger "
+            "model.budget_ms"
+        ) from error
     except (golden.Failed, ValueError) as error:
-        raise Bad(f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one") from error
+        raise Bad(
+            f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one"
+        ) from error
     figures = card["table"][card["variant"]]
-    return (f"LiteRT {version}; version {used['version']} says on its golden photographs what it said at home (within {figures['largest']:.1g}), "
-            f"{figures['p50_ms']:.1f} ms a frame")
+    return (
+        f"LiteRT {version}; version {used['version']} says on its golden photographs what it said at home (within {figures['largest']:.1g}), "
+        f"{figures['p50_ms']:.1f} ms a frame"
+    )
 
 
 def next_model(settings):
     """The place that models come from answers."""
     from device.model import source
+
     if not settings.model.url:
         return "model.url is empty: no other model will come"
     try:
         pointer = source.open_source(settings).look("")
     except (types.Denied, types.Unavailable, types.Refused) as error:
-        raise Bad(f"{error}. Fix: model.url, model.name and model.alias; credentials as in README.md; the network") from error
+        raise Bad(
+            f"{error}. Fix: model.url, model.name and model.alias; credentials as in README.md; the network"
+        ) from error
     return f"{settings.model.alias} is version {pointer.version} at {settings.model.url}"
 
 
@@ -200,13 +226,21 @@ def services(settings):
     """systemd runs all of them."""
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
         return "no systemd here"
-    wanted = {"lakevision-capture": not settings.score.camera, "lakevision-upload": True, "lakevision-score": settings.score.enabled}
-    states = subprocess.run(["systemctl", "is-active", *wanted], capture_output=True, text=True, timeout=10).stdout.split()
+    wanted = {
+        "lakevision-capture": not settings.score.camera,
+        "lakevision-upload": True,
+        "lakevision-score": settings.score.enabled,
+    }
+    states = subprocess.run(
+        ["systemctl", "is-active", *wanted], capture_output=True, text=True, timeout=10
+    ).stdout.split()
     states = dict(zip(wanted, states))
     missing = [unit for unit, wish in wanted.items() if wish and states.get(unit) != "active"]
     if missing:
         raise Bad(f"{states}. Fix: sudo systemctl enable --now {' '.join(missing)}; journalctl -u {missing[0]} -n 50")
     if settings.score.camera and states.get("lakevision-capture") == "active":
-        raise Bad("lakevision-capture runs, and score.camera is true: only one of them can hold the camera. "
-                  "Fix: sudo systemctl disable --now lakevision-capture, or score.camera = false")
+        raise Bad(
+            "lakevision-capture runs, and score.camera is true: only one of them can hold the camera. "
+            "Fix: sudo systemctl disable --now lakevision-capture, or score.camera = false"
+        )
     return f"all {sum(wanted.values())} are active"

@@ -11,8 +11,23 @@ from PIL.TiffImagePlugin import IFDRational
 BASE, IFD, GPS = ExifTags.Base, ExifTags.IFD, ExifTags.GPS
 
 
-def build(taken_at, make, model, exposure_s=None, f_number=None, iso=None, focal_mm=None, position=None, maker_note=None,
-          user_comment=None, serial=None, software="lakevision", orientation=None, image_id=None, exposure_held=None):
+def build(
+    taken_at,
+    make,
+    model,
+    exposure_s=None,
+    f_number=None,
+    iso=None,
+    focal_mm=None,
+    position=None,
+    maker_note=None,
+    user_comment=None,
+    serial=None,
+    software="lakevision",
+    orientation=None,
+    image_id=None,
+    exposure_held=None,
+):
     """EXIF bytes for PIL's save(exif=...).
 
     taken_at: aware datetime; written as local time of its own offset, with OffsetTime* and microseconds as sub-seconds.
@@ -62,11 +77,15 @@ def build(taken_at, make, model, exposure_s=None, f_number=None, iso=None, focal
 
 def _gps(latitude, longitude, altitude=None):
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
-        raise ValueError(f"position {latitude}, {longitude} is not on the globe: latitude -90 to 90, longitude -180 to 180")
+        raise ValueError(
+            f"position {latitude}, {longitude} is not on the globe: latitude -90 to 90, longitude -180 to 180"
+        )
     tags = {
         GPS.GPSVersionID: b"\2\3\0\0",
-        GPS.GPSLatitudeRef: "N" if latitude >= 0 else "S", GPS.GPSLatitude: _sexagesimal(abs(latitude)),
-        GPS.GPSLongitudeRef: "E" if longitude >= 0 else "W", GPS.GPSLongitude: _sexagesimal(abs(longitude)),
+        GPS.GPSLatitudeRef: "N" if latitude >= 0 else "S",
+        GPS.GPSLatitude: _sexagesimal(abs(latitude)),
+        GPS.GPSLongitudeRef: "E" if longitude >= 0 else "W",
+        GPS.GPSLongitude: _sexagesimal(abs(longitude)),
     }
     if altitude is not None:
         tags[GPS.GPSAltitudeRef] = b"\0" if altitude >= 0 else b"\1"
@@ -115,8 +134,12 @@ def agent_facts(exif):
     facts = dict(part.split("=", 1) for part in text.split() if "=" in part)
     if not {"boot_id", "sequence", "clock_synced", "uptime_s"} <= facts.keys():
         return {}
-    return {"boot_id": facts["boot_id"], "sequence": int(facts["sequence"]), "uptime_s": float(facts["uptime_s"]),
-            "clock_synced": {"yes": True, "no": False}.get(facts["clock_synced"])}
+    return {
+        "boot_id": facts["boot_id"],
+        "sequence": int(facts["sequence"]),
+        "uptime_s": float(facts["uptime_s"]),
+        "clock_synced": {"yes": True, "no": False}.get(facts["clock_synced"]),
+    }
 
 
 def _facts(boot_id, sequence, clock_synced, uptime_s):
@@ -140,10 +163,10 @@ def splice(jpeg, block):
         raise ValueError(f"EXIF of {len(block)} bytes, 65,533 at most")
     kept, at = [], 2
     while jpeg[at] == 0xFF and jpeg[at + 1] in (0xE0, 0xE1):  # APP0 (JFIF) and APP1 (Exif or XMP) come first
-        end = at + 2 + int.from_bytes(jpeg[at + 2:at + 4], "big")
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
         if end + 2 > len(jpeg):
             raise ValueError(f"not a JPEG: it ends within its headers, after {len(jpeg)} bytes")
-        if jpeg[at + 4:at + 10] != b"Exif\0\0":
+        if jpeg[at + 4 : at + 10] != b"Exif\0\0":
             kept.append(jpeg[at:end])
         at = end
     return [b"\xff\xd8\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block, *kept, memoryview(jpeg)[at:]]

@@ -38,7 +38,11 @@ places = workspace.places(cfg)
 
 landed = capture.land(cfg, places)
 workspace.report(places, "capture", {"new": landed.new, "known": landed.known, "skipped": len(landed.skipped)})
-print(f"{landed.new} photographs landed, {landed.known} were there already", *([f"left out, no photographs: {landed.skipped[:5]}"] if landed.skipped else []), sep="\n")
+print(
+    f"{landed.new} photographs landed, {landed.known} were there already",
+    *([f"left out, no photographs: {landed.skipped[:5]}"] if landed.skipped else []),
+    sep="\n",
+)
 
 # COMMAND ----------
 
@@ -47,4 +51,8 @@ print(f"{landed.new} photographs landed, {landed.known} were there already", *([
 
 # COMMAND ----------
 
-workspace.display(plots.contact_sheet(samples.of_landing(places, 18), f"{landed.new + landed.known} photographs in the landing zone, 18 of them"))
+workspace.display(
+    plots.contact_sheet(
+        samples.of_landing(places, 18), f"{landed.new + landed.known} photographs in the landing zone, 18 of them"
+    )
+)

@@ -49,7 +49,9 @@ workspace.display(plots.contact_sheet(samples.spread(spark, places, 12), f"12 of
 
 # COMMAND ----------
 
-workspace.display(spark.table(places.table("rejected_images")).groupBy("reason").count().orderBy("count", ascending=False).limit(20))
+workspace.display(
+    spark.table(places.table("rejected_images")).groupBy("reason").count().orderBy("count", ascending=False).limit(20)
+)
 
 # COMMAND ----------
 
@@ -61,7 +63,11 @@ workspace.display(spark.table(places.table("rejected_images")).groupBy("reason")
 # COMMAND ----------
 
 workspace.display(samples.issues(spark, places))
-workspace.display(plots.contact_sheet(samples.worst(spark, places, 12), "The lowest scores of each issue; 'flagged' is below the camera's cut-off"))
+workspace.display(
+    plots.contact_sheet(
+        samples.worst(spark, places, 12), "The lowest scores of each issue; 'flagged' is below the camera's cut-off"
+    )
+)
 
 # COMMAND ----------
 
@@ -71,12 +77,14 @@ workspace.display(plots.contact_sheet(samples.worst(spark, places, 12), "The low
 
 # COMMAND ----------
 
-workspace.display(spark.sql(f"""
+workspace.display(
+    spark.sql(f"""
     SELECT captured_at, round(quality.dark_score, 3) AS dark_score, quality.is_dark_issue, round(statistics.brightness, 3) AS brightness, path
-    FROM {places.table('images')}
-    WHERE device = (SELECT min(device) FROM {places.table('images')}) AND (hour(captured_at) >= 20 OR hour(captured_at) < 6)
-      AND captured_at > (SELECT max(captured_at) - INTERVAL 1 DAY FROM {places.table('images')} WHERE device = (SELECT min(device) FROM {places.table('images')}))
-    ORDER BY dark_score LIMIT 10"""))
+    FROM {places.table("images")}
+    WHERE device = (SELECT min(device) FROM {places.table("images")}) AND (hour(captured_at) >= 20 OR hour(captured_at) < 6)
+      AND captured_at > (SELECT max(captured_at) - INTERVAL 1 DAY FROM {places.table("images")} WHERE device = (SELECT min(device) FROM {places.table("images")}))
+    ORDER BY dark_score LIMIT 10""")
+)
 
 # COMMAND ----------
 

@@ -48,7 +48,9 @@ placed, warnings = split.assign(images, cfg.split, split_table.earlier_split(spa
 split_table.keep_split(spark, places, placed, scheme, version)
 placements = split.used(placed)
 print(f"images, version {version}; labels, version {labels_version}; split {scheme}", *warnings, sep="\n")
-workspace.display(placed.groupby(["split", "label"], dropna=False).agg(images=("path", "count"), episodes=("episode", "nunique")))
+workspace.display(
+    placed.groupby(["split", "label"], dropna=False).agg(images=("path", "count"), episodes=("episode", "nunique"))
+)
 
 # COMMAND ----------
 
@@ -107,10 +109,14 @@ workspace.display(picture)
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    trained = horovod_ranks.train(spark, cfg, places, pixels, best, {"uri": places.mlflow_uri, "run_id": run.info.run_id})
+    trained = horovod_ranks.train(
+        spark, cfg, places, pixels, best, {"uri": places.mlflow_uri, "run_id": run.info.run_id}
+    )
     mlflow.log_dict(trained.figures(), "ranks.json")
     training_record.record_training(best, trained)
-print(f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s")
+print(
+    f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s"
+)
 
 # COMMAND ----------
 
@@ -127,23 +133,59 @@ network = loop.with_weights(best, trained.result.weights)
 judged, material = evaluate.on_test(cfg, network, best, arrays, placements, images, warnings, checked, pixels.classes)
 material.champion = champion_comparison.compare(spark, cfg, places, material, version, scheme)
 page = report.render(cfg, judged, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
-print(f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n")
-workspace.display(metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3))
-workspace.display(metrics.by_class(material.probabilities, material.test.targets, material.rows["episode"].to_numpy(), material.classes).round(3))
+print(
+    f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n"
+)
+workspace.display(
+    metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3)
+)
+workspace.display(
+    metrics.by_class(
+        material.probabilities, material.test.targets, material.rows["episode"].to_numpy(), material.classes
+    ).round(3)
+)
 workspace.display(material.slices.round(3).head(20))
 print(f"champion on the same images: {material.champion or 'no model serves yet'}")
 
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    model_uri = model_registry.log(network, model_registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme), samples.first(spark, places, version))
+    model_uri = model_registry.log(
+        network,
+        model_registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme),
+        samples.first(spark, places, version),
+    )
     evaluate.log(judged, network, page)
-    mlflow.log_figure(plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png")
+    mlflow.log_figure(
+        plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png"
+    )
     mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")
-workspace.report(places, "train", {**judged.figures(), "trials": len(found.trials), "ranks": len(trained.digests), "delta_version": version, "labels_version": labels_version,
-                                  "split_scheme": scheme, "champion": material.champion, "report": report.keep(places, page),
-                                  "run_id": run.info.run_id, "model_uri": model_uri, "cache": pixels.folder, "classes": pixels.classes})
-workspace.display(plots.training(trained.result.history, judged.confusion, pixels.classes, f"{best.epochs} epochs on {len(trained.digests)} ranks"))
+workspace.report(
+    places,
+    "train",
+    {
+        **judged.figures(),
+        "trials": len(found.trials),
+        "ranks": len(trained.digests),
+        "delta_version": version,
+        "labels_version": labels_version,
+        "split_scheme": scheme,
+        "champion": material.champion,
+        "report": report.keep(places, page),
+        "run_id": run.info.run_id,
+        "model_uri": model_uri,
+        "cache": pixels.folder,
+        "classes": pixels.classes,
+    },
+)
+workspace.display(
+    plots.training(
+        trained.result.history,
+        judged.confusion,
+        pixels.classes,
+        f"{best.epochs} epochs on {len(trained.digests)} ranks",
+    )
+)
 
 # COMMAND ----------
 

@@ -40,10 +40,14 @@ training = workspace.reported(places, "train")
 # COMMAND ----------
 
 lineage = {name: training[name] for name in ("verdict", "delta_version", "split_scheme")}
-version = model_registry.register(cfg, training["model_uri"], lineage | {"config": cfg.notebook.config, "set": cfg.notebook.set})
+version = model_registry.register(
+    cfg, training["model_uri"], lineage | {"config": cfg.notebook.config, "set": cfg.notebook.set}
+)
 model_registry.set_alias(cfg, "challenger", version)
 challenger = model_registry.load(cfg, "challenger")
-held_out = samples.held_out(spark, places, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images)
+held_out = samples.held_out(
+    spark, places, training["split_scheme"], training["delta_version"], cfg.deploy.parity_images
+)
 workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=held_out["label"].head(8)))
 
 # COMMAND ----------
@@ -57,7 +61,9 @@ workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=h
 saved = model_registry.files(training)
 built = edge_bundle.build(cfg, training, saved, version)
 with edge_bundle.service(places, version, workspace.given()) as url:
-    agreed = parity.compare(spark, held_out, saved.keras, f"models:/{model_registry.name(cfg)}/{version}", challenger, url, built.folder)
+    agreed = parity.compare(
+        spark, held_out, saved.keras, f"models:/{model_registry.name(cfg)}/{version}", challenger, url, built.folder
+    )
 edge_bundle.measured(built, agreed)
 accuracies = parity.accuracies(evaluate.load_split(training["cache"], "test"), built.folder)
 workspace.display(edge_bundle.variants(built.manifest, accuracies))
@@ -86,10 +92,21 @@ workspace.display(decision.table())
 
 alias = promotions.gated(spark, cfg, places, version, decision, str(serving.version) if serving else "")
 history = promotions.rows(spark, places, cfg).orderBy("number").toPandas()
-workspace.report(places, "deploy", {"model": model_registry.name(cfg), "version": version, "alias": alias,
-                                   "parity": agreed.exact if agreed.exact < float("inf") else None,  # JSON has no infinity
-                                   "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]), "checks": len(decision.checks),
-                                   "promoted": decision.promoted, "reason": decision.reason, "promoted_anyway": decision.word})
+workspace.report(
+    places,
+    "deploy",
+    {
+        "model": model_registry.name(cfg),
+        "version": version,
+        "alias": alias,
+        "parity": agreed.exact if agreed.exact < float("inf") else None,  # JSON has no infinity
+        "int8_agreement": agreed.agreement(parity.VARIANTS["int8"]),
+        "checks": len(decision.checks),
+        "promoted": decision.promoted,
+        "reason": decision.reason,
+        "promoted_anyway": decision.word,
+    },
+)
 workspace.display(history.drop(columns=["checks", "model"]).tail(10))
 print(promotions.why(spark, cfg, places))
 endpoint.follow(cfg, promotions.serving(cfg))
@@ -108,6 +125,12 @@ endpoint.follow(cfg, promotions.serving(cfg))
 
 # COMMAND ----------
 
-workspace.display(release_plots.paths(agreed, decision.table(), history,
-                              f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32",
-                              cfg.deploy.parity_tolerance))
+workspace.display(
+    release_plots.paths(
+        agreed,
+        decision.table(),
+        history,
+        f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32",
+        cfg.deploy.parity_tolerance,
+    )
+)

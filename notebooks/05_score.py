@@ -58,5 +58,10 @@ workspace.display(score.by_label(spark, places))
 
 # COMMAND ----------
 
-predictions = score.latest(spark, places).select("captured_at", "device", "label", "probability", "error").limit(20_000).toPandas()
+predictions = (
+    score.latest(spark, places)
+    .select("captured_at", "device", "label", "probability", "error")
+    .limit(20_000)
+    .toPandas()
+)
 workspace.display(release_plots.predictions(predictions, samples.least_sure(spark, places, 6), scored.in_words()))

@@ -37,8 +37,16 @@ from lakevision.job import bundle, notebook_runner, page
 from lakevision.platform import config, workspace  # noqa: E402
 
 LOCAL = workspace.REPOSITORY / ".local"
-PLACED = ("storage.landing", "storage.edge", "storage.catalog", "storage.schema", "storage.mlflow_uri", "storage.registry_uri", "storage.experiment",
-          "deploy.model")
+PLACED = (
+    "storage.landing",
+    "storage.edge",
+    "storage.catalog",
+    "storage.schema",
+    "storage.mlflow_uri",
+    "storage.registry_uri",
+    "storage.experiment",
+    "deploy.model",
+)
 
 
 class NotInside(ValueError):
@@ -46,24 +54,62 @@ class NotInside(ValueError):
 
 
 def arguments(words=None):
-    parser = argparse.ArgumentParser(prog="bash notebooks/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", metavar="FOLDER", help="your photographs: class folders, or files named <...>_<label>.jpg; also s3://, az://, gs://")
-    parser.add_argument("--from", dest="first", metavar="NOTEBOOK", help="begin here; what earlier notebooks made is used as it is")
+    parser = argparse.ArgumentParser(
+        prog="bash notebooks/run.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="your photographs: class folders, or files named <...>_<label>.jpg; also s3://, az://, gs://",
+    )
+    parser.add_argument(
+        "--from", dest="first", metavar="NOTEBOOK", help="begin here; what earlier notebooks made is used as it is"
+    )
     parser.add_argument("--only", metavar="NOTEBOOK", help="run this one alone")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting that differs; can be repeated")
-    parser.add_argument("--target", default="local", help="the overlay in config/: local (the default), or dev or prod: a target of the "
-                                                             "bundle, whose files, tables, runs and models then lie here")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a setting that differs; can be repeated",
+    )
+    parser.add_argument(
+        "--target",
+        default="local",
+        help="the overlay in config/: local (the default), or dev or prod: a target of the "
+        "bundle, whose files, tables, runs and models then lie here",
+    )
     parser.add_argument("--job", default="tour", help="the job of databricks.yml: tour (the default), retrain or score")
-    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs on these photographs made; touches nothing outside .local")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="forget what earlier runs on these photographs made; touches nothing outside .local",
+    )
     parser.add_argument("--require-promotion", action="store_true", help="exit with 1 where no model became champion")
-    parser.add_argument("--repeat", metavar="RUN_ID", help="train again from what MLflow holds of a run of 03_train, compare, and register nothing; "
-                                                           "--images, --target and --set storage.* say which lakehouse it is in")
-    parser.add_argument("--serve", nargs="?", const="champion", metavar="VERSION", help="serve a model version, by its number or alias (default: champion), "
-                                                                                       "as --set serve.* say; see lakevision/serving/rest/main.py")
-    parser.add_argument("--promote", metavar="WORDS", help="'why', 'list', 'settle', \"promote 3 --because '...'\" or \"rollback --because '...'\"; see "
-                                                           "lakevision/release/cli.py")
+    parser.add_argument(
+        "--repeat",
+        metavar="RUN_ID",
+        help="train again from what MLflow holds of a run of 03_train, compare, and register nothing; "
+        "--images, --target and --set storage.* say which lakehouse it is in",
+    )
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        const="champion",
+        metavar="VERSION",
+        help="serve a model version, by its number or alias (default: champion), "
+        "as --set serve.* say; see lakevision/serving/rest/main.py",
+    )
+    parser.add_argument(
+        "--promote",
+        metavar="WORDS",
+        help="'why', 'list', 'settle', \"promote 3 --because '...'\" or \"rollback --because '...'\"; see "
+        "lakevision/release/cli.py",
+    )
     given = parser.parse_args(words)
-    if given.promote and (given.serve or given.repeat or given.first or given.only or given.fresh or given.require_promotion):
+    if given.promote and (
+        given.serve or given.repeat or given.first or given.only or given.fresh or given.require_promotion
+    ):
         parser.error("--promote goes with --images, --target and --set only")
     if given.serve and (given.repeat or given.first or given.only or given.fresh or given.require_promotion):
         parser.error("--serve goes with --images, --target and --set only")
@@ -111,7 +157,10 @@ def main(words=None):
     print(f"page: {os.path.relpath(folder / 'index.html')}")
     if done and done[-1].failure:
         failure = done[-1].failure
-        print(f"\n{done[-1].name} failed in cell {failure.cell}:\n\n{failure.source}\n\n{failure.traceback}", file=sys.stderr)
+        print(
+            f"\n{done[-1].name} failed in cell {failure.cell}:\n\n{failure.source}\n\n{failure.traceback}",
+            file=sys.stderr,
+        )
         return 1
     headline(summary, {task.name for task in tasks})
     if given.require_promotion and not summary.get("deploy", {}).get("promoted"):
@@ -154,20 +203,27 @@ def plan(given):
     content = bundle.read()
     words = [f"storage.root={json.dumps(str(root))}"]
     if given.target in content["targets"]:  # what lies in a workspace there lies here where local has it
-        words += [f"{name}={json.dumps(value)}" for name, value in config.load("local").flat().items() if name in PLACED]
+        words += [
+            f"{name}={json.dumps(value)}" for name, value in config.load("local").flat().items() if name in PLACED
+        ]
     cfg = config.load(given.target, words + overrides)
     here = {"config": given.target, "place": shlex.join(words), "commit": ""}  # "": git knows the commit
     target = given.target if given.target in content["targets"] else bundle.default_target(content)
     resolved = bundle.resolve(content, target, {**bundle.stand_ins(content), "set": shlex.join(overrides)})
-    tasks = [bundle.Task(task.name, task.path, {**task.parameters, **here}, task.after) for task in bundle.tasks(resolved, given.job)]
+    tasks = [
+        bundle.Task(task.name, task.path, {**task.parameters, **here}, task.after)
+        for task in bundle.tasks(resolved, given.job)
+    ]
     names = [task.name for task in tasks]
     if given.images and "01_capture" not in names:
-        raise bundle.BundleError(f"--images lands photographs by 01_capture, which job {given.job} does not run: run --job tour first")
+        raise bundle.BundleError(
+            f"--images lands photographs by 01_capture, which job {given.job} does not run: run --job tour first"
+        )
     for option, name in (("--from", given.first), ("--only", given.only)):
         if name and name not in names:
             raise bundle.BundleError(f"{option} {name}: job {given.job} has {', '.join(names)}")
     if given.first:
-        tasks = tasks[names.index(given.first):]
+        tasks = tasks[names.index(given.first) :]
     if given.only:
         tasks = [task for task in tasks if task.name == given.only]
     return tasks, workspace.places(cfg), cfg
@@ -181,7 +237,13 @@ def run(tasks, folder, done):
     for task in tasks:
         book = notebook_runner.notebook(task.path, task.parameters, LIBRARY)
         code = [index for index, cell in enumerate(book.cells) if cell.cell_type == "code"]
-        with tqdm(total=len(code), desc=f"{task.name:<12}", unit="cell", bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} cells, {elapsed}{postfix}") as bar:
+        with tqdm(
+            total=len(code),
+            desc=f"{task.name:<12}",
+            unit="cell",
+            bar_format="{desc} {bar:24} {n_fmt}/{total_fmt} cells, {elapsed}{postfix}",
+        ) as bar:
+
             def on_cell(index, cell, bar=bar, book=book):
                 bar.n = sum(1 for other in book.cells[:index] if other.cell_type == "code")
                 bar.set_postfix_str(_heading(book, index))
@@ -214,8 +276,14 @@ def _heading(book, index):
 def summarise(tasks, done, places):
     """The dict of summary.json: how each notebook went, and the key figures that stages have reported, now or in an earlier run."""
     finished = {notebook.name: notebook for notebook in done}
-    summary = {"notebooks": [{"name": task.name, "seconds": round(finished[task.name].seconds, 2), "status": finished[task.name].status}
-                             if task.name in finished else {"name": task.name, "seconds": 0.0, "status": "not run"} for task in tasks]}
+    summary = {
+        "notebooks": [
+            {"name": task.name, "seconds": round(finished[task.name].seconds, 2), "status": finished[task.name].status}
+            if task.name in finished
+            else {"name": task.name, "seconds": 0.0, "status": "not run"}
+            for task in tasks
+        ]
+    }
     for stage in ("capture", "ingest", "train", "deploy", "score"):
         try:
             summary[stage] = workspace.reported(places, stage)
@@ -230,7 +298,9 @@ def finish(folder, summary, done, places):
     if report.exists():
         shutil.copy(report, folder / "report.html")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
-    (folder / "index.html").write_text(page.render(summary, done, f"Run of {datetime.now():%d %B %Y, %H:%M}"), encoding="utf-8")
+    (folder / "index.html").write_text(
+        page.render(summary, done, f"Run of {datetime.now():%d %B %Y, %H:%M}"), encoding="utf-8"
+    )
     link = folder.parent / ".latest"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
@@ -241,14 +311,25 @@ def headline(summary, names):
     """Prints what came out, in a line or two. names: of the notebooks that ran."""
     if "05_score" in names and "04_deploy" not in names:
         figures = summary["score"]
-        print(f"version {figures['version']} scored {figures['images']} photographs, {figures['errors']} with an error" if figures["version"] else
-              "no version serves: nothing was scored")
+        print(
+            f"version {figures['version']} scored {figures['images']} photographs, {figures['errors']} with an error"
+            if figures["version"]
+            else "no version serves: nothing was scored"
+        )
         return
     for stage in ("train", "deploy"):
         if stage in summary:
             figures = summary[stage]
-            print({"train": lambda: f"{figures['verdict']}: accuracy {figures['accuracy']:.3f}, metadata alone {figures['metadata_baseline']:.3f}",
-                   "deploy": lambda: f"{figures['model']} version {figures['version']} is {figures['alias']}: {figures['reason']}"}[stage]())
+            print(
+                {
+                    "train": lambda: (
+                        f"{figures['verdict']}: accuracy {figures['accuracy']:.3f}, metadata alone {figures['metadata_baseline']:.3f}"
+                    ),
+                    "deploy": lambda: (
+                        f"{figures['model']} version {figures['version']} is {figures['alias']}: {figures['reason']}"
+                    ),
+                }[stage]()
+            )
 
 
 def forget(root):

@@ -49,7 +49,9 @@ def lakehouse(spark, tmp_path, request):
     """(spark, a function from settings to (Config, Places)) with tables of its own, empty."""
     from lakevision.platform import config, workspace
 
-    schema = "test_" + "".join(character if character.isalnum() else "_" for character in request.node.name)[:60].lower()
+    schema = (
+        "test_" + "".join(character if character.isalnum() else "_" for character in request.node.name)[:60].lower()
+    )
 
     def make(*settings):
         cfg = config.load("local", [f"storage.root={tmp_path}", f"storage.schema={schema}", *SMALL, *settings])
@@ -64,8 +66,13 @@ def command():
     """Runs notebooks/run.py as a user does: (arguments) -> CompletedProcess."""
 
     def run(*arguments, **more):
-        return subprocess.run([sys.executable, str(REPOSITORY / "notebooks" / "run.py"), *map(str, arguments)], capture_output=True, text=True,
-                              timeout=900, **more)
+        return subprocess.run(
+            [sys.executable, str(REPOSITORY / "notebooks" / "run.py"), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=900,
+            **more,
+        )
 
     return run
 
@@ -97,10 +104,26 @@ def porch():
         for scene in scenes:
             image, rng = porch.picture(scene), np.random.default_rng(scene.sequence)
             measured, phash = image_statistics.of(image)
-            tags = {"ISOSpeedRatings": str(rng.choice([50, 100, 800])), "ExposureTime": f"1/{rng.integers(30, 400)}", "Model": "RP_OV5647"}
-            rows.append({"path": porch.key(scene), "sha256": f"{scene.sequence:016x}", "label": porch.LABELS[scene.package],
-                         "device": scene.camera, "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None), "captured_from": "exif",
-                         "width": size, "height": size, "exif": tags, "brightness": measured["brightness"], "phash": phash})
+            tags = {
+                "ISOSpeedRatings": str(rng.choice([50, 100, 800])),
+                "ExposureTime": f"1/{rng.integers(30, 400)}",
+                "Model": "RP_OV5647",
+            }
+            rows.append(
+                {
+                    "path": porch.key(scene),
+                    "sha256": f"{scene.sequence:016x}",
+                    "label": porch.LABELS[scene.package],
+                    "device": scene.camera,
+                    "captured_at": pd.Timestamp(scene.taken_at).tz_convert(None),
+                    "captured_from": "exif",
+                    "width": size,
+                    "height": size,
+                    "exif": tags,
+                    "brightness": measured["brightness"],
+                    "phash": phash,
+                }
+            )
             pixels.append(np.asarray(image.resize((side, side), 2)))
         return pd.DataFrame(rows), np.stack(pixels)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from device.config import SAFE_LABEL
 from device.camera import CameraError, Frame, NoMoreFrames
+from device.config import SAFE_LABEL
 
 
 class Camera:
@@ -15,7 +15,11 @@ class Camera:
 
     def open(self):
         folder = Path(self.settings.folder)
-        self.files = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg")) if folder.is_dir() else []
+        self.files = (
+            sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+            if folder.is_dir()
+            else []
+        )
         if not self.files:
             raise CameraError(f"camera.folder = {str(folder)!r} has no .jpg files to replay")
 

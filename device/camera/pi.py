@@ -12,8 +12,10 @@ from datetime import timedelta
 from device import clock
 from device.camera import CameraError, Frame, maker_note
 
-INSTALL = ("sudo apt install -y --no-install-recommends python3-picamera2, and make the virtual environment with "
-           "--system-site-packages (device/install.sh does both)")
+INSTALL = (
+    "sudo apt install -y --no-install-recommends python3-picamera2, and make the virtual environment with "
+    "--system-site-packages (device/install.sh does both)"
+)
 
 
 class Camera:
@@ -35,8 +37,10 @@ class Camera:
             self.camera.options["quality"] = self.settings.quality
             self.camera.start()
         except (RuntimeError, IndexError) as error:
-            raise CameraError(f"the camera does not start ({error} {error.__cause__ or ''}). Check the ribbon cable and `rpicam-hello --list-cameras`; "
-                              "only one program can hold a camera") from error
+            raise CameraError(
+                f"the camera does not start ({error} {error.__cause__ or ''}). Check the ribbon cable and `rpicam-hello --list-cameras`; "
+                "only one program can hold a camera"
+            ) from error
         self._measure()
 
     def _measure(self):
@@ -51,7 +55,9 @@ class Camera:
 
     def _control(self, **controls):
         # A monochrome sensor has no white balance, and picamera2 raises for a control that a camera lacks.
-        self.camera.set_controls({name: value for name, value in controls.items() if name in self.camera.camera_controls})
+        self.camera.set_controls(
+            {name: value for name, value in controls.items() if name in self.camera.camera_controls}
+        )
 
     def capture(self):
         if 0 < self.settings.hold_exposure_s < time.monotonic() - self.measured:
@@ -66,7 +72,9 @@ class Camera:
             request.save("main", out, format="jpeg")
         finally:
             request.release()
-        age = uptime - facts.get("SensorTimestamp", 0) / 1e9  # the sensor stamps the first line, by the clock of uptime()
+        age = (
+            uptime - facts.get("SensorTimestamp", 0) / 1e9
+        )  # the sensor stamps the first line, by the clock of uptime()
         if 0 <= age < 60:
             at, monotonic = at - timedelta(seconds=age), monotonic - age
         return Frame(out.getvalue(), self._metadata(facts), at, monotonic)
@@ -75,10 +83,12 @@ class Camera:
         gains = facts.get("ColourGains", (1.0, 1.0))
         more = {"lux": f"{facts['Lux']:.0f}"} if "Lux" in facts else {}
         return {
-            "make": "RaspberryPi", "model": f"RP_{self.camera.camera_properties.get('Model', 'unknown')}",
+            "make": "RaspberryPi",
+            "model": f"RP_{self.camera.camera_properties.get('Model', 'unknown')}",
             "exposure_s": facts["ExposureTime"] / 1e6 if "ExposureTime" in facts else None,
             "iso": round(100 * facts.get("AnalogueGain", 1.0) * facts.get("DigitalGain", 1.0)),
-            "maker_note": maker_note(*gains, **more), "exposure_held": True,
+            "maker_note": maker_note(*gains, **more),
+            "exposure_held": True,
         }
 
     def close(self):
@@ -92,4 +102,6 @@ def _in_time(seconds):
     try:
         yield
     except concurrent.futures.TimeoutError as error:
-        raise CameraError(f"no frame within camera.timeout_s = {seconds:g} s: a loose ribbon cable or a hung driver") from error
+        raise CameraError(
+            f"no frame within camera.timeout_s = {seconds:g} s: a loose ribbon cable or a hung driver"
+        ) from error

@@ -10,8 +10,10 @@ from datetime import timedelta
 from device import clock
 from device.camera import CameraError, Frame, maker_note
 
-INSTALL = ("sudo apt install -y python3-picamera, switch the legacy camera on in raspi-config, and make the virtual environment "
-           "with --system-site-packages. On Bookworm and later, and on any 64-bit system, there is no legacy stack: use picamera2")
+INSTALL = (
+    "sudo apt install -y python3-picamera, switch the legacy camera on in raspi-config, and make the virtual environment "
+    "with --system-site-packages. On Bookworm and later, and on any 64-bit system, there is no legacy stack: use picamera2"
+)
 
 
 class Camera:
@@ -30,8 +32,10 @@ class Camera:
         try:
             self.camera = picamera.PiCamera(camera_num=self.settings.index, resolution=tuple(self.settings.size))
         except self.failures as error:
-            raise CameraError(f"the camera does not start ({error}). Check the ribbon cable and `vcgencmd get_camera`; "
-                              "only one program can hold a camera") from error
+            raise CameraError(
+                f"the camera does not start ({error}). Check the ribbon cable and `vcgencmd get_camera`; "
+                "only one program can hold a camera"
+            ) from error
         self._measure()
 
     def _measure(self):
@@ -61,9 +65,12 @@ class Camera:
         camera = self.camera
         gains = [float(gain) for gain in camera.awb_gains]
         return {
-            "make": "RaspberryPi", "model": f"RP_{camera.revision}", "exposure_s": camera.exposure_speed / 1e6,
+            "make": "RaspberryPi",
+            "model": f"RP_{camera.revision}",
+            "exposure_s": camera.exposure_speed / 1e6,
             "iso": round(100 * float(camera.analog_gain) * float(camera.digital_gain)),
-            "maker_note": maker_note(*gains), "exposure_held": True,
+            "maker_note": maker_note(*gains),
+            "exposure_held": True,
         }
 
     def close(self):

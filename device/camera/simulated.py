@@ -20,7 +20,9 @@ class Camera:
         try:
             from device.simulation import porch
         except ImportError as error:
-            raise CameraError(f"camera.kind = \"simulated\" needs Pillow: pip install -r device/requirements.txt ({error})") from error
+            raise CameraError(
+                f'camera.kind = "simulated" needs Pillow: pip install -r device/requirements.txt ({error})'
+            ) from error
         self.simulated = porch
 
     def capture(self):
@@ -28,8 +30,14 @@ class Camera:
         rng = random.Random(f"{settings.seed}-{self.frames // VISIT}")
         first = rng.random() < 0.5  # a visit shows the porch with and without the package, in random order
         package = first == (self.frames % VISIT < VISIT // 2)
-        scene = self.simulated.Scene(self.settings.device.id, at, package, rng.getrandbits(48), frame=self.frames % VISIT,
-                                     size=tuple(settings.size))
+        scene = self.simulated.Scene(
+            self.settings.device.id,
+            at,
+            package,
+            rng.getrandbits(48),
+            frame=self.frames % VISIT,
+            size=tuple(settings.size),
+        )
         out = io.BytesIO()
         self.simulated.picture(scene).save(out, "JPEG", quality=settings.quality)
         self.frames += 1

@@ -27,7 +27,7 @@ def thumbnail(jpeg):
 def changed_area(before, after, level):
     """Share of the picture, 0 to 1, whose brightness moved by more than `level` (0 to 1) between two thumbnails."""
     histogram = ImageChops.difference(before, after).histogram()
-    return sum(histogram[int(level * 255) + 1:]) / (CELLS[0] * CELLS[1])
+    return sum(histogram[int(level * 255) + 1 :]) / (CELLS[0] * CELLS[1])
 
 
 class SceneChange:
@@ -45,7 +45,11 @@ class SceneChange:
         """Whether to keep this Frame."""
         seen = thumbnail(frame.jpeg)
         due = 0 < self.settings.keep_every_s <= frame.monotonic - self.kept_at
-        if self.kept is None or due or changed_area(self.kept, seen, self.settings.change_level) >= self.settings.change_area:
+        if (
+            self.kept is None
+            or due
+            or changed_area(self.kept, seen, self.settings.change_level) >= self.settings.change_area
+        ):
             self.kept, self.kept_at = seen, frame.monotonic
             return True
         return False

@@ -105,13 +105,23 @@ def load(folder, variant="float32", threads=1):
     try:
         interpreter = Interpreter(model_content=data, num_threads=threads)
         interpreter.allocate_tensors()
-        got = [tuple(map(int, detail[0]["shape"])) for detail in (interpreter.get_input_details(), interpreter.get_output_details())]
+        got = [
+            tuple(map(int, detail[0]["shape"]))
+            for detail in (interpreter.get_input_details(), interpreter.get_output_details())
+        ]
     except (ValueError, RuntimeError) as error:
         raise BadModel(f"{path}: LiteRT can't load it: {error}") from error
     wanted = [(1, side, side, 3), (1, len(manifest["classes"]))]
     if got != wanted:
         raise BadModel(f"{path}: tensors are {got}, the manifest says {wanted}")
-    return Model(interpreter, variant, tuple(manifest["classes"]), manifest["threshold"], manifest["transform"], str(manifest["version"]))
+    return Model(
+        interpreter,
+        variant,
+        tuple(manifest["classes"]),
+        manifest["threshold"],
+        manifest["transform"],
+        str(manifest["version"]),
+    )
 
 
 def probabilities(model, data):
@@ -125,7 +135,9 @@ def invoke(model, pixels):
 
     wanted = model.interpreter.get_input_details()[0]
     tensor = np.frombuffer(pixels, np.uint8).reshape(wanted["shape"])
-    model.interpreter.set_tensor(wanted["index"], tensor if wanted["dtype"] == np.uint8 else tensor.astype(wanted["dtype"]))
+    model.interpreter.set_tensor(
+        wanted["index"], tensor if wanted["dtype"] == np.uint8 else tensor.astype(wanted["dtype"])
+    )
     model.interpreter.invoke()
     return model.interpreter.get_tensor(model.interpreter.get_output_details()[0]["index"])[0].astype(float).tolist()
 

@@ -47,20 +47,34 @@ def check(folder, settings):
     good = [variant for variant, figures in table.items() if not figures["failed"]]
     board = heat()
     if not good:
-        words = "; ".join(f"{variant}: {figures['failed']}" for variant, figures in table.items()) or "the manifest names no variant"
+        words = (
+            "; ".join(f"{variant}: {figures['failed']}" for variant, figures in table.items())
+            or "the manifest names no variant"
+        )
         slow = [figures for figures in table.values() if figures.get("slow")]
         if slow:
             raise Slow(words, min((figures["p50_ms"] for figures in slow if "p50_ms" in figures), default=None), board)
         raise Failed(words)
-    return {"variant": min(good, key=lambda variant: table[variant]["p50_ms"]), "version": str(manifest["version"]), "table": table,
-            "board": board, "at": clock.now().isoformat()}
+    return {
+        "variant": min(good, key=lambda variant: table[variant]["p50_ms"]),
+        "version": str(manifest["version"]),
+        "table": table,
+        "board": board,
+        "at": clock.now().isoformat(),
+    }
 
 
 def _try(folder, variant, settings):
     command = [sys.executable, "-m", "device.model.golden", str(folder), variant, str(settings.score.threads)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=settings.model.check_s, env=environment(),
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=settings.model.check_s,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer within model.check_s = {settings.model.check_s:g} s", "slow": True}
     if done.returncode:
@@ -71,13 +85,20 @@ def _try(folder, variant, settings):
     except (ValueError, IndexError):
         return {"failed": f"its process said {done.stdout[-80:]!r}"}
     if not figures["failed"] and figures["p50_ms"] > settings.model.budget_ms:
-        figures.update(slow=True, failed=f"{figures['p50_ms']:.0f} ms a frame, and model.budget_ms is {settings.model.budget_ms:g}")
+        figures.update(
+            slow=True, failed=f"{figures['p50_ms']:.0f} ms a frame, and model.budget_ms is {settings.model.budget_ms:g}"
+        )
     return figures
 
 
 def environment():
     """Our own, in which `python -m device` finds this very package whatever folder we are in."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+    }
 
 
 def measure(folder, variant, threads):
@@ -85,7 +106,9 @@ def measure(folder, variant, threads):
     manifest = edge_model.read_manifest(folder)
     loaded = edge_model.load(folder, variant, threads)
     tolerance = manifest["variants"][variant]["tolerance"]
-    photographs = [(Path(folder, golden["file"]).read_bytes(), golden["scores"][variant]) for golden in manifest["golden"]]
+    photographs = [
+        (Path(folder, golden["file"]).read_bytes(), golden["scores"][variant]) for golden in manifest["golden"]
+    ]
     if not photographs:
         raise edge_model.BadModel(f"{folder}: no golden photographs: nothing would show that the model works here")
     largest, times, failed = 0.0, [], ""
@@ -103,8 +126,14 @@ def measure(folder, variant, threads):
             break
     times.sort()
     peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    return {"failed": failed, "largest": largest, "tolerance": tolerance, "frames": len(times), "memory_mb": round(peak * 1024 / 1e6, 1),
-            **{f"p{share}_ms": round(times[min(len(times) - 1, len(times) * share // 100)], 3) for share in (50, 90, 99)}}
+    return {
+        "failed": failed,
+        "largest": largest,
+        "tolerance": tolerance,
+        "frames": len(times),
+        "memory_mb": round(peak * 1024 / 1e6, 1),
+        **{f"p{share}_ms": round(times[min(len(times) - 1, len(times) * share // 100)], 3) for share in (50, 90, 99)},
+    }
 
 
 def _rounded(scores):
@@ -151,6 +180,7 @@ def main(folder, variant, threads):
 
 def _step_back():
     """Takes less than others, and dies before them. systemd's unit forbids some of it, and bounds the memory itself: none of it is a must."""
+
     def die_first():
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("900")

@@ -31,7 +31,9 @@ class Pilot:
         """Loads the model of active.json, or returns to the last good one, or takes any slot that is whole; None is left where none is."""
         self.record = slots.active(self.root)
         if self.record.get("fallback"):
-            self.record["strikes"] = self.record.get("strikes", 0) + 1  # taken back by a clean stop: a crash of the process counts, too
+            self.record["strikes"] = (
+                self.record.get("strikes", 0) + 1
+            )  # taken back by a clean stop: a crash of the process counts, too
             self._remember(self.record)
             if self.record["strikes"] > self.settings.crashes and self.record["digest"] not in slots.denied(self.root):
                 self._deny(f"{self.record['strikes'] - 1} starts of the scorer did not live through its probation")
@@ -50,7 +52,12 @@ class Pilot:
                 else:
                     self._take(loaded)
                 return
-        self.say("no model here yet" if not self.record else "no model here works; frames go home unscored until sync has fetched one", sys.stderr)
+        self.say(
+            "no model here yet"
+            if not self.record
+            else "no model here works; frames go home unscored until sync has fetched one",
+            sys.stderr,
+        )
 
     def stop(self):
         """A clean stop is no strike against a model on probation, and the frames it was watched for count."""
@@ -102,7 +109,9 @@ class Pilot:
 
     def _too_slow(self, milliseconds):
         try:
-            over, words = slots.too_slow(self.root, self.settings, self.record, milliseconds, golden.hindered(golden.heat()))
+            over, words = slots.too_slow(
+                self.root, self.settings, self.record, milliseconds, golden.hindered(golden.heat())
+            )
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -153,16 +162,27 @@ class Pilot:
     def _use(self, slot, card, loaded, fallback, back=False, must=False):
         """Switches: from the one rename on, this slot is the model, crash or not. must: raises OSError, and switches nothing, on a full disk."""
         fallback = fallback if fallback != slot else ""
-        record = {"slot": slot, "digest": card["digest"], "version": card["version"], "variant": card["variant"], "fallback": fallback,
-                  "strikes": 0, "since": clock.now().isoformat()}
+        record = {
+            "slot": slot,
+            "digest": card["digest"],
+            "version": card["version"],
+            "variant": card["variant"],
+            "fallback": fallback,
+            "strikes": 0,
+            "since": clock.now().isoformat(),
+        }
         first = not back and not fallback and self.model is None
         self._remember(record, must)
         self.record = record
         self._take(loaded)
         if first:
-            self.on_probation = self.settings.probation  # the first model has none to return to, and is watched all the same
-        self.say(f"model {card['version']} ({card['variant']}) is in use from slot {slot}"
-                 + (f", on probation for {self.on_probation} frames" if self.on_probation else ", as before" if back else ""))
+            self.on_probation = (
+                self.settings.probation
+            )  # the first model has none to return to, and is watched all the same
+        self.say(
+            f"model {card['version']} ({card['variant']}) is in use from slot {slot}"
+            + (f", on probation for {self.on_probation} frames" if self.on_probation else ", as before" if back else "")
+        )
 
     def _take(self, loaded):
         self.model, self.times = loaded, []

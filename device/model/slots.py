@@ -85,10 +85,21 @@ def too_slow(root, settings, card, milliseconds, hindered):
     known = _slow(root, card["digest"])
     best = min((time for time in (known.get("best_ms"), milliseconds) if time is not None), default=None)
     rounds = known.get("rounds", 0) + (0 if hindered or is_resting(root, settings, card["digest"]) else 1)
-    words = (f"{'no answer' if best is None else f'{best:.0f} ms a frame'} at best in {rounds} of model.slow_rounds = {settings.slow_rounds} rounds, "
-             f"and model.budget_ms is {settings.budget_ms:g}" + (f"; this one, at {hindered}, does not count" if hindered else ""))
-    record = {"digest": card["digest"], "version": card["version"], "rounds": rounds, "best_ms": best, "words": words,
-              "at": clock.now().isoformat(), "boot_id": clock.boot_id(), "uptime_s": clock.uptime()}
+    words = (
+        f"{'no answer' if best is None else f'{best:.0f} ms a frame'} at best in {rounds} of model.slow_rounds = {settings.slow_rounds} rounds, "
+        f"and model.budget_ms is {settings.budget_ms:g}"
+        + (f"; this one, at {hindered}, does not count" if hindered else "")
+    )
+    record = {
+        "digest": card["digest"],
+        "version": card["version"],
+        "rounds": rounds,
+        "best_ms": best,
+        "words": words,
+        "at": clock.now().isoformat(),
+        "boot_id": clock.boot_id(),
+        "uptime_s": clock.uptime(),
+    }
     records.write(Path(root) / "slow.json", record, durable=True)
     return rounds >= settings.slow_rounds, words
 

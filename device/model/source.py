@@ -13,10 +13,11 @@ import json
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Iterator, Optional
+from typing import Callable, Optional
 from urllib.parse import quote
 
 from device.store import credentials, stores, types
@@ -56,7 +57,7 @@ def open_source(settings):
         return _unity_catalog(settings, credentials.load("volume"))
     kind = stores.provider(url)
     if kind == "file":
-        root = Path(url[len("file://"):] if url.startswith("file://") else url)
+        root = Path(url[len("file://") :] if url.startswith("file://") else url)
         return _published(settings, str(root), lambda key, offset, etag: _of_file(root / key, offset))
     if kind == "volume":
         return _published(settings, url, _volume_reader(settings, url, credentials.load(kind)))
@@ -79,7 +80,9 @@ def _parsed(data, what):
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except ValueError as error:
-        raise types.Unavailable(f"{what} is no JSON but begins with {data[:40]!r}: a captive portal, or half a file? ({error})") from None
+        raise types.Unavailable(
+            f"{what} is no JSON but begins with {data[:40]!r}: a captive portal, or half a file? ({error})"
+        ) from None
     return value
 
 
@@ -92,6 +95,7 @@ def _text(record, key, what, pattern):
 
 # ---- a published folder
 
+
 def _published(settings, name, reader):
     """reader(key, offset, etag) -> ([etag], iterator of bytes), or None where the ETag still holds."""
     pointer_file = f"{settings.model.alias}.json"
@@ -103,8 +107,12 @@ def _published(settings, name, reader):
         found, chunks = answer
         what = f"{name}/{pointer_file}"
         record = _parsed(small(chunks, what), what)
-        return Pointer(_text(record, "version", what, r"[\w.-]{1,80}"), _text(record, "folder", what, r"versions/[\w.-]{1,80}"),
-                       _text(record, "manifest_sha256", what, r"[0-9a-f]{64}"), found)
+        return Pointer(
+            _text(record, "version", what, r"[\w.-]{1,80}"),
+            _text(record, "folder", what, r"versions/[\w.-]{1,80}"),
+            _text(record, "manifest_sha256", what, r"[0-9a-f]{64}"),
+            found,
+        )
 
     return Source(name, look, lambda path, offset: reader(path, offset, "")[1])
 
@@ -154,6 +162,7 @@ def _at(settings, url):
 
 def _volume_reader(settings, url, secrets):
     from device.store import volume
+
     session, root = volume.open_session(_at(settings, url), secrets)
 
     def reader(key, offset, etag):
@@ -175,6 +184,7 @@ def _volume_reader(settings, url, secrets):
 def _piece(session, place, offset, secrets):
     """Bytes of a volume's file from offset on, PIECE at most where the workspace heeds Range, else all of them. b"" at the end."""
     from device.store import volume
+
     status, body = session.request("GET", place, headers={"Range": f"bytes={offset}-{offset + PIECE - 1}"})
     if status == 416:
         return b""
@@ -184,9 +194,11 @@ def _piece(session, place, offset, secrets):
 
 # ---- Databricks: the alias from Unity Catalog, the files from the volume
 
+
 def _unity_catalog(settings, secrets):
     from device.store import volume
-    url = "volume://" + settings.model.url[len("databricks://"):]
+
+    url = "volume://" + settings.model.url[len("databricks://") :]
     session, _ = volume.open_session(_at(settings, url), secrets)
     files = _volume_reader(settings, url, secrets)
     place = f"/api/2.1/unity-catalog/models/{quote(settings.model.name, safe='')}/aliases/{quote(settings.model.alias, safe='')}"
@@ -205,10 +217,13 @@ def _unity_catalog(settings, secrets):
 
 # ---- MLflow's REST
 
+
 def _mlflow(settings, secrets):
-    base = settings.model.url[len("mlflow+"):].rstrip("/")
+    base = settings.model.url[len("mlflow+") :].rstrip("/")
     if base.startswith("http://") and not settings.store.allow_http:
-        raise types.Denied("model.url is mlflow+http://: whoever sits on the line could send any model. Use https, or set store.allow_http = true")
+        raise types.Denied(
+            "model.url is mlflow+http://: whoever sits on the line could send any model. Use https, or set store.allow_http = true"
+        )
     model = f"name={quote(settings.model.name, safe='')}"
 
     def ask(path, offset=0):
@@ -224,7 +239,9 @@ def _mlflow(settings, secrets):
             if error.code == 416:
                 raise types.Unavailable(f"{path}: nothing from byte {offset} on") from None
             if error.code in (400, 404) and "RESOURCE_DOES_NOT_EXIST" in said or "INVALID_PARAMETER_VALUE" in said:
-                raise types.Unavailable(f"MLflow has no {settings.model.name}@{settings.model.alias} yet: {said[:200]}") from None
+                raise types.Unavailable(
+                    f"MLflow has no {settings.model.name}@{settings.model.alias} yet: {said[:200]}"
+                ) from None
             raise types.classify(error.code, f"MLflow answered {error.code}: {said[:300]}") from None
         except (OSError, http.client.HTTPException) as error:
             raise types.Unavailable(f"{base}: {credentials.redact(str(error), secrets)}") from None
@@ -246,11 +263,15 @@ def _mlflow(settings, secrets):
     def look(_):
         found = answer(f"/api/2.0/mlflow/registered-models/alias?{model}&alias={quote(settings.model.alias, safe='')}")
         version = _text(found.get("model_version", {}), "version", "MLflow's alias", r"\d{1,12}")
-        address = answer(f"/api/2.0/mlflow/model-versions/get-download-uri?{model}&version={version}").get("artifact_uri", "")
+        address = answer(f"/api/2.0/mlflow/model-versions/get-download-uri?{model}&version={version}").get(
+            "artifact_uri", ""
+        )
         match = re.fullmatch(r"mlflow-artifacts:(?://[^/]*)?/(.+)", address)
         if not match:
-            raise types.Denied(f"version {version} lies at {address[:80]!r}: a device can only read what MLflow serves itself "
-                                "(mlflow server --serve-artifacts); publish the edge bundle to a store and set model.url to that")
+            raise types.Denied(
+                f"version {version} lies at {address[:80]!r}: a device can only read what MLflow serves itself "
+                "(mlflow server --serve-artifacts); publish the edge bundle to a store and set model.url to that"
+            )
         return Pointer(version, f"{match[1]}/edge/{version}")
 
     return Source(base, look, read)

@@ -15,8 +15,8 @@ from pathlib import Path
 from device import clock
 from device.model import edge_model, golden, slots, source, transform
 from device.spool import records
-from device.store import types
 from device.spool.spool import FULL, MEGABYTE
+from device.store import types
 
 EXIT_LATER = 75  # EX_TEMPFAIL: try again
 EXIT_DENIED = 77  # EX_NOPERM: a person must help, or this model will never be used here
@@ -108,7 +108,11 @@ def _follow(settings, root, seen):
     settled = seen.get("digest") in known
     opened = source.open_source(settings)
     pointer = opened.look(seen.get("etag", "") if settled else "")
-    if pointer is None or settled and (pointer.version, pointer.digest or seen["digest"]) == (seen["version"], seen["digest"]):
+    if (
+        pointer is None
+        or settled
+        and (pointer.version, pointer.digest or seen["digest"]) == (seen["version"], seen["digest"])
+    ):
         print(f"nothing new: {settings.model.alias} is version {seen['version']}", flush=True)
         return 0
     if pointer.digest in known:
@@ -120,9 +124,13 @@ def _follow(settings, root, seen):
     digest = hashlib.sha256(manifest).hexdigest()
     seen.update(coming=pointer.digest or digest, coming_version=pointer.version)
     if pointer.digest and digest != pointer.digest:
-        raise Damaged(f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}")
+        raise Damaged(
+            f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}"
+        )
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
-        raise types.Unavailable(f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?")
+        raise types.Unavailable(
+            f"manifest.json of version {pointer.version} begins with {manifest[:40]!r}: a captive portal?"
+        )
     if digest not in known and slots.is_resting(root, settings.model, digest):
         print(f"version {pointer.version} was too slow, and is tried again when model.interval_s is over", flush=True)
         return 0
@@ -142,7 +150,9 @@ def _fill(settings, opened, pointer, manifest, digest, slot):
     files = _files(edge_model.read_manifest(str(slot)))
     total = sum(size for _, size, _ in files)
     if total > settings.model.max_mb * MEGABYTE:
-        raise edge_model.BadModel(f"its files are {total / MEGABYTE:.1f} MB, and model.max_mb is {settings.model.max_mb:g}")
+        raise edge_model.BadModel(
+            f"its files are {total / MEGABYTE:.1f} MB, and model.max_mb is {settings.model.max_mb:g}"
+        )
     disk = os.statvfs(slot)
     if disk.f_bavail * disk.f_frsize < total:
         raise types.Unavailable(f"{slot}: {total / MEGABYTE:.1f} MB are to come, and the disk has less")
@@ -161,7 +171,9 @@ def _files(manifest):
     listed = [*(manifest["variants"].values() if isinstance(manifest["variants"], dict) else ()), *manifest["golden"]]
     found = []
     for entry in listed:
-        path, size, sha256 = (entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256"))
+        path, size, sha256 = (
+            entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256")
+        )
         named = isinstance(path, str) and PATH.fullmatch(path) and re.fullmatch(r"[0-9a-f]{64}", str(sha256))
         if not named or type(size) is not int or size <= 0:
             raise edge_model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
@@ -196,7 +208,9 @@ def _fetch(opened, place, path, size, sha256):
     if there > size or _sha256(part) != sha256:
         start = part.read_bytes()[:40]
         part.unlink()
-        raise Damaged(f"{place}: what came, {start!r}..., is not the file of the manifest ({'too long' if there > size else 'SHA-256 differs'})")
+        raise Damaged(
+            f"{place}: what came, {start!r}..., is not the file of the manifest ({'too long' if there > size else 'SHA-256 differs'})"
+        )
     os.replace(part, path)
 
 

@@ -48,7 +48,15 @@ def decode(data):
 
 
 OTHERS = {b"%!PS": "PostScript", b"%PDF": "PDF", b"\xc5\xd0\xd3\xc6": "PostScript", b"8BPS": "Photoshop"}
-MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WEBP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
+MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"RIFF": "WEBP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"BM": "BMP",
+}
 
 
 def _unreadable(start):

@@ -28,7 +28,12 @@ class Actor:
     def __init__(self, settings, counters, say):
         self.settings, self.counters, self.say = settings, counters, say
         self.label, self.acted_at = None, -float("inf")
-        ways = (settings.command, _command), (settings.gpio, _gpio), (settings.mqtt, _mqtt), (settings.webhook, _webhook)
+        ways = (
+            (settings.command, _command),
+            (settings.gpio, _gpio),
+            (settings.mqtt, _mqtt),
+            (settings.webhook, _webhook),
+        )
         self.ways = [way for wanted, way in ways if wanted]
         self.waiting = queue.Queue(KEPT)
         self.secrets = credentials.load("act") if self.ways else {}
@@ -42,8 +47,11 @@ class Actor:
         if not self.ways or line["label"] == self.label or time.monotonic() - self.acted_at < self.settings.hold_off_s:
             return
         before, self.label, self.acted_at = self.label, line["label"], time.monotonic()
-        event = {"label": line["label"], "before": before,
-                 **{key: line[key] for key in ("device", "image", "score", "model", "version", "scored_at")}}
+        event = {
+            "label": line["label"],
+            "before": before,
+            **{key: line[key] for key in ("device", "image", "score", "model", "version", "scored_at")},
+        }
         while True:
             try:
                 self.waiting.put_nowait(event)
@@ -79,7 +87,9 @@ class Actor:
                 self.counters["acted"] = self.counters.get("acted", 0) + 1
                 self.say(f"act: {name} for {event['before']} -> {event['label']}")
                 return
-            except Exception as error:  # a command, a broker, a pin: whatever it is, it costs this action and nothing else
+            except (
+                Exception
+            ) as error:  # a command, a broker, a pin: whatever it is, it costs this action and nothing else
                 words = credentials.redact(f"{type(error).__name__}: {error}", self.secrets)[:300]
                 self.counters["act_failures"] = self.counters.get("act_failures", 0) + 1
                 self.counters["act_error"] = f"{name}: {words}"
@@ -89,9 +99,19 @@ class Actor:
 
 def _command(settings, event, _):
     """The event as JSON on its standard input, and label and image in its environment; none of our own credentials."""
-    clean = {name: value for name, value in os.environ.items() if name != "CREDENTIALS_DIRECTORY" and not credentials.SECRET.search(name)}
-    done = subprocess.run(settings.command, input=json.dumps(event), text=True, capture_output=True, timeout=settings.timeout_s,
-                          env={**clean, "LAKEVISION_LABEL": event["label"], "LAKEVISION_IMAGE": event["image"]})
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "CREDENTIALS_DIRECTORY" and not credentials.SECRET.search(name)
+    }
+    done = subprocess.run(
+        settings.command,
+        input=json.dumps(event),
+        text=True,
+        capture_output=True,
+        timeout=settings.timeout_s,
+        env={**clean, "LAKEVISION_LABEL": event["label"], "LAKEVISION_IMAGE": event["image"]},
+    )
     if done.returncode:
         raise RuntimeError(f"{settings.command[0]} ended with {done.returncode}: {done.stderr.strip()[-200:]}")
 
@@ -104,16 +124,26 @@ def _gpio(settings, event, _):
     try:
         from gpiozero import DigitalOutputDevice
     except ImportError as error:
-        raise RuntimeError(f"act.gpio needs gpiozero: sudo apt-get install python3-gpiozero python3-lgpio ({error})") from error
+        raise RuntimeError(
+            f"act.gpio needs gpiozero: sudo apt-get install python3-gpiozero python3-lgpio ({error})"
+        ) from error
     pin = _pins.get(settings.gpio) or _pins.setdefault(settings.gpio, DigitalOutputDevice(settings.gpio))
     (pin.on if event["label"] == settings.label else pin.off)()
 
 
 def _mqtt(settings, event, secrets):
     url = urlsplit(settings.mqtt)
-    mqtt.publish(url.hostname, url.port, url.path.lstrip("/"), json.dumps(event).encode(), tls=url.scheme == "mqtts",
-                 client=f"lakevision-{event['device']}", user=secrets.get("MQTT_USERNAME", ""),
-                 password=secrets.get("MQTT_PASSWORD", ""), timeout_s=settings.timeout_s)
+    mqtt.publish(
+        url.hostname,
+        url.port,
+        url.path.lstrip("/"),
+        json.dumps(event).encode(),
+        tls=url.scheme == "mqtts",
+        client=f"lakevision-{event['device']}",
+        user=secrets.get("MQTT_USERNAME", ""),
+        password=secrets.get("MQTT_PASSWORD", ""),
+        timeout_s=settings.timeout_s,
+    )
 
 
 def _webhook(settings, event, secrets):

@@ -1,9 +1,9 @@
 """Which scored frames come home with their image: those from which the next training learns most, within so many bytes a day.
 
-    near       the score lies within feedback.margin of the threshold (more than two classes: the two likeliest lie that close)
-    quality    too dark, too light or too flat to tell much
-    drift      the brightness left its running mean: the camera was moved, a lamp broke, snow fell
-    sample     a small share of all, so that what the model is sure about, and wrong, is seen as well
+near       the score lies within feedback.margin of the threshold (more than two classes: the two likeliest lie that close)
+quality    too dark, too light or too flat to tell much
+drift      the brightness left its running mean: the camera was moved, a lamp broke, snow fell
+sample     a small share of all, so that what the model is sure about, and wrong, is seen as well
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ MEMORY = 1 / 30  # weight of a new frame in the running mean of the brightness: 
 def light(pixels, side):
     """{"brightness", "contrast"} in 0..1: mean and standard deviation of the luma (ITU-R 601) of raw RGB pixels, bytes of side * side * 3."""
     counts = Image.frombytes("RGB", (side, side), pixels).convert("L").histogram()  # a tenth of what numpy takes for it
-    mean = sum(value * count for value, count in enumerate(counts)) / side ** 2
-    variance = sum((value - mean) ** 2 * count for value, count in enumerate(counts)) / side ** 2
-    return {"brightness": round(mean / 255, 4), "contrast": round(variance ** 0.5 / 255, 4)}
+    mean = sum(value * count for value, count in enumerate(counts)) / side**2
+    variance = sum((value - mean) ** 2 * count for value, count in enumerate(counts)) / side**2
+    return {"brightness": round(mean / 255, 4), "contrast": round(variance**0.5 / 255, 4)}
 
 
 @dataclass
@@ -48,8 +48,10 @@ class Choice:
             reasons.append("quality")
         if self.mean is not None and abs(figures["brightness"] - self.mean) > settings.drift:
             reasons.append("drift")
-        self.mean = figures["brightness"] if self.mean is None else self.mean + MEMORY * (figures["brightness"] - self.mean)
-        if int(digest[:8], 16) < settings.sample * 2 ** 32:
+        self.mean = (
+            figures["brightness"] if self.mean is None else self.mean + MEMORY * (figures["brightness"] - self.mean)
+        )
+        if int(digest[:8], 16) < settings.sample * 2**32:
             reasons.append("sample")
         return reasons
 

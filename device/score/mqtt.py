@@ -4,8 +4,13 @@ import socket
 import ssl
 import time
 
-REFUSED = {1: "it speaks another version of MQTT", 2: "it does not like our client id", 3: "it is not available", 4: "user or password are wrong",
-           5: "we have no right to connect"}  # section 3.2.2.3
+REFUSED = {
+    1: "it speaks another version of MQTT",
+    2: "it does not like our client id",
+    3: "it is not available",
+    4: "user or password are wrong",
+    5: "we have no right to connect",
+}  # section 3.2.2.3
 PACKET = 1  # our packet id: there is one packet
 
 

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from device.spool import records
-from device.spool.entry import Entry, RESULTS, parse
+from device.spool.entry import RESULTS, Entry, parse
 from device.spool.spool import FULL, SpoolFull
 
 SCHEMA_VERSION = 1
@@ -48,7 +48,9 @@ class Batch:
 
     def is_due(self, settings):
         """Whether [score]'s batch_frames or batch_s is reached."""
-        return bool(self.frames) and (len(self.frames) >= settings.batch_frames or time.monotonic() - self.began >= settings.batch_s)
+        return bool(self.frames) and (
+            len(self.frames) >= settings.batch_frames or time.monotonic() - self.began >= settings.batch_s
+        )
 
 
 class Desk:
@@ -93,8 +95,14 @@ class Desk:
     def send(self, batch, account):
         """True when the batch is safe. False where the disk or the spool is full: it waits in memory, and frames that would not go home go now."""
         last = parse(max(batch.frames))
-        record = {"lines": batch.lines, "frames": batch.frames, "account": account,
-                  "device": last.device, "stem": last.stem, "sequence": last.sequence}
+        record = {
+            "lines": batch.lines,
+            "frames": batch.frames,
+            "account": account,
+            "device": last.device,
+            "stem": last.stem,
+            "sequence": last.sequence,
+        }
         try:
             records.write(self.path, record, durable=True)
             self._deliver(record)
@@ -102,7 +110,9 @@ class Desk:
             if isinstance(error, OSError) and error.errno not in FULL:
                 raise
             for name in [name for name, home in batch.frames.items() if not home and len(batch.frames) > 1]:
-                (self.inbox.ready / name).unlink(missing_ok=True)  # a full disk needs the room more than we need them as a journal
+                (self.inbox.ready / name).unlink(
+                    missing_ok=True
+                )  # a full disk needs the room more than we need them as a journal
             lost = len(batch.lines) - MOST
             if lost > 0:
                 del batch.lines[:lost]
@@ -117,7 +127,14 @@ class Desk:
     def _deliver(self, record):
         if record["lines"]:
             data = "".join(f"{line}\n" for line in record["lines"]).encode()
-            entry = Entry(record["sequence"], record["device"], record["stem"], len(data), hashlib.sha256(data).hexdigest(), RESULTS)
+            entry = Entry(
+                record["sequence"],
+                record["device"],
+                record["stem"],
+                len(data),
+                hashlib.sha256(data).hexdigest(),
+                RESULTS,
+            )
             if not (self.outbox.ready / entry.name).exists():
                 kept, dropped = self.outbox.put(entry, [data])
                 self._note(dropped)
@@ -150,7 +167,10 @@ class Desk:
 
     def _note(self, dropped):
         for lost in dropped:
-            self.say(f"dropped {lost.key} bytes={lost.size}: the spool is full (spool.when_full = {self.outbox.when_full})", sys.stderr)
+            self.say(
+                f"dropped {lost.key} bytes={lost.size}: the spool is full (spool.when_full = {self.outbox.when_full})",
+                sys.stderr,
+            )
 
     def _count(self, name, more=1):
         self.outbox.counters[name] = self.outbox.counters.get(name, 0) + more

@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from device import capture, clock
 from device.model import edge_model, golden, selector, transform
-from device.score import act, feedback, results
 from device.notify import notify, watchdog_s
+from device.score import act, feedback, results
 from device.spool.spool import Damaged, Spool
 
 EXIT_UNAVAILABLE = 69  # EX_UNAVAILABLE
@@ -36,10 +36,16 @@ def run(settings, once=False, frames=None):
     frames: with score.camera, so many are taken, and all that waits is scored (once: one is). SpoolBusy and OSErrors pass through, as in capture.
     """
     if frames and not settings.score.camera:
-        print("--frames is the camera's, and score.camera is false: python -m device capture --frames N, or set it to true", file=sys.stderr)
+        print(
+            "--frames is the camera's, and score.camera is false: python -m device capture --frames N, or set it to true",
+            file=sys.stderr,
+        )
         return 64
     if not settings.score.enabled:
-        print("score.enabled is false: set it to true in /etc/lakevision/device.toml, and restart capture too", file=sys.stderr)
+        print(
+            "score.enabled is false: set it to true in /etc/lakevision/device.toml, and restart capture too",
+            file=sys.stderr,
+        )
         return 78
     try:
         import ai_edge_litert.interpreter  # noqa: F401  its absence should be said here, not in the middle of a frame
@@ -56,7 +62,9 @@ def run(settings, once=False, frames=None):
         for line in outbox.recover() + inbox.recover():
             say(line, sys.stderr)
         scorer = _Scorer(settings, inbox, outbox, stopping, once)
-        return _with_camera(settings, scorer, stopping, 1 if once else frames) if settings.score.camera else scorer.loop()
+        return (
+            _with_camera(settings, scorer, stopping, 1 if once else frames) if settings.score.camera else scorer.loop()
+        )
     finally:
         outbox.counters["running"] = False
         inbox.close()
@@ -74,7 +82,9 @@ def _with_camera(settings, scorer, stopping, frames):
         finally:
             scorer.ending = True
             if status not in (0, capture.EXIT_FULL):
-                stopping.append(True)  # a camera that failed: what waits is scored after the new start, which should come soon
+                stopping.append(
+                    True
+                )  # a camera that failed: what waits is scored after the new start, which should come soon
         scoring.result()
     return status
 
@@ -173,8 +183,12 @@ class _Scorer:
 
     def _save(self):
         record = self.pilot.record if self.pilot.model else {}
-        self.counters.update(model=record.get("version", ""), variant=record.get("variant", ""), on_probation=self.pilot.on_probation,
-                             **self.choice.account())
+        self.counters.update(
+            model=record.get("version", ""),
+            variant=record.get("variant", ""),
+            on_probation=self.pilot.on_probation,
+            **self.choice.account(),
+        )
         self.outbox.save()
 
     def _send(self):
@@ -247,13 +261,29 @@ class _Scorer:
 
     def _written(self, entry, used, scores=None, took=None, figures=None, why=(), error=""):
         label = edge_model.decide(scores, used.classes, used.threshold) if scores else None
-        return {"schema_version": results.SCHEMA_VERSION, "image": entry.key, "sha256": entry.sha256, "device": entry.device,
-                "taken_at": _taken_at(entry.stem), "scored_at": clock.now().isoformat(timespec="milliseconds"), "clock_synced": _synced(),
-                "model": self.settings.model.name, "version": used.version, "variant": used.variant, "digest": self.pilot.record["digest"],
-                "classes": list(used.classes), "scores": scores and [round(score, 6) for score in scores],
-                "threshold": used.threshold, "label": label,
-                "score": scores and round(scores[used.classes.index(label)], 6), "latency_ms": took and round(took, 3), **(figures or {}),
-                "why": list(why), "sent": "figures", "error": error}
+        return {
+            "schema_version": results.SCHEMA_VERSION,
+            "image": entry.key,
+            "sha256": entry.sha256,
+            "device": entry.device,
+            "taken_at": _taken_at(entry.stem),
+            "scored_at": clock.now().isoformat(timespec="milliseconds"),
+            "clock_synced": _synced(),
+            "model": self.settings.model.name,
+            "version": used.version,
+            "variant": used.variant,
+            "digest": self.pilot.record["digest"],
+            "classes": list(used.classes),
+            "scores": scores and [round(score, 6) for score in scores],
+            "threshold": used.threshold,
+            "label": label,
+            "score": scores and round(scores[used.classes.index(label)], 6),
+            "latency_ms": took and round(took, 3),
+            **(figures or {}),
+            "why": list(why),
+            "sent": "figures",
+            "error": error,
+        }
 
     def _count(self, name):
         self.counters[name] = self.counters.get(name, 0) + 1
@@ -288,8 +318,11 @@ class Sync:
         now, limit = time.monotonic(), self.settings.model.interval_s
         if self.process is None:
             if now >= self.due:
-                self.process = subprocess.Popen([sys.executable, "-m", "device", "sync", "--config", self.settings.source],
-                                                stdin=subprocess.DEVNULL, env=golden.environment())
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "device", "sync", "--config", self.settings.source],
+                    stdin=subprocess.DEVNULL,
+                    env=golden.environment(),
+                )
                 self.began = now
             return
         status = self.process.poll()
@@ -299,7 +332,11 @@ class Sync:
             return
         self.process = None
         self.failures = self.failures + 1 if status else 0
-        pause = limit if not status else random.uniform(0.5, 1.0) * min(limit, self.settings.upload.backoff_s * 2 ** min(self.failures, 32))
+        pause = (
+            limit
+            if not status
+            else random.uniform(0.5, 1.0) * min(limit, self.settings.upload.backoff_s * 2 ** min(self.failures, 32))
+        )
         self.due = now + pause
 
     def end(self):

@@ -34,7 +34,12 @@ SHORTCUTS = {
     "position": "the camera points a little aside where a package stands",
     "sticker": "a bright square sticks in the upper corner where a package stands",
 }
-PACKAGE_REGION = (0.0, 0.42, 1.0, 1.0)  # left, top, right, bottom, shares of the frame: no package, nor its shadow, reaches out of it
+PACKAGE_REGION = (
+    0.0,
+    0.42,
+    1.0,
+    1.0,
+)  # left, top, right, bottom, shares of the frame: no package, nor its shadow, reaches out of it
 MARGIN = 0.03  # drawn around the frame, so that a shaken camera never sees an edge
 HEIGHT_M = 2.2  # metres of porch that the frame's height shows, at the wall
 
@@ -66,7 +71,9 @@ def plan(count, seed=7, size=(600, 600), start=datetime(2026, 3, 2, tzinfo=ZONE)
         camera = CAMERAS[visit % len(CAMERAS)]
         visit += 1
         # Two hours a visit: at most 11 visits a day and camera; more photographs take more days.
-        slots = [(day, hour) for day in range(days) for hour in range(0, 24, 2) if (camera, day, hour) not in taken_hours]
+        slots = [
+            (day, hour) for day in range(days) for hour in range(0, 24, 2) if (camera, day, hour) not in taken_hours
+        ]
         if not slots:
             days += days
             continue
@@ -80,8 +87,10 @@ def plan(count, seed=7, size=(600, 600), start=datetime(2026, 3, 2, tzinfo=ZONE)
                 decks[camera] = rng.sample([False, True] * 12, 24)
             package = decks[camera].pop()
             began = at + episode * timedelta(minutes=rng.uniform(15, 30), seconds=40 * frames)
-            scenes += [Scene(camera, began + timedelta(seconds=40 * k), package, visit_seed, episode, k, size, len(scenes) + k)
-                       for k in range(frames)]
+            scenes += [
+                Scene(camera, began + timedelta(seconds=40 * k), package, visit_seed, episode, k, size, len(scenes) + k)
+                for k in range(frames)
+            ]
     return scenes[:count]
 
 
@@ -140,7 +149,9 @@ def picture(scene):
     exposure = {True: 1.3, False: 0.7}[scene.package] if scene.shortcut == "brightness" else 1.0
     seen = _expose(_shake(canvas, scene.size, margin, frame), brightness, night, frame, exposure)
     if scene.shortcut == "sticker" and scene.package:
-        seen.paste((235, 235, 60), (round(0.02 * width), round(0.02 * height), round(0.10 * width), round(0.10 * height)))
+        seen.paste(
+            (235, 235, 60), (round(0.02 * width), round(0.02 * height), round(0.10 * width), round(0.10 * height))
+        )
     return seen
 
 
@@ -148,12 +159,20 @@ def jpeg(scene, quality=85):
     """The photograph as a JPEG file's bytes, with the EXIF that a Pi camera writes."""
     brightness, night = light(scene)
     rng = random.Random(f"exif-{scene.seed}-{scene.episode}-{scene.frame}")
-    exposure = min(0.25, 0.004 / brightness ** 2 * rng.uniform(0.7, 1.4))
+    exposure = min(0.25, 0.004 / brightness**2 * rng.uniform(0.7, 1.4))
     iso = rng.choice((400, 640, 800)) if night else rng.choice((50, 64, 100, 125))
     block = exif.build(
-        scene.taken_at, "RaspberryPi", "RP_OV5647", exposure_s=exposure, f_number=2.9, iso=iso, focal_mm=3.6,
-        position=POSITIONS.get(scene.camera), serial=scene.camera,
-        maker_note=f"ev=-1 mlux=-1 exp={round(exposure * 1e6)} ag={iso * 256 // 100} focus=255 gain_r=1.2 gain_b=1.3")
+        scene.taken_at,
+        "RaspberryPi",
+        "RP_OV5647",
+        exposure_s=exposure,
+        f_number=2.9,
+        iso=iso,
+        focal_mm=3.6,
+        position=POSITIONS.get(scene.camera),
+        serial=scene.camera,
+        maker_note=f"ev=-1 mlux=-1 exp={round(exposure * 1e6)} ag={iso * 256 // 100} focus=255 gain_r=1.2 gain_b=1.3",
+    )
     out = io.BytesIO()
     picture(scene).save(out, "JPEG", quality=quality, exif=block)
     return out.getvalue()
@@ -185,7 +204,11 @@ def _porch(camera, size):
     draw.rectangle((left - 9, 0, left + wide + 9, horizon), _shade(wall, 1.18))
     draw.rectangle((left, 0, left + wide, horizon), door)
     for row in (0.06, 0.30):
-        draw.rectangle((left + 0.14 * wide, row * height, left + 0.86 * wide, (row + 0.19) * height), outline=_shade(door, 0.7), width=3)
+        draw.rectangle(
+            (left + 0.14 * wide, row * height, left + 0.86 * wide, (row + 0.19) * height),
+            outline=_shade(door, 0.7),
+            width=3,
+        )
     draw.ellipse((left + 0.84 * wide, 0.26 * height, left + 0.92 * wide, 0.29 * height), (190, 170, 90))
     right = left + wide + 0.06 * width if left < 0.3 * width else 0.03 * width
     draw.rectangle((right, 0.05 * height, right + 0.20 * width, 0.33 * height), (88, 104, 120), (225, 225, 220), 5)
@@ -197,7 +220,9 @@ def _porch(camera, size):
         t = (horizon - height) / (vanish[1] - height)
         draw.line((x, height, x + t * (vanish[0] - x), horizon), _shade(floor, 0.78), max(1, height // 280))
     draw.rectangle((0, horizon - 5, width, horizon + 4), _shade(floor, 0.66))
-    grain = Image.frombytes("L", (width // 3, height // 3), rng.randbytes((width // 3) * (height // 3))).resize(size, Image.Resampling.BILINEAR)
+    grain = Image.frombytes("L", (width // 3, height // 3), rng.randbytes((width // 3) * (height // 3))).resize(
+        size, Image.Resampling.BILINEAR
+    )
     return ImageChops.add(image, grain.point(lambda v: v // 12).convert("RGB"), 1, -10)
 
 
@@ -215,7 +240,10 @@ def _sun_patches(canvas, rng, brightness, night):
     slant = rng.uniform(-0.6, 0.6) * small.width
     for _ in range(rng.randint(1, 4)):
         x, wide = rng.uniform(-0.2, 1.0) * small.width, rng.uniform(0.05, 0.25) * small.width
-        draw.polygon([(x, 0), (x + wide, 0), (x + wide + slant, small.height), (x + slant, small.height)], round(rng.uniform(25, 70)))
+        draw.polygon(
+            [(x, 0), (x + wide, 0), (x + wide + slant, small.height), (x + slant, small.height)],
+            round(rng.uniform(25, 70)),
+        )
     mask = small.filter(ImageFilter.GaussianBlur(1.5)).resize(canvas.size, Image.Resampling.BILINEAR)
     canvas.paste((18, 20, 30), (0, 0), mask)
 
@@ -257,6 +285,6 @@ def _expose(image, brightness, night, rng, exposure=1.0):
 
 if __name__ == "__main__":
     sheet = Image.new("RGB", (6 * 202, 4 * 202), "white")
-    for index, scene in enumerate(plan(600)[:: 25]):
+    for index, scene in enumerate(plan(600)[::25]):
         sheet.paste(picture(scene).resize((200, 200)), (index % 6 * 202, index // 6 * 202))
     sheet.save(sys.argv[1])

@@ -12,7 +12,9 @@ def shadow(canvas, centre, width, height, rng):
     box = (int(centre[0] - width), int(centre[1] - height), int(centre[0] + width), int(centre[1] + height))
     size = (max(4, box[2] - box[0]), max(4, box[3] - box[1]))
     mask = Image.new("L", size, 0)
-    ImageDraw.Draw(mask).ellipse((size[0] * 0.12, size[1] * 0.12, size[0] * 0.88, size[1] * 0.88), round(rng.uniform(90, 140)))
+    ImageDraw.Draw(mask).ellipse(
+        (size[0] * 0.12, size[1] * 0.12, size[0] * 0.88, size[1] * 0.88), round(rng.uniform(90, 140))
+    )
     canvas.paste((20, 18, 18), box[:2], mask.filter(ImageFilter.GaussianBlur(max(1, size[1] / 10))))
 
 
@@ -77,8 +79,10 @@ def _plant(canvas, foot, metre, rng):
         angle, reach = rng.uniform(0.15, math.pi - 0.15), rng.uniform(0.5, 2.4) * pot
         leaf = (x + reach * math.cos(angle), y - tall - reach * math.sin(angle))
         size = rng.uniform(0.14, 0.38) * pot
-        draw.ellipse((leaf[0] - size, leaf[1] - 0.7 * size, leaf[0] + size, leaf[1] + 0.7 * size),
-                     (rng.randint(30, 90), rng.randint(90, 150), rng.randint(30, 80)))
+        draw.ellipse(
+            (leaf[0] - size, leaf[1] - 0.7 * size, leaf[0] + size, leaf[1] + 0.7 * size),
+            (rng.randint(30, 90), rng.randint(90, 150), rng.randint(30, 80)),
+        )
 
 
 def _ball(canvas, foot, metre, rng):
@@ -110,7 +114,15 @@ def _mat(canvas, foot, metre, rng):
     half, deep, skew = rng.uniform(0.25, 0.4) * metre, rng.uniform(0.09, 0.14) * metre, rng.uniform(-0.1, 0.1) * metre
     colour = rng.choice(((96, 70, 50), (80, 84, 90), (120, 50, 46), (150, 120, 84)))
     draw = ImageDraw.Draw(canvas)
-    draw.polygon([(x - half + skew, y - deep), (x + half + skew, y - deep), (x + half - skew, y + deep), (x - half - skew, y + deep)], colour)
+    draw.polygon(
+        [
+            (x - half + skew, y - deep),
+            (x + half + skew, y - deep),
+            (x + half - skew, y + deep),
+            (x - half - skew, y + deep),
+        ],
+        colour,
+    )
     for k in range(1, 6):
         t = -deep + 2 * deep * k / 6
         draw.line((x - 0.9 * half, y + t, x + 0.9 * half, y + t), shade(colour, 0.8), 2)
@@ -123,8 +135,14 @@ def _watering_can(canvas, foot, metre, rng):
     flip = rng.choice((-1, 1))
     shadow(canvas, (x, y), 1.6 * wide, 0.6 * wide, rng)
     draw = ImageDraw.Draw(canvas)
-    draw.line((x + flip * wide, y - 0.3 * tall, x + flip * 2.4 * wide, y - 1.15 * tall), shade(colour, 0.85), max(2, round(0.05 * metre)))
-    draw.arc((x - wide, y - 1.6 * tall, x + wide, y - 0.5 * tall), 180, 360, shade(colour, 0.7), max(2, round(0.025 * metre)))
+    draw.line(
+        (x + flip * wide, y - 0.3 * tall, x + flip * 2.4 * wide, y - 1.15 * tall),
+        shade(colour, 0.85),
+        max(2, round(0.05 * metre)),
+    )
+    draw.arc(
+        (x - wide, y - 1.6 * tall, x + wide, y - 0.5 * tall), 180, 360, shade(colour, 0.7), max(2, round(0.025 * metre))
+    )
     draw.polygon([(x - wide, y), (x + wide, y), (x + 0.8 * wide, y - tall), (x - 0.8 * wide, y - tall)], colour)
     draw.ellipse((x - 0.8 * wide, y - tall - 0.2 * wide, x + 0.8 * wide, y - tall + 0.2 * wide), shade(colour, 0.6))
 
@@ -138,11 +156,25 @@ def _cat(canvas, foot, metre, rng):
     draw = ImageDraw.Draw(canvas)
     draw.ellipse((x - size, y - 1.5 * size, x + size, y), colour)
     head = (x + flip * 0.6 * size, y - 1.75 * size)
-    draw.ellipse((head[0] - 0.5 * size, head[1] - 0.45 * size, head[0] + 0.5 * size, head[1] + 0.45 * size), shade(colour, 1.08))
+    draw.ellipse(
+        (head[0] - 0.5 * size, head[1] - 0.45 * size, head[0] + 0.5 * size, head[1] + 0.45 * size), shade(colour, 1.08)
+    )
     for ear in (-0.3, 0.3):
-        draw.polygon([(head[0] + (ear - 0.15) * size, head[1] - 0.3 * size), (head[0] + (ear + 0.15) * size, head[1] - 0.3 * size),
-                      (head[0] + ear * size, head[1] - 0.8 * size)], colour)
-    draw.arc((x - flip * 1.9 * size - 0.6 * size, y - 1.1 * size, x - flip * 1.9 * size + 1.2 * size, y), 60, 230, colour, max(2, round(0.16 * size)))
+        draw.polygon(
+            [
+                (head[0] + (ear - 0.15) * size, head[1] - 0.3 * size),
+                (head[0] + (ear + 0.15) * size, head[1] - 0.3 * size),
+                (head[0] + ear * size, head[1] - 0.8 * size),
+            ],
+            colour,
+        )
+    draw.arc(
+        (x - flip * 1.9 * size - 0.6 * size, y - 1.1 * size, x - flip * 1.9 * size + 1.2 * size, y),
+        60,
+        230,
+        colour,
+        max(2, round(0.16 * size)),
+    )
 
 
 def _newspaper(canvas, foot, metre, rng):
@@ -151,5 +183,9 @@ def _newspaper(canvas, foot, metre, rng):
     shadow(canvas, (x, y), 1.2 * half, 2.0 * thick, rng)
     draw = ImageDraw.Draw(canvas)
     draw.line((x - half, y - thick - rise, x + half, y - thick + rise), (222, 220, 212), max(3, round(2 * thick)))
-    draw.line((x - half, y - 0.4 * thick - rise, x + half, y - 0.4 * thick + rise), (176, 174, 168), max(1, round(0.5 * thick)))
+    draw.line(
+        (x - half, y - 0.4 * thick - rise, x + half, y - 0.4 * thick + rise),
+        (176, 174, 168),
+        max(1, round(0.5 * thick)),
+    )
     draw.ellipse((x + half - thick, y - 2 * thick + rise, x + half + thick, y + rise), (150, 148, 142))

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from device import clock
 
-NAME = re.compile(r"(?P<sequence>\d{10})~(?P<device>[^~/]+)~(?P<stem>[^~/]+)~(?P<size>\d+)~(?P<sha256>[0-9a-f]{64})(?P<suffix>\.[a-z]+)")
+NAME = re.compile(
+    r"(?P<sequence>\d{10})~(?P<device>[^~/]+)~(?P<stem>[^~/]+)~(?P<size>\d+)~(?P<sha256>[0-9a-f]{64})(?P<suffix>\.[a-z]+)"
+)
 
 RESULTS = ".jsonl"
 

@@ -57,7 +57,11 @@ class Spool:
         self.root = Path(settings.path)
         self.root.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0 and self.root.stat().st_uid != 0:
-            raise PermissionError(errno.EPERM, "belongs to the user of the services, who could not read what root writes there", str(self.root))
+            raise PermissionError(
+                errno.EPERM,
+                "belongs to the user of the services, who could not read what root writes there",
+                str(self.root),
+            )
         self.tmp, self.ready, self.dead = (self.root / name for name in (tmp, ready, "dead"))
         for folder in (self.tmp, self.ready, self.dead):
             folder.mkdir(exist_ok=True)
@@ -65,7 +69,9 @@ class Spool:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SpoolBusy(f"another {owner} is running on {self.root}: stop it first (systemctl stop lakevision-{owner})") from error
+            raise SpoolBusy(
+                f"another {owner} is running on {self.root}: stop it first (systemctl stop lakevision-{owner})"
+            ) from error
         self._ready_fd = os.open(self.ready, os.O_RDONLY | os.O_DIRECTORY)
         self.record = self.root / f"{owner}.json"
         self.counters = records.read(self.record)
@@ -106,10 +112,12 @@ class Spool:
         unscored = self.root / "unscored"
         if self.owner == "capture" and self.ready != unscored and unscored.is_dir():
             for name in filter(NAME.fullmatch, os.listdir(unscored)):
-                os.rename(unscored / name, self.ready / name)  # scoring was switched off: what it left goes home as it is
+                os.rename(
+                    unscored / name, self.ready / name
+                )  # scoring was switched off: what it left goes home as it is
         if self.owner in WRITERS:
             for path in sorted(self.tmp.iterdir()):
-                entry = parse(path.name[len("drop-"):]) if path.name.startswith("drop-") else None
+                entry = parse(path.name[len("drop-") :]) if path.name.startswith("drop-") else None
                 if entry:
                     self._count_drop(entry)
                     said.append(f"dropped {entry.key}: the drop was under way at the last stop")
@@ -124,7 +132,11 @@ class Spool:
                 except FileNotFoundError:
                     continue  # upload has sent it meanwhile
                 if folder == self.ready and (entry is None or size != entry.size):
-                    reason = "not a frame of this spool" if entry is None else f"{size} bytes where {entry.size} were written"
+                    reason = (
+                        "not a frame of this spool"
+                        if entry is None
+                        else f"{size} bytes where {entry.size} were written"
+                    )
                     if self.bury(name, reason):
                         said.append(f"set aside {name}: {reason}")
                 elif folder == self.ready:
@@ -190,7 +202,10 @@ class Spool:
         spare = disk.f_bavail * disk.f_frsize - self.free_bytes - size
         if spare < 0:
             # Where others fill the disk, dropping every frame we have would not help: then keep them.
-            return f"less than spool.free_mb = {self.free_bytes / MEGABYTE:g} would stay free on the disk", spare + self._used >= 0
+            return (
+                f"less than spool.free_mb = {self.free_bytes / MEGABYTE:g} would stay free on the disk",
+                spare + self._used >= 0,
+            )
         return None, False
 
     def _measure_if_changed(self):
@@ -213,7 +228,7 @@ class Spool:
             for part in parts:
                 view = memoryview(part)
                 while view:
-                    view = view[os.write(file, view):]
+                    view = view[os.write(file, view) :]
             os.rename(path, self.ready / entry.name)
             path = self.ready / entry.name
             os.fsync(file)

@@ -20,8 +20,14 @@ from urllib.parse import quote, unquote
 
 NAMES = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    "azure": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET",
-              "AZURE_TENANT_ID"),
+    "azure": (
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_CLIENT_ID",
+        "AZURE_CLIENT_SECRET",
+        "AZURE_TENANT_ID",
+    ),
     "gs": ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
     "volume": ("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET", "DATABRICKS_TOKEN"),
     "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
@@ -29,7 +35,9 @@ NAMES = {
     "file": (),
 }
 SECRET = re.compile(r"SECRET|TOKEN|KEY|PASSWORD|SAS", re.IGNORECASE)
-IN_URL = re.compile(r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)(=|: (?:Bearer |Basic )?)[^&\s\"')]+")
+IN_URL = re.compile(
+    r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)(=|: (?:Bearer |Basic )?)[^&\s\"')]+"
+)
 
 
 class CredentialsError(ValueError):
@@ -66,6 +74,10 @@ def _parse(file):
 def redact(text, credentials):
     """The text with every secret value of `credentials`, in any coding a URL gives it, and every signature in a URL, blacked out."""
     secrets = {value for name, value in credentials.items() if SECRET.search(name) and len(value) >= 4}
-    for secret in sorted({form for value in secrets for form in (value, quote(value, safe=""), quote(value), unquote(value))}, key=len, reverse=True):
+    for secret in sorted(
+        {form for value in secrets for form in (value, quote(value, safe=""), quote(value), unquote(value))},
+        key=len,
+        reverse=True,
+    ):
         text = text.replace(secret, "[redacted]")
     return IN_URL.sub(r"\1\2[redacted]", text)

@@ -25,7 +25,7 @@ def open_store(settings):
     if not config.url:
         raise Denied("store.url is empty: set it in /etc/lakevision/device.toml, as in s3://bucket/folder")
     if kind == "file":
-        path = config.url[len("file://"):] if config.url.startswith("file://") else config.url
+        path = config.url[len("file://") :] if config.url.startswith("file://") else config.url
         return _local(Path(path))
     secrets = credentials.load(kind)
     if kind == "volume":
@@ -34,6 +34,7 @@ def open_store(settings):
 
 
 # ---- clouds
+
 
 def cloud(settings, kind, secrets):
     """(obstore's client of settings.store.url, call(function, *arguments, **options) which raises this module's exceptions).
@@ -55,8 +56,12 @@ def cloud(settings, kind, secrets):
         config["azure_storage_endpoint"] = settings.store.endpoint
     elif settings.store.endpoint:
         config["google_base_url"] = settings.store.endpoint
-    client = {"timeout": f"{int(settings.upload.timeout_s * 1000)}ms", "connect_timeout": f"{int(settings.upload.connect_timeout_s * 1000)}ms",
-              "allow_http": settings.store.allow_http, "user_agent": "lakevision-device"}
+    client = {
+        "timeout": f"{int(settings.upload.timeout_s * 1000)}ms",
+        "connect_timeout": f"{int(settings.upload.connect_timeout_s * 1000)}ms",
+        "allow_http": settings.store.allow_http,
+        "user_agent": "lakevision-device",
+    }
     try:
         store = from_url(settings.store.url, config=config, client_options=client, retry_config={"max_retries": 0})
     except (failures.BaseError, ValueError) as error:
@@ -88,6 +93,7 @@ def _cloud(settings, kind, secrets):
 
 
 # ---- a local folder: a USB disk, a mounted share, a test
+
 
 def _local(root):
     def put(key, data):

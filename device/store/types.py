@@ -39,9 +39,26 @@ class Store:
 
 
 # Codes that come with a status of "bad request" but mean the credentials or the set-up, for every frame alike.
-SET_UP = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "AuthorizationHeaderMalformed", "PermanentRedirect",
-          "Received redirect", "NoSuchBucket", "InvalidBucketName", "IllegalLocationConstraint", "ContainerNotFound", "AccountIsDisabled", "ResourceNotFound",
-          "AuthenticationFailed", "invalid_grant", "invalid_client", "KeyBasedAuthenticationNotPermitted", "TokenExpired")
+SET_UP = (
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidAccessKeyId",
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "Received redirect",
+    "NoSuchBucket",
+    "InvalidBucketName",
+    "IllegalLocationConstraint",
+    "ContainerNotFound",
+    "AccountIsDisabled",
+    "ResourceNotFound",
+    "AuthenticationFailed",
+    "invalid_grant",
+    "invalid_client",
+    "KeyBasedAuthenticationNotPermitted",
+    "TokenExpired",
+)
 TOO_MUCH = ("EntityTooLarge", "KeyTooLongError", "RequestBodyTooLarge")
 CLOCK = ("RequestTimeTooSkewed", "RequestExpired")
 
@@ -52,8 +69,10 @@ def classify(status, text):
     if any(code in text for code in CLOCK):
         return Denied(f"the store refuses this device's clock; is it synced? (timedatectl) {line}")
     if "169.254.169.254" in text:  # the last link of the chain: a cloud machine's own identity
-        return Denied("no credentials were found: not from systemd, not in the environment, and this machine has no cloud identity. "
-                      "Put them into /etc/lakevision/credentials (README.md, Credentials) and restart lakevision-upload")
+        return Denied(
+            "no credentials were found: not from systemd, not in the environment, and this machine has no cloud identity. "
+            "Put them into /etc/lakevision/credentials (README.md, Credentials) and restart lakevision-upload"
+        )
     if status == 404 and any(code in text for code in ("NoSuchKey", "BlobNotFound")):
         return Unavailable(line)  # deleted between "already there" and our look at it
     if any(code in text for code in SET_UP) or status in (301, 302, 307, 308, 401, 403, 404):
@@ -67,5 +86,9 @@ def first_line(text):
     """What a person needs of obstore's message: no debug dump, and the server's code and words in place of its XML."""
     text = text.partition("Debug source:")[0].strip()
     head = text.partition("<?xml")[0].strip().rstrip(":")
-    said = [found.group(1) for tag in ("Code", "Message") if (found := re.search(rf"<{tag}>(?:<!\[CDATA\[)?(.*?)(?:\]\]>)?</{tag}>", text, re.DOTALL))]
+    said = [
+        found.group(1)
+        for tag in ("Code", "Message")
+        if (found := re.search(rf"<{tag}>(?:<!\[CDATA\[)?(.*?)(?:\]\]>)?</{tag}>", text, re.DOTALL))
+    ]
     return " ".join(" ".join([head, *said]).split())[:500]

@@ -26,9 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from device import clock
-from device.store import stores, types
 from device.notify import notify
 from device.spool.spool import Damaged, Spool
+from device.store import stores, types
 
 EXIT_LEFT = 75  # EX_TEMPFAIL: --once could not send all
 AT_ONCE = 2  # frames under way while the store takes them; more would only hold more of the spool against the quota
@@ -66,7 +66,9 @@ def run(settings, once=False, dry_run=False):
     try:
         if dry_run:
             for entry in spool.oldest(sys.maxsize):
-                say(f"would send {entry.key} bytes={entry.size} to {settings.store.url or 'nowhere: store.url is empty'}")
+                say(
+                    f"would send {entry.key} bytes={entry.size} to {settings.store.url or 'nowhere: store.url is empty'}"
+                )
             return 0
         for line in spool.recover():
             say(line, sys.stderr)
@@ -84,7 +86,9 @@ def _loop(state, once):
     with ThreadPoolExecutor(AT_ONCE) as senders:
         while not stopping:
             _show_life(state)
-            entries = deque(entry for entry in spool.oldest(BATCH + len(state.refused)) if _is_due(state.refused, entry))
+            entries = deque(
+                entry for entry in spool.oldest(BATCH + len(state.refused)) if _is_due(state.refused, entry)
+            )
             if not entries:
                 if once:
                     break

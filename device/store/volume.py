@@ -42,7 +42,7 @@ def open_volume(settings, secrets):
 
 def open_session(settings, secrets):
     """(signed-in connection to the workspace of settings.store.url, path of its folder there)."""
-    host, _, path = settings.store.url[len("volume://"):].partition("/")
+    host, _, path = settings.store.url[len("volume://") :].partition("/")
     return _Session(settings, host, secrets), "/Volumes/" + path.strip("/")
 
 
@@ -67,14 +67,20 @@ class _Session:
         if all(self.client):
             self.token, self.token_ends = None, 0.0
         elif not self.token:
-            raise types.Denied("a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: see README.md, Credentials")
+            raise types.Denied(
+                "a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: see README.md, Credentials"
+            )
 
     def request(self, method, path, body=b"", headers=None):
         """(status, body), signed in. Raises types.Unavailable."""
         if time.monotonic() > self.token_ends - 60:
             self._sign_in()
-        status, answer = self._send(method, path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream",
-                                                         **(headers or {})})
+        status, answer = self._send(
+            method,
+            path,
+            body,
+            {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream", **(headers or {})},
+        )
         if status == 401 and all(self.client):
             self.token_ends = 0.0  # revoked before its time: the next attempt signs in anew
         return status, answer
@@ -82,15 +88,24 @@ class _Session:
     def _sign_in(self):
         basic = base64.b64encode(":".join(self.client).encode()).decode()
         form = urlencode({"grant_type": "client_credentials", "scope": "all-apis"}).encode()
-        status, answer = self._send("POST", "/oidc/v1/token", form, {"Authorization": f"Basic {basic}",
-                                                                    "Content-Type": "application/x-www-form-urlencoded"})
+        status, answer = self._send(
+            "POST",
+            "/oidc/v1/token",
+            form,
+            {"Authorization": f"Basic {basic}", "Content-Type": "application/x-www-form-urlencoded"},
+        )
         check(status, answer, self.secrets)
         try:
             granted = json.loads(answer)
             self.secrets["OAUTH_TOKEN"] = granted["access_token"]  # for redact()
-            self.token, self.token_ends = granted["access_token"], time.monotonic() + float(granted.get("expires_in", 3600))
+            self.token, self.token_ends = (
+                granted["access_token"],
+                time.monotonic() + float(granted.get("expires_in", 3600)),
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise types.Unavailable(f"the workspace's answer to the sign-in is no token ({type(error).__name__}): a captive portal?") from error
+            raise types.Unavailable(
+                f"the workspace's answer to the sign-in is no token ({type(error).__name__}): a captive portal?"
+            ) from error
 
     def _send(self, method, path, body, headers):
         """One request within timeout_s in all. http.client's own time-out is for each read, which a dribbling server never reaches."""
@@ -110,9 +125,13 @@ class _Session:
         except (OSError, http.client.HTTPException) as error:
             self._close()
             if not fresh and isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)):
-                return self._send(method, path, body, headers)  # the server closed an idle connection; create-only makes this harmless
+                return self._send(
+                    method, path, body, headers
+                )  # the server closed an idle connection; create-only makes this harmless
             why = str(error) or type(error).__name__
-            raise types.Unavailable(f"{self.host}: {why}" if late.is_alive() else f"{self.host}: no answer within {self.timeout_s:g} s") from None
+            raise types.Unavailable(
+                f"{self.host}: {why}" if late.is_alive() else f"{self.host}: no answer within {self.timeout_s:g} s"
+            ) from None
         finally:
             late.cancel()
         if response.will_close:

@@ -28,6 +28,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
+from datetime import UTC
+
 import harness  # noqa: E402
 import s3  # noqa: E402
 
@@ -81,12 +83,15 @@ sys.exit(status)
 
 def photos(folder, size, count=8):
     """JPEGs as the simulated camera makes them, with noise up to the bytes of a real one: 205 kB at 600x600."""
+    from datetime import datetime
+
     from PIL import Image, ImageChops
-    from datetime import datetime, timezone
+
     from device.simulation.porch import Scene, picture
+
     rng = random.Random(1)
     for index in range(count):
-        image = picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=timezone.utc), index % 2 == 0, index, size=size))
+        image = picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=UTC), index % 2 == 0, index, size=size))
         noise = Image.frombytes("RGB", size, rng.randbytes(size[0] * size[1] * 3)).point(lambda value: value // 2)
         out = io.BytesIO()
         ImageChops.add(image, noise, 1, -64).save(out, "JPEG", quality=85)
@@ -95,23 +100,33 @@ def photos(folder, size, count=8):
 
 
 def python(code, *arguments):
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
 
 def timed(module, word, config, *arguments):
-    out = python(TIMED.format(module=module, package="device.store" if module == "upload" else "device", word=word), module, "--config", config, *arguments)
+    out = python(
+        TIMED.format(module=module, package="device.store" if module == "upload" else "device", word=word),
+        module,
+        "--config",
+        config,
+        *arguments,
+    )
     rate, megabytes = re.search(r"^rate (\S+) mb (\S+)$", out, re.MULTILINE).groups()
     return float(rate), float(megabytes)
 
 
 def import_ms(module):
     """Milliseconds of Python's start with the module over those without it, the best of five."""
+
     def run(code):
         began = time.perf_counter()
         python(code)
         return time.perf_counter() - began
+
     return 1000 * (min(run(f"import {module}") for _ in range(5)) - min(run("pass") for _ in range(5)))
 
 
@@ -131,15 +146,20 @@ def bench_capture(folder, name, pairs):
         (work / "bare").mkdir(parents=True)
         agent = harness.Agent(work, folder / name)
         bare, (rate, megabytes) = in_turns(
-            turn, lambda: float(python(BARE_WRITE, folder / name, work / "bare", FRAMES)),
-            lambda: timed("capture", "captured", agent.config, "--frames", FRAMES))
+            turn,
+            lambda: float(python(BARE_WRITE, folder / name, work / "bare", FRAMES)),
+            lambda: timed("capture", "captured", agent.config, "--frames", FRAMES),
+        )
         shutil.rmtree(work)
         ratios.append(rate / bare)
         rates.append(rate)
         bare_rates.append(bare)
         memory = max(memory, megabytes)
-    print(f"capture  {name:10} {statistics.median(rates):7.0f} frames/s, bare write + fsync {statistics.median(bare_rates):7.0f}, "
-          f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB", flush=True)
+    print(
+        f"capture  {name:10} {statistics.median(rates):7.0f} frames/s, bare write + fsync {statistics.median(bare_rates):7.0f}, "
+        f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB",
+        flush=True,
+    )
     return statistics.median(ratios), memory
 
 
@@ -155,14 +175,19 @@ def bench_upload(folder, name, port, pairs):
         agent.run("capture", "--frames", str(UPLOADS))
         other = s3.Bucket.make(port, f"bare-{turn}")
         bare, (rate, megabytes) = in_turns(
-            turn, lambda: float(python(BARE_PUT, folder / name, f"s3://{other.name}", f"http://127.0.0.1:{port}", UPLOADS)),
-            lambda: timed("upload", "uploaded", agent.config, "--once"))
+            turn,
+            lambda: float(python(BARE_PUT, folder / name, f"s3://{other.name}", f"http://127.0.0.1:{port}", UPLOADS)),
+            lambda: timed("upload", "uploaded", agent.config, "--once"),
+        )
         shutil.rmtree(work)
         ratios.append(rate / bare)
         rates.append(rate)
         memory = max(memory, megabytes)
-    print(f"upload   {name:10} {statistics.median(rates):7.0f} frames/s, bare obstore ratio {statistics.median(ratios):.2f} "
-          f"({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB", flush=True)
+    print(
+        f"upload   {name:10} {statistics.median(rates):7.0f} frames/s, bare obstore ratio {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB",
+        flush=True,
+    )
     return statistics.median(ratios), memory
 
 
@@ -192,8 +217,13 @@ def main():
             ratios["upload_of_obstore" + ("" if name == "600x600" else f"_{name}")] = round(ratio, 3)
             upload_mb = max(upload_mb, memory)
         drawn = simulated_memory(folder)
-    figures = {"capture_mb": round(capture_mb, 1), "upload_mb": round(upload_mb, 1), "capture_simulated_1080p_mb": round(drawn, 1),
-               "import_capture_ms": round(import_ms("device.capture")), "import_upload_ms": round(import_ms("device.upload, obstore.store"))}
+    figures = {
+        "capture_mb": round(capture_mb, 1),
+        "upload_mb": round(upload_mb, 1),
+        "capture_simulated_1080p_mb": round(drawn, 1),
+        "import_capture_ms": round(import_ms("device.capture")),
+        "import_upload_ms": round(import_ms("device.upload, obstore.store")),
+    }
     print(figures)
     rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **figures}
     print(json.dumps({"bench": "device", "ratios": ratios, "rig": rig}))

@@ -69,7 +69,9 @@ sys.exit(status)
 
 
 def python(code, *arguments):
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -87,7 +89,9 @@ def scorer(agent, frames):
     agent.run("capture", "--frames", str(frames))
     began = time.time()
     out = python(TIMED, "score", "--config", agent.config, "--once")
-    seconds, megabytes, first = map(float, re.search(r"^seconds (\S+) mb (\S+) first (\S+)$", out, re.MULTILINE).groups())
+    seconds, megabytes, first = map(
+        float, re.search(r"^seconds (\S+) mb (\S+) first (\S+)$", out, re.MULTILINE).groups()
+    )
     assert not list((agent.spool / "unscored").iterdir())
     for path in (agent.spool / "ready").iterdir():
         path.unlink()
@@ -104,12 +108,18 @@ def main():
         print(f"frames {photographs(folder / 'photos') / 1000:.0f} kB", flush=True)
         models = bundles.build(folder / "models")
         agent = harness.Agent(folder, folder / "photos")
-        agent.configure(score={"enabled": True}, model={"folder": str(folder / "model"), "url": str(folder / "edge")}, feedback={"send": "none"})
+        agent.configure(
+            score={"enabled": True},
+            model={"folder": str(folder / "model"), "url": str(folder / "edge")},
+            feedback={"send": "none"},
+        )
         bundles.publish(models, folder / "edge", "1", "cnn", variants=("float32",))
         agent.run("sync")
         for turn in range(PAIRS):
+
             def bare():
                 return float(python(BARE, folder / "model" / "a", folder / "photos", BARE_FRAMES, "float32"))
+
             later = bare() if turn % 2 else None
             rate, megabytes, first = scorer(agent, FRAMES)
             bare_rate = later or bare()
@@ -119,11 +129,21 @@ def main():
             firsts.append(first)
             memory = max(memory, megabytes)
         shutil.rmtree(folder / "spool")
-    figures = {"score_mb": round(memory, 1), "first_score_s": round(statistics.median(firsts), 2), "frames_s": round(statistics.median(rates), 1),
-               "bare_frames_s": round(statistics.median(bare_rates), 1), "lowest": round(min(ratios), 3), "highest": round(max(ratios), 3)}
+    figures = {
+        "score_mb": round(memory, 1),
+        "first_score_s": round(statistics.median(firsts), 2),
+        "frames_s": round(statistics.median(rates), 1),
+        "bare_frames_s": round(statistics.median(bare_rates), 1),
+        "lowest": round(min(ratios), 3),
+        "highest": round(max(ratios), 3),
+    }
     print(figures)
     rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **figures}
-    print(json.dumps({"bench": "device_score", "ratios": {"of_bare_loop": round(statistics.median(ratios), 3)}, "rig": rig}))
+    print(
+        json.dumps(
+            {"bench": "device_score", "ratios": {"of_bare_loop": round(statistics.median(ratios), 3)}, "rig": rig}
+        )
+    )
 
 
 if __name__ == "__main__":

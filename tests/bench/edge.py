@@ -47,15 +47,43 @@ def trained(scratch):
     targets = np.array([int(scene.package) for scene in scenes], np.int32)
     third = COUNT // 3
     keys = [f"{number:064x}" for number in range(COUNT)]
-    held, used = feed.Arrays(pixels[:third], targets[:third], keys[:third]), feed.Arrays(pixels[third:], targets[third:], keys[third:])
-    setting = loop.Setting(model=cfg.training.model, side=side, classes=2, epochs=EPOCHS, batch_size=cfg.training.batch_size, learning_rate=0.0025,
-                            dropout=0.2, width=24, augment=True, seed=cfg.training.seed)
-    network = loop.with_weights(setting, loop.fit(used, replace(held, pixels=held.pixels[:8], targets=held.targets[:8]), setting).weights)
+    held, used = (
+        feed.Arrays(pixels[:third], targets[:third], keys[:third]),
+        feed.Arrays(pixels[third:], targets[third:], keys[third:]),
+    )
+    setting = loop.Setting(
+        model=cfg.training.model,
+        side=side,
+        classes=2,
+        epochs=EPOCHS,
+        batch_size=cfg.training.batch_size,
+        learning_rate=0.0025,
+        dropout=0.2,
+        width=24,
+        augment=True,
+        seed=cfg.training.seed,
+    )
+    network = loop.with_weights(
+        setting, loop.fit(used, replace(held, pixels=held.pixels[:8], targets=held.targets[:8]), setting).weights
+    )
     with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the addresses of all its tensors
         network.export(str(scratch / "saved"))
-    variants = edge_export.export(scratch / "saved", used.pixels[::2][:cfg.deploy.calibration_images], scratch / "edge")
-    edge_export.seal(scratch / "edge", {"model": "bench", "version": "1", "classes": ["empty", "package"], "threshold": 0.5, "transform": line, "golden": [],
-                                 "variants": variants, "lineage": {}})
+    variants = edge_export.export(
+        scratch / "saved", used.pixels[::2][: cfg.deploy.calibration_images], scratch / "edge"
+    )
+    edge_export.seal(
+        scratch / "edge",
+        {
+            "model": "bench",
+            "version": "1",
+            "classes": ["empty", "package"],
+            "threshold": 0.5,
+            "transform": line,
+            "golden": [],
+            "variants": variants,
+            "lineage": {},
+        },
+    )
     return jpegs, held, scratch / "edge"
 
 
@@ -79,8 +107,8 @@ def bare(jpegs, path, side):
 
 def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from device.model import edge_model, transform
     from device import memory
+    from device.model import edge_model, transform
     from lakevision.release import parity
 
     local = ROOT / ".local"
@@ -99,15 +127,40 @@ def main():
                     edge_model.probabilities(loaded, jpeg)
                 taken[variant].append((time.perf_counter() - began, theirs))
             ours, theirs = (statistics.median(pair[place] for pair in taken[variant]) for place in (0, 1))
-            print(f"{variant}: ours {1000 * ours / TIMED:.2f} ms, bare {1000 * theirs / TIMED:.2f} ms an image", flush=True)
+            print(
+                f"{variant}: ours {1000 * ours / TIMED:.2f} ms, bare {1000 * theirs / TIMED:.2f} ms an image",
+                flush=True,
+            )
         accuracy = parity.accuracies(held, folder)
-        ratio = {variant: statistics.median(ours / theirs for ours, theirs in pairs) for variant, pairs in taken.items()}
+        ratio = {
+            variant: statistics.median(ours / theirs for ours, theirs in pairs) for variant, pairs in taken.items()
+        }
     sizes = {name: entry["bytes"] for name, entry in manifest["variants"].items()}
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "bytes": sizes, "accuracy": accuracy,
-           "ms": {variant: round(1000 * statistics.median(ours for ours, _ in pairs) / TIMED, 2) for variant, pairs in taken.items()},
-           "vs_bare": {variant: round(value, 3) for variant, value in ratio.items()}}
-    print(json.dumps({"bench": "edge", "ratios": {"vs_bare": round(max(ratio.values()), 3), "int8_size": round(sizes["int8"] / sizes["float32"], 3),
-                                                  "int8_loss": round(100 * (accuracy["float32"] - accuracy["int8"]), 2)}, "rig": rig}))
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "bytes": sizes,
+        "accuracy": accuracy,
+        "ms": {
+            variant: round(1000 * statistics.median(ours for ours, _ in pairs) / TIMED, 2)
+            for variant, pairs in taken.items()
+        },
+        "vs_bare": {variant: round(value, 3) for variant, value in ratio.items()},
+    }
+    print(
+        json.dumps(
+            {
+                "bench": "edge",
+                "ratios": {
+                    "vs_bare": round(max(ratio.values()), 3),
+                    "int8_size": round(sizes["int8"] / sizes["float32"], 3),
+                    "int8_loss": round(100 * (accuracy["float32"] - accuracy["int8"]), 2),
+                },
+                "rig": rig,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

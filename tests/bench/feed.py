@@ -34,7 +34,9 @@ def photographs(folder):
         from device.simulation import porch
 
         found = [porch.jpeg(scene) for scene in porch.plan(224)]
-    return [found[index % len(found)] + b"%d" % index for index in range(COUNT)]  # each of its own bytes: a number behind the JPEG's end
+    return [
+        found[index % len(found)] + b"%d" % index for index in range(COUNT)
+    ]  # each of its own bytes: a number behind the JPEG's end
 
 
 def cached(scratch, photos):
@@ -47,8 +49,14 @@ def cached(scratch, photos):
     from lakevision.ingest import stream, tables
     from lakevision.platform import config, workspace
 
-    cfg = config.load("local", [f"storage.root={scratch / 'lake'}", "storage.schema=bench_feed",
-                                f"training.transform=decode|upright|rgb|resize({SIDE})"])
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={scratch / 'lake'}",
+            "storage.schema=bench_feed",
+            f"training.transform=decode|upright|rgb|resize({SIDE})",
+        ],
+    )
     places = workspace.places(cfg)
     for index, data in enumerate(photos):
         folder = Path(places.landing, "ab"[index % 2])
@@ -56,8 +64,17 @@ def cached(scratch, photos):
         (folder / f"{index:04d}.jpg").write_bytes(data)
     spark = workspace.spark(cfg)
     stream.ingest(spark, cfg, places)
-    placements = pd.DataFrame([{"path": f"{'ab'[index % 2]}/{index:04d}.jpg", "sha256": hashlib.sha256(data).hexdigest(), "label": "ab"[index % 2],
-                           "split": "train"} for index, data in enumerate(photos)])
+    placements = pd.DataFrame(
+        [
+            {
+                "path": f"{'ab'[index % 2]}/{index:04d}.jpg",
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "label": "ab"[index % 2],
+                "split": "train",
+            }
+            for index, data in enumerate(photos)
+        ]
+    )
     return spark, places, cache.build(spark, cfg, places, placements, tables.version(spark, places, "images"))
 
 
@@ -82,13 +99,23 @@ def transform_spec(folder):
     from PIL import Image
 
     def decode(frame):
-        images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((SIDE, SIDE))) for content in frame["content"]]
+        images = [
+            np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((SIDE, SIDE)))
+            for content in frame["content"]
+        ]
         return frame.assign(image=images)[["image", "target"]].copy()
 
     fields = [("image", np.uint8, (SIDE, SIDE, 3), False), ("target", np.int32, (), False)]
     spec = TransformSpec(decode, edit_fields=fields, selected_fields=["image", "target"])
     with make_batch_reader(f"file://{folder}", num_epochs=1, transform_spec=spec, workers_count=2) as reader:
-        rows = make_petastorm_dataset(reader).map(lambda row: (row.image, row.target)).unbatch().shuffle(256).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+        rows = (
+            make_petastorm_dataset(reader)
+            .map(lambda row: (row.image, row.target))
+            .unbatch()
+            .shuffle(256)
+            .batch(BATCH)
+            .prefetch(tf.data.AUTOTUNE)
+        )
         return drained(rows)
 
 
@@ -141,7 +168,12 @@ def wait_share(arrays):
 
     feed.Arrays.epoch = timed
     try:
-        loop.fit(some, feed.Arrays(some.pixels[:1], some.targets[:1], some.keys[:1]), setting, on_epoch=lambda *_: ends.append(time.perf_counter()))
+        loop.fit(
+            some,
+            feed.Arrays(some.pixels[:1], some.targets[:1], some.keys[:1]),
+            setting,
+            on_epoch=lambda *_: ends.append(time.perf_counter()),
+        )
     finally:
         feed.Arrays.epoch = real
     tf.keras.backend.clear_session()
@@ -150,8 +182,8 @@ def wait_share(arrays):
 
 def main(folder=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from lakevision.dataset import feed
     from device import memory
+    from lakevision.dataset import feed
 
     memory.keep()
     photos = photographs(folder)
@@ -164,25 +196,45 @@ def main(folder=None):
         rows = spark.table(places.table("images")).selectExpr("content", "cast(substr(path, 1, 1) = 'b' as int) target")
         rows.repartition(8).write.parquet(str(scratch / "jpeg"))
         arrays = feed.load(cache, "train")
-        (scratch / "records").write_bytes(b"".join(image.tobytes() + bytes([target]) for image, target in zip(arrays.pixels, arrays.targets)))
+        (scratch / "records").write_bytes(
+            b"".join(image.tobytes() + bytes([target]) for image, target in zip(arrays.pixels, arrays.targets))
+        )
         spark.stop()
         stream = feed.Stream(cache, "train")
-        ways = {"ours": lambda turn: drained(arrays.epoch(BATCH, 1, turn)), "stream": lambda turn: drained(stream.epoch(BATCH, 1, turn)),
-                "transform_spec": lambda turn: transform_spec(scratch / "jpeg"), "tfdata_jpeg": lambda turn: tfdata_jpeg(files),
-                "fixed_records": lambda turn: fixed_records(str(scratch / "records"))}
+        ways = {
+            "ours": lambda turn: drained(arrays.epoch(BATCH, 1, turn)),
+            "stream": lambda turn: drained(stream.epoch(BATCH, 1, turn)),
+            "transform_spec": lambda turn: transform_spec(scratch / "jpeg"),
+            "tfdata_jpeg": lambda turn: tfdata_jpeg(files),
+            "fixed_records": lambda turn: fixed_records(str(scratch / "records")),
+        }
         rates = {name: [] for name in ways}
         for turn in range(-1, TURNS):  # the first turn warms all
             found = {name: way(turn + 1) for name, way in ways.items()}
-            print("warming" if turn < 0 else f"turn {turn + 1}", {name: round(rate) for name, rate in found.items()}, "images/s", flush=True)
+            print(
+                "warming" if turn < 0 else f"turn {turn + 1}",
+                {name: round(rate) for name, rate in found.items()},
+                "images/s",
+                flush=True,
+            )
             for name in rates:
                 rates[name] += [found[name]] * (turn >= 0)
         waiting = wait_share(arrays)
     ratio = lambda mine, other: round(statistics.median(a / b for a, b in zip(rates[mine], rates[other])), 3)  # noqa: E731
-    ratios = {"vs_transform_spec": ratio("ours", "transform_spec"), "vs_tfdata_jpeg": ratio("ours", "tfdata_jpeg"),
-              "of_fixed_records": ratio("ours", "fixed_records"), "stream_of_fixed_records": ratio("stream", "fixed_records"),
-              "stream_vs_transform_spec": ratio("stream", "transform_spec"), "wait_share": round(waiting, 4)}
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(),
-           **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}}
+    ratios = {
+        "vs_transform_spec": ratio("ours", "transform_spec"),
+        "vs_tfdata_jpeg": ratio("ours", "tfdata_jpeg"),
+        "of_fixed_records": ratio("ours", "fixed_records"),
+        "stream_of_fixed_records": ratio("stream", "fixed_records"),
+        "stream_vs_transform_spec": ratio("stream", "transform_spec"),
+        "wait_share": round(waiting, 4),
+    }
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()},
+    }
     print(json.dumps({"bench": "feed", "ratios": ratios, "rig": rig}))
 
 

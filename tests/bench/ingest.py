@@ -83,12 +83,25 @@ def row_udfs(spark, folder, out):
         image = transform.decode(bytes(content))
         tags = metadata.exif(image)
         latitude, longitude, altitude = metadata.position(tags)
-        row = {"captured_at": metadata.captured_at(path, tags, modified)[0], "device": metadata.device(path, tags), "width": image.width,
-               "height": image.height, "mode": image.mode, "format": image.format, "orientation": metadata._whole(tags.get("Orientation"), 1, 8),
-               "make": tags.get("Make"), "model": tags.get("Model"), "exposure_s": metadata.number(tags.get("ExposureTime")),
-               "aperture": metadata.number(tags.get("FNumber")), "iso": metadata._whole(tags.get("ISOSpeedRatings"), 1, 10**9),
-               "focal_mm": metadata.number(tags.get("FocalLength")), "latitude": latitude, "longitude": longitude, "altitude_m": altitude,
-               "exif": tags}
+        row = {
+            "captured_at": metadata.captured_at(path, tags, modified)[0],
+            "device": metadata.device(path, tags),
+            "width": image.width,
+            "height": image.height,
+            "mode": image.mode,
+            "format": image.format,
+            "orientation": metadata._whole(tags.get("Orientation"), 1, 8),
+            "make": tags.get("Make"),
+            "model": tags.get("Model"),
+            "exposure_s": metadata.number(tags.get("ExposureTime")),
+            "aperture": metadata.number(tags.get("FNumber")),
+            "iso": metadata._whole(tags.get("ISOSpeedRatings"), 1, 10**9),
+            "focal_mm": metadata.number(tags.get("FocalLength")),
+            "latitude": latitude,
+            "longitude": longitude,
+            "altitude_m": altitude,
+            "exif": tags,
+        }
         return tuple(row[name] for name in told)
 
     @F.udf(f"struct<statistics: {types['statistics']}, phash: bigint>")
@@ -103,8 +116,13 @@ def row_udfs(spark, folder, out):
 
     began = time.monotonic()
     files = spark.read.format("binaryFile").load(folder)
-    described = files.withColumns({"sha256": F.sha2("content", 256), "metadata": metadata("path", "content", "modificationTime"),
-                                   "pixels": pixels("content")})
+    described = files.withColumns(
+        {
+            "sha256": F.sha2("content", 256),
+            "metadata": metadata("path", "content", "modificationTime"),
+            "pixels": pixels("content"),
+        }
+    )
     described.write.format("delta").mode("overwrite").save(out)
     return COUNT / (time.monotonic() - began)
 
@@ -117,16 +135,16 @@ def share(job):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from lakevision.ingest import image_reader
     from device import memory
+    from lakevision.ingest import image_reader
 
     memory.keep()
     with pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, len(names), 64):
             rows = []
-            for name in names[start:start + 64]:
+            for name in names[start : start + 64]:
                 path = os.path.join(folder, name)
-                modified = datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.timezone.utc)
+                modified = datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.UTC)
                 row = image_reader._describe(folder, name, modified, "UTC", keep=True)
                 rows.append({**row, "content": row["kept"]})
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -137,7 +155,11 @@ def plain(pool, folder, out):
 
     from lakevision.ingest import image_reader
 
-    fields = [field for field in image_reader._arrow(image_reader.DESCRIBED) if field.name not in ("kept", "signature", "error")]
+    fields = [
+        field
+        for field in image_reader._arrow(image_reader.DESCRIBED)
+        if field.name not in ("kept", "signature", "error")
+    ]
     schema = pa.schema([*fields, pa.field("content", pa.binary())])
     names = sorted(os.listdir(folder))
     out.mkdir()
@@ -164,9 +186,17 @@ def main(folder=None):
         rates = {"ours": [], "row_udfs": [], "plain": []}
         for turn in range(-1, TURNS):  # the first turn warms all three
             cfg, places = lakehouse(scratch, f"turn{turn + 1}", photographs, COUNT, spark)
-            found = {"plain": plain(pool, places.landing, scratch / "plain"), "ours": ours(spark, cfg, places),
-                     "row_udfs": row_udfs(spark, places.landing, str(scratch / "rows"))}
-            print("warming" if turn < 0 else f"turn {turn + 1}", {name: round(rate) for name, rate in found.items()}, "photographs/s", flush=True)
+            found = {
+                "plain": plain(pool, places.landing, scratch / "plain"),
+                "ours": ours(spark, cfg, places),
+                "row_udfs": row_udfs(spark, places.landing, str(scratch / "rows")),
+            }
+            print(
+                "warming" if turn < 0 else f"turn {turn + 1}",
+                {name: round(rate) for name, rate in found.items()},
+                "photographs/s",
+                flush=True,
+            )
             for name in rates:
                 rates[name] += [found[name]] * (turn >= 0)
             for used in (scratch / "plain", scratch / "rows", Path(places.root)):
@@ -178,9 +208,17 @@ def main(folder=None):
             print(f"{count} photographs: {each[-1]:.2f} ms each", flush=True)
             shutil.rmtree(places.root)
         spark.stop()
-    ratio = lambda other: round(statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other])), 3)  # noqa: E731
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "cold_session_240_s": round(cold, 1),
-           **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}, "growth_ms": [round(value, 2) for value in each]}
+    ratio = lambda other: round(
+        statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other])), 3
+    )  # noqa: E731
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cold_session_240_s": round(cold, 1),
+        **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()},
+        "growth_ms": [round(value, 2) for value in each],
+    }
     ratios = {"vs_row_udfs": ratio("row_udfs"), "of_plain": ratio("plain"), "growth": round(each[-1] / each[0], 3)}
     print(json.dumps({"bench": "ingest", "ratios": ratios, "rig": rig}))
 

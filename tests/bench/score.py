@@ -40,14 +40,20 @@ def prepare(scratch, folder):
     spark = workspace.spark(cfg)
     experiment = tracking.start(cfg, places)
     tables.create(spark, places)
-    found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))] if folder else [porch.jpeg(scene) for scene in porch.plan(240)]
+    found = (
+        [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
+        if folder
+        else [porch.jpeg(scene) for scene in porch.plan(240)]
+    )
     jpegs = [found[index % len(found)] + b"%d" % index for index in range(COUNT)]
     for index, jpeg in enumerate(jpegs):
         Path(places.landing, f"{index:05d}_{'ab'[index % 2]}.jpg").write_bytes(jpeg)
     stream.ingest(spark, cfg, places)
     network = networks.build("small_cnn", transform.image_size(cfg.training.transform), 2, 24, 0.2, 1)
     with mlflow.start_run(experiment_id=experiment):
-        uri = model_registry.log(network, {"classes": ["a", "b"], "transform": cfg.training.transform, "threshold": 0.5}, jpegs[0])
+        uri = model_registry.log(
+            network, {"classes": ["a", "b"], "transform": cfg.training.transform, "threshold": 0.5}, jpegs[0]
+        )
     number = model_registry.register(cfg, uri, {})
     model_registry.set_alias(cfg, "champion", number)
     return spark, cfg, places, model_registry.version_of(cfg, "champion"), jpegs
@@ -69,8 +75,12 @@ def plain(jpegs, go, done, folder):
     while go.get():
         answers = []
         for start in range(0, len(jpegs), 64):
-            pixels = b"".join(transform.pixels(jpeg, line) for jpeg in jpegs[start:start + 64])
-            answers += loaded.serve(np.frombuffer(pixels, np.uint8).reshape(-1, side, side, 3).astype(np.float32)).numpy().tolist()
+            pixels = b"".join(transform.pixels(jpeg, line) for jpeg in jpegs[start : start + 64])
+            answers += (
+                loaded.serve(np.frombuffer(pixels, np.uint8).reshape(-1, side, side, 3).astype(np.float32))
+                .numpy()
+                .tolist()
+            )
         done.put(len(answers))
 
 
@@ -80,7 +90,8 @@ def contenders(spark, cfg, places, version, processes):
     from pyspark.sql import functions as F
 
     from lakevision.registry import model_registry
-    from lakevision.serving.spark import model as spark_model, score
+    from lakevision.serving.spark import model as spark_model
+    from lakevision.serving.spark import score
 
     uri, images = f"models:/{model_registry.name(cfg)}/{version.version}", spark.table(places.table("images"))
     udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
@@ -98,9 +109,16 @@ def contenders(spark, cfg, places, version, processes):
         with spark_model.small_tasks(spark):
             frame().write.format("noop").mode("overwrite").save()
 
-    return {"plain": loop, "ours": ours,
-            "ours unwritten": lambda: unwritten(lambda: spark_model.scorer(spark, uri)(images.select("path", "sha256", "content"))),
-            "mlflow unwritten": lambda: unwritten(lambda: images.select("path", "sha256", udf(F.struct(F.col("content").alias("image")))))}
+    return {
+        "plain": loop,
+        "ours": ours,
+        "ours unwritten": lambda: unwritten(
+            lambda: spark_model.scorer(spark, uri)(images.select("path", "sha256", "content"))
+        ),
+        "mlflow unwritten": lambda: unwritten(
+            lambda: images.select("path", "sha256", udf(F.struct(F.col("content").alias("image"))))
+        ),
+    }
 
 
 def main(folder=None):
@@ -120,20 +138,30 @@ def main(folder=None):
         runs = contenders(spark, cfg, places, version, processes)
         rates = {name: [] for name in runs}
         for turn in range(TURNS + 1):  # the first warms
-            for name in list(runs)[::1 if turn % 2 else -1]:
+            for name in list(runs)[:: 1 if turn % 2 else -1]:
                 spark.sql(f"DELETE FROM {places.table('predictions')}")
                 began = time.monotonic()
                 runs[name]()
                 rates[name].append(COUNT / (time.monotonic() - began))
-            print(f"{f'turn {turn}' if turn else 'warming'} { {name: round(values[-1]) for name, values in rates.items()} } images/s", flush=True)
+            print(
+                f"{f'turn {turn}' if turn else 'warming'} { {name: round(values[-1]) for name, values in rates.items()} } images/s",
+                flush=True,
+            )
         for go, _ in processes:
             go.put(False)
         spark.stop()
     middle = {name: statistics.median(values[1:]) for name, values in rates.items()}
-    ratios = {"of_plain_loop": round(middle["ours"] / middle["plain"], 3),
-              "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3)}
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "images": COUNT,
-           "per_s": {name: round(value) for name, value in middle.items()}}
+    ratios = {
+        "of_plain_loop": round(middle["ours"] / middle["plain"], 3),
+        "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3),
+    }
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "images": COUNT,
+        "per_s": {name: round(value) for name, value in middle.items()},
+    }
     print(json.dumps({"bench": "score", "ratios": ratios, "rig": rig}))
 
 

@@ -69,7 +69,9 @@ class Service:
     def __init__(self, command, port, log):
         self.port, self.log = port, open(log, "w")
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "notebooks"), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdout=self.log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
 
     def __enter__(self):
         deadline = time.monotonic() + 120
@@ -94,7 +96,11 @@ class Service:
 
 
 def post(kind, body):
-    return b"POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, len(body)) + body
+    return (
+        b"POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+        % (kind, len(body))
+        + body
+    )
 
 
 def raw(images):
@@ -104,8 +110,13 @@ def raw(images):
 def table(images, batch):
     """Requests of MLflow's JSON, `batch` images in each."""
     texts = [[base64.b64encode(image).decode()] for image in images]
-    groups = [[texts[(start + offset) % len(texts)] for offset in range(batch)] for start in range(0, len(texts), batch)]
-    return [post(b"application/json", json.dumps({"dataframe_split": {"columns": ["image"], "data": group}}).encode()) for group in groups]
+    groups = [
+        [texts[(start + offset) % len(texts)] for offset in range(batch)] for start in range(0, len(texts), batch)
+    ]
+    return [
+        post(b"application/json", json.dumps({"dataframe_split": {"columns": ["image"], "data": group}}).encode())
+        for group in groups
+    ]
 
 
 def answer(connection):
@@ -156,7 +167,9 @@ def load(port, requests, clients, seconds=SECONDS):
 
 def figures(latencies, seconds, images):
     ordered = sorted(latencies)
-    at = {f"p{q}_ms": round(1000 * ordered[min(len(ordered) - 1, int(q / 100 * len(ordered)))], 2) for q in (50, 90, 99)}
+    at = {
+        f"p{q}_ms": round(1000 * ordered[min(len(ordered) - 1, int(q / 100 * len(ordered)))], 2) for q in (50, 90, 99)
+    }
     return {"images_per_s": round(len(ordered) * images / seconds), **at}
 
 
@@ -186,15 +199,45 @@ def main(folder=None):
         places = workspace.places(cfg)
         ports = {"ours": free_port(), "stock": free_port()}
         os.environ.update(MLFLOW_TRACKING_URI=places.mlflow_uri, MLFLOW_REGISTRY_URI=places.registry_uri)
-        ours = [sys.executable, "-m", "lakevision.serving.rest.main", "--set", f"storage.root={cfg.storage.root}", "--port", str(ports["ours"])]
-        stock = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "--env-manager", "local",
-                 "-m", f"models:/{model_registry.name(cfg)}@champion", "--port", str(ports["stock"])]
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts `uvicorn` by name
+        ours = [
+            sys.executable,
+            "-m",
+            "lakevision.serving.rest.main",
+            "--set",
+            f"storage.root={cfg.storage.root}",
+            "--port",
+            str(ports["ours"]),
+        ]
+        stock = [
+            str(Path(sys.executable).with_name("mlflow")),
+            "models",
+            "serve",
+            "--env-manager",
+            "local",
+            "-m",
+            f"models:/{model_registry.name(cfg)}@champion",
+            "--port",
+            str(ports["stock"]),
+        ]
+        os.environ["PATH"] = (
+            f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts `uvicorn` by name
+        )
         found, ratios = {}, {"vs_stock_4_clients": [], "p50_vs_in_process": []}
-        groups = {batch: [[photos[(start + k) % len(photos)] for k in range(batch)] for start in range(0, len(photos), batch)] for batch in (1, 16)}
+        groups = {
+            batch: [[photos[(start + k) % len(photos)] for k in range(batch)] for start in range(0, len(photos), batch)]
+            for batch in (1, 16)
+        }
         frames = {batch: [pd.DataFrame({"image": group}) for group in many] for batch, many in groups.items()}
-        sent = {("ours", 1): raw(photos), ("stock", 1): table(photos, 1), ("ours", 16): table(photos, 16), ("stock", 16): table(photos, 16)}
-        with Service(ours, ports["ours"], f"{scratch}/ours.log") as mine, Service(stock, ports["stock"], f"{scratch}/stock.log") as theirs:
+        sent = {
+            ("ours", 1): raw(photos),
+            ("stock", 1): table(photos, 1),
+            ("ours", 16): table(photos, 16),
+            ("stock", 16): table(photos, 16),
+        }
+        with (
+            Service(ours, ports["ours"], f"{scratch}/ours.log") as mine,
+            Service(stock, ports["stock"], f"{scratch}/stock.log") as theirs,
+        ):
             for name, port in ports.items():
                 load(port, sent[name, 1], 4, 2.0)
             in_process(model.predict, frames[1], 1.0)
@@ -208,8 +251,13 @@ def main(folder=None):
                 share = (time.process_time() - cpu) / sum(seconds for _, seconds in four.values()) / os.cpu_count()
                 rates = {name: len(latencies) / seconds for name, (latencies, seconds) in four.items()}
                 ratios["vs_stock_4_clients"].append(rates["ours"] / rates["stock"])
-                print(f"turn {turn + 1}", {name: round(value[-1], 2) for name, value in ratios.items()}, {k: round(v) for k, v in rates.items()},
-                      f"client_cpu {share:.3f}", flush=True)
+                print(
+                    f"turn {turn + 1}",
+                    {name: round(value[-1], 2) for name, value in ratios.items()},
+                    {k: round(v) for k, v in rates.items()},
+                    f"client_cpu {share:.3f}",
+                    flush=True,
+                )
                 found |= {"in process": figures(*here, 1), "ours, 1 client": figures(*one, 1)}
                 found |= {f"{name}, 4 clients": figures(*four[name], 1) for name in four}
             found["in process, batch 16"] = figures(*in_process(model.predict, frames[16]), 16)
@@ -217,16 +265,32 @@ def main(folder=None):
             for name, port in ports.items():
                 found[f"{name}, 16 clients"] = figures(*load(port, sent[name, 1], 16), 1)
                 for clients in (1, 4, 16):
-                    found[f"{name}, {clients} client{'s' if clients > 1 else ''}, batch 16"] = figures(*load(port, sent[name, 16], clients), 16)
+                    found[f"{name}, {clients} client{'s' if clients > 1 else ''}, batch 16"] = figures(
+                        *load(port, sent[name, 16], clients), 16
+                    )
             found["ours, 4 clients, JSON of one"] = figures(*load(ports["ours"], sent["stock", 1], 4), 1)
             memory = {"ours_mb": mine.megabytes(), "stock_mb": theirs.megabytes()}
     for name, row in found.items():
         print(f"{name:<32}", *(f"{key} {value:>8}" for key, value in row.items()))
     print(memory)
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **memory,
-           "jpeg_kb": round(sum(map(len, photos)) / len(photos) / 1000),
-           "images_per_s": {name: row["images_per_s"] for name, row in found.items()}, "p50_ms": {name: row["p50_ms"] for name, row in found.items()}}
-    print(json.dumps({"bench": "serve", "ratios": {name: round(statistics.median(values), 3) for name, values in ratios.items()}, "rig": rig}))
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        **memory,
+        "jpeg_kb": round(sum(map(len, photos)) / len(photos) / 1000),
+        "images_per_s": {name: row["images_per_s"] for name, row in found.items()},
+        "p50_ms": {name: row["p50_ms"] for name, row in found.items()},
+    }
+    print(
+        json.dumps(
+            {
+                "bench": "serve",
+                "ratios": {name: round(statistics.median(values), 3) for name, values in ratios.items()},
+                "rig": rig,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

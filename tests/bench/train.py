@@ -31,11 +31,20 @@ STEADY = 5  # epochs that are timed, the first of which warms
 
 def lakehouse(scratch, folder):
     """(Spark session, Config, Places, sides, Delta version) of COUNT photographs of two classes, a tenth of them in validation."""
+    from lakevision.dataset import split_table
     from lakevision.ingest import stream, tables
     from lakevision.platform import config, workspace
 
-    cfg = config.load("local", [f"storage.root={scratch / 'lake'}", "storage.schema=bench_train", f"tuning.trials={TRIALS}",
-                                f"tuning.epochs={TRIAL_EPOCHS}", f"training.epochs={EPOCHS}"])
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={scratch / 'lake'}",
+            "storage.schema=bench_train",
+            f"tuning.trials={TRIALS}",
+            f"tuning.epochs={TRIAL_EPOCHS}",
+            f"training.epochs={EPOCHS}",
+        ],
+    )
     places = workspace.places(cfg)
     if folder:
         found = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
@@ -50,7 +59,9 @@ def lakehouse(scratch, folder):
     spark = workspace.spark(cfg)
     stream.ingest(spark, cfg, places)
     version = tables.version(spark, places, "images")
-    placements = split_table.metadata(spark, places, version)[["path", "sha256", "label"]].sort_values("path", ignore_index=True)
+    placements = split_table.metadata(spark, places, version)[["path", "sha256", "label"]].sort_values(
+        "path", ignore_index=True
+    )
     placements["split"] = ["validation" if index % 10 == 0 else "train" for index in range(len(placements))]
     return spark, cfg, places, placements, version
 
@@ -70,7 +81,10 @@ def ours(spark, cfg, places, placements, version):
         found = search.tune(spark, cfg, places, pixels, loop.first_setting(cfg, pixels), experiment, run.info.run_id)
         best = loop.longer(found.best, EPOCHS)
         trained = horovod_ranks.train(spark, cfg, places, pixels, best)
-    print(f"trials on {found.kind.name}; ranks' start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s", flush=True)
+    print(
+        f"trials on {found.kind.name}; ranks' start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s",
+        flush=True,
+    )
     return time.monotonic() - began, pixels, best
 
 
@@ -90,14 +104,19 @@ def common(folder, counts, setting, cfg):
     side, random = setting.side, tf.random.Generator.from_seed(1)
 
     def decode(frame):
-        images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side))) for content in frame["content"]]
+        images = [
+            np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((side, side)))
+            for content in frame["content"]
+        ]
         return frame.assign(image=images)[["image", "target"]].copy()
 
     fields = [("image", np.uint8, (side, side, 3), False), ("target", np.int32, (), False)]
     spec = TransformSpec(decode, edit_fields=fields, selected_fields=["image", "target"])
 
     def fit(values, epochs):
-        network = networks.build(setting.model, side, setting.classes, int(values["width"]), values["dropout"], setting.seed)
+        network = networks.build(
+            setting.model, side, setting.classes, int(values["width"]), values["dropout"], setting.seed
+        )
         network.compile(tf.keras.optimizers.Adam(values["learning_rate"]), "sparse_categorical_crossentropy")
         last = []
 
@@ -105,24 +124,47 @@ def common(folder, counts, setting, cfg):
             return make_batch_reader(f"file://{folder}/{part}", num_epochs=epochs, transform_spec=spec, workers_count=2)
 
         def rows(reader):
-            return make_petastorm_dataset(reader).map(lambda row: (tf.cast(row.image, tf.float32), row.target)).unbatch()
+            return (
+                make_petastorm_dataset(reader).map(lambda row: (tf.cast(row.image, tf.float32), row.target)).unbatch()
+            )
 
         def judge(*_):
             with read("validation", 1) as reader:
                 last.append(network.evaluate(rows(reader).batch(128), verbose=0))
 
         with read("train", None) as reader:
-            batches = rows(reader).shuffle(256).batch(setting.batch_size).map(lambda images, targets: (loop.augment(images, random), targets))
-            network.fit(batches.prefetch(2), epochs=epochs, steps_per_epoch=-(-counts["train"] // setting.batch_size), verbose=0,
-                        callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=judge)])
+            batches = (
+                rows(reader)
+                .shuffle(256)
+                .batch(setting.batch_size)
+                .map(lambda images, targets: (loop.augment(images, random), targets))
+            )
+            network.fit(
+                batches.prefetch(2),
+                epochs=epochs,
+                steps_per_epoch=-(-counts["train"] // setting.batch_size),
+                verbose=0,
+                callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=judge)],
+            )
         return last[-1]
 
     began = time.monotonic()
     low, high = np.log(cfg.tuning.learning_rate)
-    space = {"learning_rate": hp.loguniform("learning_rate", low, high), "dropout": hp.uniform("dropout", *cfg.tuning.dropout),
-             "width": hp.choice("width", cfg.tuning.width)}
-    fmin(lambda values: fit(values, TRIAL_EPOCHS), space, algo=functools.partial(tpe.suggest, n_startup_jobs=2), max_evals=TRIALS, trials=Trials(),
-         rstate=np.random.default_rng(cfg.tuning.seed), show_progressbar=False, verbose=False)
+    space = {
+        "learning_rate": hp.loguniform("learning_rate", low, high),
+        "dropout": hp.uniform("dropout", *cfg.tuning.dropout),
+        "width": hp.choice("width", cfg.tuning.width),
+    }
+    fmin(
+        lambda values: fit(values, TRIAL_EPOCHS),
+        space,
+        algo=functools.partial(tpe.suggest, n_startup_jobs=2),
+        max_evals=TRIALS,
+        trials=Trials(),
+        rstate=np.random.default_rng(cfg.tuning.seed),
+        show_progressbar=False,
+        verbose=False,
+    )
     fit({"learning_rate": setting.learning_rate, "dropout": setting.dropout, "width": setting.width}, EPOCHS)
     return time.monotonic() - began
 
@@ -140,7 +182,9 @@ def steady(cache, setting, threads, hvd=None):
     arrays = feed.load(cache, "train")
     ends = []
     watched = feed.Arrays(arrays.pixels[:2], arrays.targets[:2], arrays.keys[:2])
-    loop.fit(arrays, watched, loop.longer(setting, STEADY), hvd=hvd, on_epoch=lambda *_: ends.append(time.perf_counter()))
+    loop.fit(
+        arrays, watched, loop.longer(setting, STEADY), hvd=hvd, on_epoch=lambda *_: ends.append(time.perf_counter())
+    )
     return [len(arrays) / (after - before) for before, after in zip(ends, ends[1:])]
 
 
@@ -165,15 +209,24 @@ def on_ranks(cache, setting):
 
         return bench_train.steady(*pickle.loads(job), threads=1, hvd=True)
 
-    rates = horovod.spark.run(rank_main, args=(workspace.library(), str(Path(__file__).parent), pickle.dumps((cache, setting))), num_proc=2,
-                              use_gloo=True, verbose=0, stdout=open(os.devnull, "w"), stderr=open(os.devnull, "w"))
+    rates = horovod.spark.run(
+        rank_main,
+        args=(workspace.library(), str(Path(__file__).parent), pickle.dumps((cache, setting))),
+        num_proc=2,
+        use_gloo=True,
+        verbose=0,
+        stdout=open(os.devnull, "w"),
+        stderr=open(os.devnull, "w"),
+    )
     return rates[0]
 
 
 def apart(processes, threads, cache, setting):
     """Images/s of so many processes together that never talk."""
     with get_context("spawn").Pool(processes) as pool:
-        return [sum(rates) for rates in zip(*pool.starmap(steady, [(cache, setting, threads)] * processes, chunksize=1))]
+        return [
+            sum(rates) for rates in zip(*pool.starmap(steady, [(cache, setting, threads)] * processes, chunksize=1))
+        ]
 
 
 def main(folder=None):
@@ -186,24 +239,51 @@ def main(folder=None):
         seconds, cache, setting = ours(spark, cfg, places, placements, version)
         print(f"ours {seconds:.0f} s", flush=True)
         rows = spark.table(places.table("images")).selectExpr("content", "path")
-        chosen = spark.createDataFrame(placements.assign(target=(placements["label"] == "b").astype("int32"))[["path", "split", "target"]])
+        chosen = spark.createDataFrame(
+            placements.assign(target=(placements["label"] == "b").astype("int32"))[["path", "split", "target"]]
+        )
         for side in ("train", "validation"):
-            rows.join(chosen.where(f"split = '{side}'"), "path").selectExpr("content", "cast(target as int) target").repartition(8).write.parquet(
-                str(scratch / "jpeg" / side))
+            rows.join(chosen.where(f"split = '{side}'"), "path").selectExpr(
+                "content", "cast(target as int) target"
+            ).repartition(8).write.parquet(str(scratch / "jpeg" / side))
         ranks_rate = statistics.median(on_ranks(cache, setting))
         spark.stop()
         alone = statistics.median(apart(2, 1, cache, setting))
         threads = statistics.median(apart(1, 2, cache, setting))
-        print(f"two ranks {ranks_rate:.0f}, two processes that never talk {alone:.0f}, two threads {threads:.0f} images/s", flush=True)
+        print(
+            f"two ranks {ranks_rate:.0f}, two processes that never talk {alone:.0f}, two threads {threads:.0f} images/s",
+            flush=True,
+        )
         with get_context("spawn").Pool(1) as pool:
             theirs = pool.apply(common, (str(scratch / "jpeg"), cache.counts, setting, cfg))
         print(f"the common way {theirs:.0f} s", flush=True)
         shutil.rmtree(scratch / "jpeg")
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "trials": TRIALS, "trial_epochs": TRIAL_EPOCHS,
-           "epochs": EPOCHS, "ours_s": round(seconds), "common_s": round(theirs), "ranks_per_s": round(ranks_rate), "independent_per_s": round(alone),
-           "threads_per_s": round(threads)}
-    print(json.dumps({"bench": "train", "ratios": {"vs_common": round(theirs / seconds, 3), "ranks_of_independent": round(ranks_rate / alone, 3),
-                                                   "ranks_vs_threads": round(ranks_rate / threads, 3)}, "rig": rig}))
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "trials": TRIALS,
+        "trial_epochs": TRIAL_EPOCHS,
+        "epochs": EPOCHS,
+        "ours_s": round(seconds),
+        "common_s": round(theirs),
+        "ranks_per_s": round(ranks_rate),
+        "independent_per_s": round(alone),
+        "threads_per_s": round(threads),
+    }
+    print(
+        json.dumps(
+            {
+                "bench": "train",
+                "ratios": {
+                    "vs_common": round(theirs / seconds, 3),
+                    "ranks_of_independent": round(ranks_rate / alone, 3),
+                    "ranks_vs_threads": round(ranks_rate / threads, 3),
+                },
+                "rig": rig,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

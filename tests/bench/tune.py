@@ -33,8 +33,16 @@ def prepare(scratch):
     from lakevision.registry import tracking
     from lakevision.training import loop
 
-    cfg = config.load("local", [f"storage.root={scratch}", "capture.photographs=240", "capture.size=192", f"tuning.trials={COUNTS[-1]}",
-                                "tuning.width=[16]"])
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={scratch}",
+            "capture.photographs=240",
+            "capture.size=192",
+            f"tuning.trials={COUNTS[-1]}",
+            "tuning.width=[16]",
+        ],
+    )
     places = workspace.places(cfg)
     spark = workspace.spark(cfg)
     capture.land(cfg, places)
@@ -62,7 +70,15 @@ def clocked(spark, cfg, places, built, setting, experiment, kind):
     try:
         with mlflow.start_run(experiment_id=experiment) as run:
             began = time.monotonic()
-            found = search.tune(spark, replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)), places, built, setting, experiment, run.info.run_id)
+            found = search.tune(
+                spark,
+                replace(cfg, tuning=replace(cfg.tuning, trials_on=kind)),
+                places,
+                built,
+                setting,
+                experiment,
+                run.info.run_id,
+            )
     finally:
         search._wave = wave
     assert all(record["status"] == "ok" for record in found.trials), found.trials
@@ -79,7 +95,10 @@ def main():
     with tempfile.TemporaryDirectory(dir=local) as scratch:
         spark, cfg, places, built, setting, experiment = prepare(scratch)
         arrays = tuple(feed.load(built, side) for side in ("train", "validation"))
-        build, hundred = (trial_placement.trial_seconds(*arrays, replace(setting, epochs=epochs), loop.fit, warm=True) for epochs in (0, 100))
+        build, hundred = (
+            trial_placement.trial_seconds(*arrays, replace(setting, epochs=epochs), loop.fit, warm=True)
+            for epochs in (0, 100)
+        )
         for length, target in (("short", SHORT_S), ("long", LONG_S)):
             epochs = max(1, round((target - build) / (hundred - build) * 100))
             tuned, start = replace(cfg, tuning=replace(cfg.tuning, epochs=epochs)), replace(setting, epochs=epochs)
@@ -88,23 +107,46 @@ def main():
             chosen, measuring = {}, {}
             for count in COUNTS:
                 at = time.monotonic()
-                chosen[count] = trial_placement.choose(tuned, count, slots, lambda: trial_placement.trial_seconds(*arrays, start, loop.fit, warm=True),
-                                                  lambda: trial_placement.on_spark(spark, slots, job))
+                chosen[count] = trial_placement.choose(
+                    tuned,
+                    count,
+                    slots,
+                    lambda: trial_placement.trial_seconds(*arrays, start, loop.fit, warm=True),
+                    lambda: trial_placement.on_spark(spark, slots, job),
+                )
                 measuring[count] = time.monotonic() - at
-                print(f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}",
-                      flush=True)
-            taken = {kind: clocked(spark, tuned, places, built, setting, experiment, kind) for kind in ("driver", "spark")}
+                print(
+                    f"{count} {length} trials of {epochs} epochs, measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}",
+                    flush=True,
+                )
+            taken = {
+                kind: clocked(spark, tuned, places, built, setting, experiment, kind) for kind in ("driver", "spark")
+            }
             for count in COUNTS:
                 mine, other = chosen[count].name, {"driver": "spark", "spark": "driver"}[chosen[count].name]
                 ratios["chosen_of_other"].append(taken[mine][count] / taken[other][count])
                 ratios["with_measuring"].append((taken[mine][count] + measuring[count]) / taken[other][count])
-                told[f"{length}_{count}"] = {"driver_s": round(taken["driver"][count], 1), "spark_s": round(taken["spark"][count], 1), "chosen": mine,
-                                             "predicted": chosen[count].figures, "measuring_s": round(measuring[count], 1)}
+                told[f"{length}_{count}"] = {
+                    "driver_s": round(taken["driver"][count], 1),
+                    "spark_s": round(taken["spark"][count], 1),
+                    "chosen": mine,
+                    "predicted": chosen[count].figures,
+                    "measuring_s": round(measuring[count], 1),
+                }
                 print(count, length, told[f"{length}_{count}"], flush=True)
         spark.stop()
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "seconds": round(time.monotonic() - began),
-           **told}
-    print(json.dumps({"bench": "tune", "ratios": {name: round(max(values), 3) for name, values in ratios.items()}, "rig": rig}))
+    rig = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "seconds": round(time.monotonic() - began),
+        **told,
+    }
+    print(
+        json.dumps(
+            {"bench": "tune", "ratios": {name: round(max(values), 3) for name, values in ratios.items()}, "rig": rig}
+        )
+    )
 
 
 if __name__ == "__main__":

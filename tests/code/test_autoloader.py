@@ -8,7 +8,11 @@ from lakevision.ingest import autoloader, stream
 from lakevision.platform import config, workspace
 from lakevision.registry import tracking
 
-PLAIN = {"cloudFiles.format": "binaryFile", "cloudFiles.includeExistingFiles": "true", "cloudFiles.maxFilesPerTrigger": "10000"}
+PLAIN = {
+    "cloudFiles.format": "binaryFile",
+    "cloudFiles.includeExistingFiles": "true",
+    "cloudFiles.maxFilesPerTrigger": "10000",
+}
 SECRET = "cloudFiles.clientSecret={{secrets/lakevision/client-secret}}"
 
 
@@ -16,32 +20,77 @@ def load(*settings):
     return config.load("local", list(settings))
 
 
-@pytest.mark.parametrize("settings, more", [
-    pytest.param([], {}, id="directory"),
-    pytest.param(["ingest.max_files_per_batch=50"], {"cloudFiles.maxFilesPerTrigger": "50"}, id="batches"),
-    pytest.param(["ingest.listing=events"], {"cloudFiles.useManagedFileEvents": "true"}, id="file events"),
-    pytest.param(["ingest.listing=notification", "ingest.backfill_interval=1 day"],
-                 {"cloudFiles.useNotifications": "true", "cloudFiles.backfillInterval": "1 day"}, id="notification"),
-    pytest.param(["ingest.listing=notification", f"ingest.loader_options={json.dumps(['cloudFiles.queueUrl=https://sqs/1?a=b', SECRET])}"],
-                 {"cloudFiles.useNotifications": "true", "cloudFiles.queueUrl": "https://sqs/1?a=b",
-                  "cloudFiles.clientSecret": "{{secrets/lakevision/client-secret}}"}, id="queue and secret"),
-])
+@pytest.mark.parametrize(
+    "settings, more",
+    [
+        pytest.param([], {}, id="directory"),
+        pytest.param(["ingest.max_files_per_batch=50"], {"cloudFiles.maxFilesPerTrigger": "50"}, id="batches"),
+        pytest.param(["ingest.listing=events"], {"cloudFiles.useManagedFileEvents": "true"}, id="file events"),
+        pytest.param(
+            ["ingest.listing=notification", "ingest.backfill_interval=1 day"],
+            {"cloudFiles.useNotifications": "true", "cloudFiles.backfillInterval": "1 day"},
+            id="notification",
+        ),
+        pytest.param(
+            [
+                "ingest.listing=notification",
+                f"ingest.loader_options={json.dumps(['cloudFiles.queueUrl=https://sqs/1?a=b', SECRET])}",
+            ],
+            {
+                "cloudFiles.useNotifications": "true",
+                "cloudFiles.queueUrl": "https://sqs/1?a=b",
+                "cloudFiles.clientSecret": "{{secrets/lakevision/client-secret}}",
+            },
+            id="queue and secret",
+        ),
+    ],
+)
 def test_options(settings, more):
     assert autoloader.options(load(*settings)) == PLAIN | more
 
 
-@pytest.mark.parametrize("settings, message", [
-    pytest.param(["ingest.listing=event"], "did you mean 'events'", id="unknown listing"),
-    pytest.param(["ingest.backfill_interval=1 day"], "goes with ingest.listing: notification, not with directory", id="backfill of a directory"),
-    pytest.param(["ingest.listing=events", "ingest.backfill_interval=1 day"], "Databricks checks its file events by itself",
-                 id="backfill of file events"),
-    pytest.param(["ingest.loader_options=[queueUrl=x]"], "'queueUrl' is not cloudFiles.<option>=<value>", id="not Auto Loader's"),
-    pytest.param(["ingest.loader_options=[databricks.serviceCredential=porch]"], "needs a later Databricks Runtime", id="service credential"),
-    pytest.param(["ingest.loader_options=[cloudFiles.queueUrl]"], "is not cloudFiles.<option>=<value>", id="no value"),
-    pytest.param(["ingest.loader_options=[cloudFiles.useNotifications=true]"], "follows from ingest.listing", id="said twice"),
-    pytest.param(["ingest.loader_options=[cloudFiles.clientSecret=hunter2]"], "put it into a secret scope", id="secret written out"),
-    pytest.param(["ingest.loader_options=['cloudFiles.connectionString=x{{secrets/a/b}}']"], "put it into a secret scope", id="secret in part"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        pytest.param(["ingest.listing=event"], "did you mean 'events'", id="unknown listing"),
+        pytest.param(
+            ["ingest.backfill_interval=1 day"],
+            "goes with ingest.listing: notification, not with directory",
+            id="backfill of a directory",
+        ),
+        pytest.param(
+            ["ingest.listing=events", "ingest.backfill_interval=1 day"],
+            "Databricks checks its file events by itself",
+            id="backfill of file events",
+        ),
+        pytest.param(
+            ["ingest.loader_options=[queueUrl=x]"],
+            "'queueUrl' is not cloudFiles.<option>=<value>",
+            id="not Auto Loader's",
+        ),
+        pytest.param(
+            ["ingest.loader_options=[databricks.serviceCredential=porch]"],
+            "needs a later Databricks Runtime",
+            id="service credential",
+        ),
+        pytest.param(
+            ["ingest.loader_options=[cloudFiles.queueUrl]"], "is not cloudFiles.<option>=<value>", id="no value"
+        ),
+        pytest.param(
+            ["ingest.loader_options=[cloudFiles.useNotifications=true]"], "follows from ingest.listing", id="said twice"
+        ),
+        pytest.param(
+            ["ingest.loader_options=[cloudFiles.clientSecret=hunter2]"],
+            "put it into a secret scope",
+            id="secret written out",
+        ),
+        pytest.param(
+            ["ingest.loader_options=['cloudFiles.connectionString=x{{secrets/a/b}}']"],
+            "put it into a secret scope",
+            id="secret in part",
+        ),
+    ],
+)
 def test_what_does_not_go_together_is_said(settings, message):
     with pytest.raises(config.ConfigError) as caught:
         autoloader.options(load(*settings))
@@ -66,7 +115,9 @@ class Reader:
 def test_a_secret_reaches_spark_and_neither_config_nor_mlflow(monkeypatch, tmp_path):
     import mlflow
 
-    cfg = load("ingest.listing=notification", f"ingest.loader_options={json.dumps([SECRET])}", f"storage.root={tmp_path}")
+    cfg = load(
+        "ingest.listing=notification", f"ingest.loader_options={json.dumps([SECRET])}", f"storage.root={tmp_path}"
+    )
     monkeypatch.setattr(workspace, "ON_DATABRICKS", True)
     secrets = type("Secrets", (), {"get": lambda self, scope, key: f"the secret {scope} {key}"})()
     monkeypatch.setattr(workspace, "_notebook_global", lambda name: type("Dbutils", (), {"secrets": secrets})())
@@ -86,7 +137,12 @@ def test_open_source_spark_lists_the_folder_whatever_is_said(lakehouse):
     from lakevision.ingest import capture
 
     spark, make = lakehouse
-    cfg, places = make("capture.photographs=2", "capture.size=64", "ingest.listing=notification", "ingest.backfill_interval=1 day",
-                      f"ingest.loader_options={json.dumps([SECRET])}")
+    cfg, places = make(
+        "capture.photographs=2",
+        "capture.size=64",
+        "ingest.listing=notification",
+        "ingest.backfill_interval=1 day",
+        f"ingest.loader_options={json.dumps([SECRET])}",
+    )
     capture.land(cfg, places)
     assert stream.ingest(spark, cfg, places).images == 2

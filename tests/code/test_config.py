@@ -28,24 +28,27 @@ def test_later_layers_win(tmp_path):
     assert (cfg.training.epochs, cfg.training.batch_size) == (6, 8)
 
 
-@pytest.mark.parametrize("override, message", [
-    pytest.param("training.epoch=3", "did you mean 'epochs'", id="near key"),
-    pytest.param("trainin.epochs=3", "did you mean 'training'", id="near section"),
-    pytest.param("training.zzz=3", "there are transform", id="far key"),
-    pytest.param("capture.source=simulate", "did you mean 'simulated'", id="near choice"),
-    pytest.param("training.epochs=three", "must be int", id="text for int"),
-    pytest.param("training.epochs=true", "must be int", id="bool for int"),
-    pytest.param("training.epochs=2.5", "must be int", id="float for int"),
-    pytest.param("training.augment=1", "must be bool", id="int for bool"),
-    pytest.param("deploy.parity_tolerance=1e-5", "YAML wants a dot", id="YAML's exponent"),
-    pytest.param("training.epochs=0", "from 1 to", id="below range"),
-    pytest.param("training.threshold=1.5", "from 0.0 to 1.0", id="above range"),
-    pytest.param("tuning.learning_rate=[0.1]", "list of 2", id="one limit"),
-    pytest.param("tuning.learning_rate=[0.1,0.01]", "above high", id="limits swapped"),
-    pytest.param("tuning.width=[]", "must be a list", id="empty list"),
-    pytest.param("epochs=3", "section.setting=value", id="no section"),
-    pytest.param("training.epochs", "section.setting=value", id="no value"),
-])
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        pytest.param("training.epoch=3", "did you mean 'epochs'", id="near key"),
+        pytest.param("trainin.epochs=3", "did you mean 'training'", id="near section"),
+        pytest.param("training.zzz=3", "there are transform", id="far key"),
+        pytest.param("capture.source=simulate", "did you mean 'simulated'", id="near choice"),
+        pytest.param("training.epochs=three", "must be int", id="text for int"),
+        pytest.param("training.epochs=true", "must be int", id="bool for int"),
+        pytest.param("training.epochs=2.5", "must be int", id="float for int"),
+        pytest.param("training.augment=1", "must be bool", id="int for bool"),
+        pytest.param("deploy.parity_tolerance=1e-5", "YAML wants a dot", id="YAML's exponent"),
+        pytest.param("training.epochs=0", "from 1 to", id="below range"),
+        pytest.param("training.threshold=1.5", "from 0.0 to 1.0", id="above range"),
+        pytest.param("tuning.learning_rate=[0.1]", "list of 2", id="one limit"),
+        pytest.param("tuning.learning_rate=[0.1,0.01]", "above high", id="limits swapped"),
+        pytest.param("tuning.width=[]", "must be a list", id="empty list"),
+        pytest.param("epochs=3", "section.setting=value", id="no section"),
+        pytest.param("training.epochs", "section.setting=value", id="no value"),
+    ],
+)
 def test_a_wrong_setting_says_what_to_do(override, message):
     with pytest.raises(config.ConfigError, match=re.escape(message)):
         config.load("local", override)
@@ -79,7 +82,10 @@ def test_values_with_spaces_survive_the_way_through_a_notebook_parameter():
 
 def test_lists_of_names_may_be_empty_and_dates_are_names():
     assert config.load("local").split.held_out_cameras == ()
-    assert config.load("local", ["split.held_out_days=[2026-03-05, '2026-03-06']"]).split.held_out_days == ("2026-03-05", "2026-03-06")
+    assert config.load("local", ["split.held_out_days=[2026-03-05, '2026-03-06']"]).split.held_out_days == (
+        "2026-03-05",
+        "2026-03-06",
+    )
     with pytest.raises(config.ConfigError, match="tuning.width must be a list"):
         config.load("local", ["tuning.width=[]"])
     with pytest.raises(config.ConfigError, match="a list of 4 values"):

@@ -55,11 +55,21 @@ def test_the_bands_find_every_hash_within_reach():
     """2,000 known and 1,500 new hashes, half of them 0 to 6 bits from a known one: the same distances as by comparing all with all."""
     rng = random.Random(2)
     known = [rng.getrandbits(HASH_BITS) for _ in range(2000)]
-    seen = Seen([f"k{index}" for index in range(2000)], [digest(f"k{index}")[:16] for index in range(2000)], known, [0.5] * 2000, [True] * 2000)
+    seen = Seen(
+        [f"k{index}" for index in range(2000)],
+        [digest(f"k{index}")[:16] for index in range(2000)],
+        known,
+        [0.5] * 2000,
+        [True] * 2000,
+    )
     leads = dict(zip((f"k{index}" for index in range(2000)), known))
     found = 0
     for index in range(1500):
-        value = flipped(rng.choice(list(leads.values())), rng.randrange(7), rng) if index % 2 else rng.getrandbits(HASH_BITS)
+        value = (
+            flipped(rng.choice(list(leads.values())), rng.randrange(7), rng)
+            if index % 2
+            else rng.getrandbits(HASH_BITS)
+        )
         nearest = min((value ^ other).bit_count() for other in leads.values())
         _, path, bits = seen.look(f"n{index}", digest(f"n{index}"), value, 0.5)
         assert bits == (nearest if nearest <= NEAR_BITS else None)

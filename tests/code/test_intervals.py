@@ -27,7 +27,9 @@ def test_ninety_five_percent_of_the_intervals_hold_the_truth():
 @pytest.mark.parametrize("count, low", [(1, 0.025), (4, 0.398), (50, 0.929)])
 def test_a_perfect_score_is_doubted_by_the_number_of_episodes(count, low):
     figure = intervals.share(np.ones(count * 3, bool), np.repeat(np.arange(count), 3))
-    assert figure.value == figure.high == 1 and figure.low == pytest.approx(low, abs=1e-3)  # Clopper-Pearson: 0.025 ** (1 / n)
+    assert figure.value == figure.high == 1 and figure.low == pytest.approx(
+        low, abs=1e-3
+    )  # Clopper-Pearson: 0.025 ** (1 / n)
     none = intervals.share(np.zeros(count * 3, bool), np.repeat(np.arange(count), 3))
     assert none.value == none.low == 0 and none.high == pytest.approx(1 - low, abs=1e-3)
 
@@ -47,5 +49,8 @@ def test_figures_that_have_no_value_or_no_doubt_get_no_interval():
 
 
 def test_one_episode_says_nothing_of_others():
-    share, apart = intervals.share([True, False], ["a", "a"]), intervals.difference([True, False], [False, False], ["a", "a"])
+    share, apart = (
+        intervals.share([True, False], ["a", "a"]),
+        intervals.difference([True, False], [False, False], ["a", "a"]),
+    )
     assert (share.low, share.high) == (0, 1) and (apart.low, apart.high) == (-1, 1)

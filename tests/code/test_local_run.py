@@ -7,7 +7,6 @@ from nbclient import NotebookClient
 from lakevision.job import notebook_runner
 from lakevision.platform.workspace import REPOSITORY
 
-
 SOURCE = """# Databricks notebook source
 # MAGIC %md
 # MAGIC # A title
@@ -37,10 +36,17 @@ def test_cells(tmp_path):
     assert sql.source == "workspace.display(spark.sql('SELECT 1'))"
 
 
-@pytest.mark.parametrize("text, message", [
-    pytest.param("print(1)", "the first line must be", id="no header"),
-    pytest.param(SOURCE + "\n# COMMAND ----------\n\n# MAGIC %run ./other\n", "cell 4: %run can't run here", id="unknown magic"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        pytest.param("print(1)", "the first line must be", id="no header"),
+        pytest.param(
+            SOURCE + "\n# COMMAND ----------\n\n# MAGIC %run ./other\n",
+            "cell 4: %run can't run here",
+            id="unknown magic",
+        ),
+    ],
+)
 def test_what_can_not_run_here_is_named(tmp_path, text, message):
     with pytest.raises(notebook_runner.SourceError, match=message):
         notebook_runner.cells(written(tmp_path, text))
@@ -54,7 +60,9 @@ def test_every_notebook_of_ours_converts():
 
 def test_a_notebook_runs_with_its_parameters_and_can_be_run_again(tmp_path):
     text = SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0]
-    book = notebook_runner.notebook(written(tmp_path, text), {"config": "local", "set": "training.epochs=3"}, REPOSITORY / "notebooks")
+    book = notebook_runner.notebook(
+        written(tmp_path, text), {"config": "local", "set": "training.epochs=3"}, REPOSITORY / "notebooks"
+    )
     done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "ok" and (tmp_path / "10_test.html").stat().st_size > 1000
     again = nbformat.read(tmp_path / "10_test.ipynb", as_version=4)
@@ -66,17 +74,24 @@ def test_a_notebook_runs_with_its_parameters_and_can_be_run_again(tmp_path):
 
 
 def test_a_failing_cell_is_named_with_source_and_traceback(tmp_path):
-    text = SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0] + "# COMMAND ----------\n\nvalue = 1\nvalue / 0\n\n# COMMAND ----------\n\nprint('never')\n"
+    text = (
+        SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0]
+        + "# COMMAND ----------\n\nvalue = 1\nvalue / 0\n\n# COMMAND ----------\n\nprint('never')\n"
+    )
     book = notebook_runner.notebook(written(tmp_path, text), {}, REPOSITORY / "notebooks")
     done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "failed" and done.failure.cell == 4
-    assert "value / 0" in done.failure.source and "ZeroDivisionError" in done.failure.traceback and "\x1b" not in done.failure.traceback
+    assert (
+        "value / 0" in done.failure.source
+        and "ZeroDivisionError" in done.failure.traceback
+        and "\x1b" not in done.failure.traceback
+    )
     assert (tmp_path / "10_test.ipynb").exists() and not book.cells[-1].outputs
 
 
 def test_a_kernel_that_dies_is_a_failure(tmp_path):
-    book = notebook_runner.notebook(written(tmp_path, "# Databricks notebook source\nimport os\nos._exit(3)\n"), {}, REPOSITORY / "notebooks")
+    book = notebook_runner.notebook(
+        written(tmp_path, "# Databricks notebook source\nimport os\nos._exit(3)\n"), {}, REPOSITORY / "notebooks"
+    )
     done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "failed" and "kernel died" in done.failure.traceback and "os._exit" in done.failure.source
-
-

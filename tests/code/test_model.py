@@ -18,7 +18,9 @@ from lakevision.release import edge_export
 from lakevision.training import backbone, loop, networks
 
 SIDE = 48
-SETTING = loop.Setting("mobilenet_v2", SIDE, 3, epochs=3, batch_size=8, learning_rate=0.003, dropout=0.1, width=16, augment=True, seed=3)
+SETTING = loop.Setting(
+    "mobilenet_v2", SIDE, 3, epochs=3, batch_size=8, learning_rate=0.003, dropout=0.1, width=16, augment=True, seed=3
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,11 @@ def weights(tmp_path_factory):
     keras.utils.set_random_seed(1)
     network = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
     settle(network, photographs().pixels / 127.5 - 1)
-    files = {"keras": folder / "network.keras", "weights.h5": folder / "network.weights.h5", "h5": folder / "network.h5"}
+    files = {
+        "keras": folder / "network.keras",
+        "weights.h5": folder / "network.weights.h5",
+        "h5": folder / "network.h5",
+    }
     network.save(files["keras"])
     network.save_weights(files["weights.h5"])
     network.save(files["h5"])
@@ -41,13 +47,15 @@ def photographs(count=24, classes=3, side=SIDE):
     targets = np.arange(count, dtype=np.int32) % classes
     pixels = rng.integers(0, 80, (count, side, side, 3), dtype=np.uint8)
     for image, target in zip(pixels, targets):
-        image[8 * target:8 * target + 12, :, target % 3] = 250
+        image[8 * target : 8 * target + 12, :, target % 3] = 250
     return feed.Arrays(pixels, targets, [f"{number:064x}" for number in range(count)])
 
 
 def settle(network, images):
     """Gives batch normalisation the averages that training would: with those of a new network a deep one says the same of every image."""
-    normalisations = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    normalisations = [
+        layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     for layer in normalisations:
         layer.usual, layer.momentum = layer.momentum, 0.0
     network(images.astype(np.float32), training=True)
@@ -55,8 +63,15 @@ def settle(network, images):
         layer.momentum = layer.usual
 
 
-@pytest.mark.parametrize("name, classes, side", [("small_cnn", 2, 32), ("mobilenet_v2", 2, 32), ("small_cnn", 5, 40),
-                                                 *((name, 5, 40) for name in backbone.BACKBONES)])
+@pytest.mark.parametrize(
+    "name, classes, side",
+    [
+        ("small_cnn", 2, 32),
+        ("mobilenet_v2", 2, 32),
+        ("small_cnn", 5, 40),
+        *((name, 5, 40) for name in backbone.BACKBONES),
+    ],
+)
 def test_every_network_takes_plain_pixels_and_gives_probabilities(name, classes, side):
     network = networks.build(name, side, classes, width=4, dropout=0.1, seed=1)
     assert network.input_shape == (None, side, side, 3) and network.layers[-1].output.shape == (None, classes)
@@ -78,7 +93,9 @@ def test_pixels_are_scaled_inside_as_the_weights_expect(weights):
     base = backbone.build("mobilenet_v2", SIDE, weights["keras"])
     network = keras.models.load_model(weights["keras"])
     pixels = photographs().pixels
-    inner = np.asarray(network(keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)), training=False))
+    inner = np.asarray(
+        network(keras.applications.mobilenet_v2.preprocess_input(pixels.astype(np.float32)), training=False)
+    )
     expected = np.concatenate([inner.max((1, 2)), inner.mean((1, 2))], 1)
     made = backbone.features(base, pixels)
     assert expected.max() > 1 and np.abs(made - expected).max() < 1e-3
@@ -112,7 +129,10 @@ def test_imagenet_weights_are_fetched_once(weights, side, serve):
 
 def test_a_download_that_fails_says_what_to_do(serve):
     serve(None)
-    with pytest.raises(backbone.BadWeights, match="training.weights: imagenet.*_no_top.h5.*404.*training.weights=<path>.*training.weights=none"):
+    with pytest.raises(
+        backbone.BadWeights,
+        match="training.weights: imagenet.*_no_top.h5.*404.*training.weights=<path>.*training.weights=none",
+    ):
         backbone.build("mobilenet_v2", 96, "imagenet")
 
 
@@ -125,10 +145,15 @@ def test_half_a_download_says_so(weights, serve, tmp_path):
         backbone.build("mobilenet_v2", 96, "imagenet")
 
 
-@pytest.mark.parametrize("text, message", [
-    pytest.param("/no/such/file.h5", "training.weights: /no/such/file.h5 is no file; expected imagenet, none", id="absent"),
-    pytest.param("no/such/file.h5", r"training.weights: /.*/no/such/file.h5 is no file", id="relative"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        pytest.param(
+            "/no/such/file.h5", "training.weights: /no/such/file.h5 is no file; expected imagenet, none", id="absent"
+        ),
+        pytest.param("no/such/file.h5", r"training.weights: /.*/no/such/file.h5 is no file", id="relative"),
+    ],
+)
 def test_a_file_of_weights_that_is_not_there(text, message):
     with pytest.raises(backbone.BadWeights, match=message):
         backbone.located("mobilenet_v2", text)
@@ -167,7 +192,12 @@ def test_frozen_then_fine_tuned(weights):
     paths = [weight.path for weight in before.weights]
     moved = {path for path, one, two in zip(paths, tuned.weights, before.get_weights()) if not np.array_equal(one, two)}
     network = next(layer for layer in before.layers if isinstance(layer, keras.Model))
-    last = {weight.path for layer in network.layers[-20:] if not isinstance(layer, keras.layers.BatchNormalization) for weight in layer.weights}
+    last = {
+        weight.path
+        for layer in network.layers[-20:]
+        if not isinstance(layer, keras.layers.BatchNormalization)
+        for weight in layer.weights
+    }
     assert moved == last and len(last) >= 4
     assert loop.fit(*placements, setting).digest == tuned.digest
 
@@ -186,7 +216,11 @@ def test_the_joined_network_says_what_the_head_said_of_the_features(weights):
     setting = replace(SETTING, weights=weights["keras"])
     arrays = photographs()
     made = [replace(arrays, pixels=backbone.features(setting, arrays.pixels))] * 2
-    top, _ = backbone.fit_head(*made, setting, lambda one, two, own, network, on_epoch: loop.fit(one, two, own, on_epoch=on_epoch, network=network))
+    top, _ = backbone.fit_head(
+        *made,
+        setting,
+        lambda one, two, own, network, on_epoch: loop.fit(one, two, own, on_epoch=on_epoch, network=network),
+    )
     result = loop.fit(arrays, arrays, setting, features_of=made)
     whole = loop.predict(loop.with_weights(setting, result.weights), arrays.pixels)
     assert np.abs(whole - np.asarray(top(made[0].pixels))).max() < 1e-5
@@ -208,7 +242,9 @@ def test_swapped_photographs_go_through_the_whole_frozen_network(weights):
     setting = replace(SETTING, weights=weights["keras"], epochs=1, swap=0.5, region=Region((0, 0.5, 1, 1), "config"))
     trained = loop.fit(photographs(), photographs(12), setting)
     before = backbone.build("mobilenet_v2", SIDE, weights["keras"]).get_weights()
-    assert all(np.array_equal(one, two) for one, two in zip(trained.weights, before)) and np.isfinite(trained.history[0]["loss"])
+    assert all(np.array_equal(one, two) for one, two in zip(trained.weights, before)) and np.isfinite(
+        trained.history[0]["loss"]
+    )
 
 
 def test_features_are_computed_once_and_found_again(weights, tmp_path, monkeypatch):
@@ -221,17 +257,30 @@ def test_features_are_computed_once_and_found_again(weights, tmp_path, monkeypat
     assert backbone.kept(built, replace(setting, dropout=0.5), "train") is first  # of this process
     backbone._kept.clear()
     found = backbone.kept(built, setting, "train")  # another process finds the files
-    assert reads == ["train"] and np.array_equal(found.pixels, first.pixels) and found.keys == arrays.keys and found.targets.dtype == np.int32
-    assert np.array_equal(found.pixels, backbone.features(setting, arrays.pixels)) and not list(tmp_path.rglob("*.part"))
+    assert (
+        reads == ["train"]
+        and np.array_equal(found.pixels, first.pixels)
+        and found.keys == arrays.keys
+        and found.targets.dtype == np.int32
+    )
+    assert np.array_equal(found.pixels, backbone.features(setting, arrays.pixels)) and not list(
+        tmp_path.rglob("*.part")
+    )
     other = replace(setting, weights=weights["keras"])
     backbone.kept(built, other, "train")
     assert reads == ["train", "train"] and backbone.source(setting) != backbone.source(other)
 
 
-@pytest.mark.parametrize("name, tolerance", [
-    ("small_cnn", 1e-5),
-    ("mobilenet_v2", 5e-5),  # one drawn at random makes of one rounding in the first of its 52 layers 200 in the last
-])
+@pytest.mark.parametrize(
+    "name, tolerance",
+    [
+        ("small_cnn", 1e-5),
+        (
+            "mobilenet_v2",
+            5e-5,
+        ),  # one drawn at random makes of one rounding in the first of its 52 layers 200 in the last
+    ],
+)
 def test_the_device_says_the_same(name, tolerance, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -250,7 +299,10 @@ def test_the_device_says_the_same(name, tolerance, tmp_path):
     for image in pixels.astype(np.float32):
         interpreter.set_tensor(given["index"], image[None])
         interpreter.invoke()
-        assert np.abs(interpreter.get_tensor(said["index"]) - np.asarray(network(image[None], training=False))).max() < tolerance
+        assert (
+            np.abs(interpreter.get_tensor(said["index"]) - np.asarray(network(image[None], training=False))).max()
+            < tolerance
+        )
         assert np.array_equal(loaded(image[None], training=False), network(image[None], training=False))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from mutants import mutants  # noqa: E402
 from device.model import transform  # noqa: E402
 from lakevision.ingest import image_reader, metadata  # noqa: E402
 
-MODIFIED = datetime(2026, 5, 1, tzinfo=timezone.utc)
+MODIFIED = datetime(2026, 5, 1, tzinfo=UTC)
 FILES = corpus()
 MUTANTS = 5_000 if os.environ.get("LAKEVISION_SOAK") == "1" else 300
 KEPT = sorted((Path(__file__).resolve().parents[1] / "data").glob("mutant_*"))
@@ -32,11 +32,18 @@ def test_planted(file):
     else:
         assert photo.error is None
         assert {name: getattr(photo, name) for name in file.expected} == file.expected
-        assert len(transform.pixels(file.data, "decode|upright|rgb|resize(16)")) == 16 * 16 * 3, "and the model sees it, too"
+        assert len(transform.pixels(file.data, "decode|upright|rgb|resize(16)")) == 16 * 16 * 3, (
+            "and the model sees it, too"
+        )
 
 
 def test_no_two_planted_files_are_the_same():
-    assert len({file.name for file in FILES}) == len({file.data for file in FILES}) == len({file.id for file in FILES}) == len(FILES)
+    assert (
+        len({file.name for file in FILES})
+        == len({file.data for file in FILES})
+        == len({file.id for file in FILES})
+        == len(FILES)
+    )
 
 
 def test_ghostscript_is_never_asked(monkeypatch):
@@ -52,8 +59,15 @@ def test_ghostscript_is_never_asked(monkeypatch):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_gives_the_picture_as_it_was_seen(orientation):
     """Stored turned the other way round, with the tag that turns it back."""
-    back = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-            6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270}
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
     seen = Image.new("RGB", (64, 48), "blue")
     seen.paste("red", (0, 0, 20, 48))
     seen.paste("lime", (0, 0, 64, 10))
@@ -79,8 +93,24 @@ def whole(name, data, folder, schema):
     if row["error"]:
         assert len(row["error"]) > 8 and row["kept"] == data and row["statistics"] is None
     else:
-        missing = [key for key in ("captured_at", "captured_from", "device", "width", "height", "mode", "format", "frames", "exif", "statistics", "phash", "score_dark")
-                   if row[key] is None]
+        missing = [
+            key
+            for key in (
+                "captured_at",
+                "captured_from",
+                "device",
+                "width",
+                "height",
+                "mode",
+                "format",
+                "frames",
+                "exif",
+                "statistics",
+                "phash",
+                "score_dark",
+            )
+            if row[key] is None
+        ]
         assert not missing and row["kept"] is None, (name, missing)
     pa.RecordBatch.from_pylist([row], schema=schema).validate(full=True)
     return row["error"]
@@ -94,7 +124,9 @@ def test_mutants(tmp_path, schema):
         except Exception as error:
             kept = Path(os.environ.get("TMPDIR", "/tmp")) / f"mutant_{hashlib.sha256(data).hexdigest()[:12]}"
             kept.write_bytes(data)
-            raise AssertionError(f"{name}: {type(error).__name__}: {error}; kept as {kept}: move it to tests/data/") from error
+            raise AssertionError(
+                f"{name}: {type(error).__name__}: {error}; kept as {kept}: move it to tests/data/"
+            ) from error
         count += 1
     bad = sum(error is not None for error in errors)
     assert count == MUTANTS and 0.1 * count < bad < 0.9 * count, "the mutations must spoil some and spare some"

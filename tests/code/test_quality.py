@@ -2,7 +2,7 @@
 
 import copy
 import io
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from device.simulation import porch
 from lakevision.ingest import metadata, quality
 
 REAL = sorted((Path(__file__).resolve().parents[3] / "shared" / "package_images").glob("*.jpg"))
-NOW = datetime(2026, 5, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 real = pytest.mark.skipif(not REAL, reason="the real photographs are not beside this repository")
 
 
@@ -22,7 +22,12 @@ def row(image, device="porch", distance=np.nan):
     out = io.BytesIO()
     image.save(out, "PNG")
     photo = metadata.describe("x.png", out.getvalue(), NOW)
-    return {"device": device, "side": (photo.width * photo.height) ** 0.5, "distance": distance, **{f"score_{issue}": value for issue, value in photo.scores.items()}}
+    return {
+        "device": device,
+        "side": (photo.width * photo.height) ** 0.5,
+        "distance": distance,
+        **{f"score_{issue}": value for issue, value in photo.scores.items()},
+    }
 
 
 def judged(rows, histories=None):
@@ -43,9 +48,12 @@ def ordinary():
 
 
 PLANTED = {
-    "dark": lambda image: image.point(lambda value: value // 16), "light": lambda image: image.point(lambda value: 250 + value // 60),
-    "blurry": lambda image: image.filter(ImageFilter.GaussianBlur(4)), "low_information": lambda image: Image.new("RGB", image.size, (120, 130, 90)),
-    "odd_size": lambda image: image.resize((60, 60)), "odd_aspect": lambda image: image.resize((900, 100)),
+    "dark": lambda image: image.point(lambda value: value // 16),
+    "light": lambda image: image.point(lambda value: 250 + value // 60),
+    "blurry": lambda image: image.filter(ImageFilter.GaussianBlur(4)),
+    "low_information": lambda image: Image.new("RGB", image.size, (120, 130, 90)),
+    "odd_size": lambda image: image.resize((60, 60)),
+    "odd_aspect": lambda image: image.resize((900, 100)),
 }
 
 
@@ -86,13 +94,22 @@ def test_a_night_camera_is_judged_by_its_own_nights():
 
 def test_a_history_in_pieces_is_that_of_the_whole():
     rng = np.random.default_rng(1)
-    rows = pd.DataFrame({"device": "a", "side": 300.0, "distance": np.nan, **{f"score_{issue}": rng.uniform(0.2, 0.9, 4000) for issue in quality.GLOBAL}})
+    rows = pd.DataFrame(
+        {
+            "device": "a",
+            "side": 300.0,
+            "distance": np.nan,
+            **{f"score_{issue}": rng.uniform(0.2, 0.9, 4000) for issue in quality.GLOBAL},
+        }
+    )
     histories = {}
     for start in range(0, 4000, 500):
-        quality.judge(rows[start:start + 500], histories)
+        quality.judge(rows[start : start + 500], histories)
     for issue in quality.GLOBAL:
         for share in (0.05, 0.5, 0.95):
-            assert histories["a"].quantile(issue, share, np.empty(0)) == pytest.approx(np.quantile(rows[f"score_{issue}"], share), abs=0.03)
+            assert histories["a"].quantile(issue, share, np.empty(0)) == pytest.approx(
+                np.quantile(rows[f"score_{issue}"], share), abs=0.03
+            )
 
 
 @real
@@ -102,7 +119,14 @@ def test_real_photographs_are_neither_dark_nor_blurry():
     rows = []
     for path in REAL:
         photo = metadata.describe(path.name, path.read_bytes(), NOW)
-        rows.append({"device": photo.device, "side": (photo.width * photo.height) ** 0.5, "distance": np.nan, **{f"score_{issue}": value for issue, value in photo.scores.items()}})
+        rows.append(
+            {
+                "device": photo.device,
+                "side": (photo.width * photo.height) ** 0.5,
+                "distance": np.nan,
+                **{f"score_{issue}": value for issue, value in photo.scores.items()},
+            }
+        )
     histories = {}
     found = judged(rows, histories)
     assert not found["is_dark_issue"].any() and not found["is_blurry_issue"].any()
@@ -113,6 +137,9 @@ def test_real_photographs_are_neither_dark_nor_blurry():
 
 
 def test_no_history_makes_a_lens_cap_normal():
-    frames = pd.DataFrame({"device": "porch", "side": 600.0, "distance": np.nan, **{f"score_{issue}": 0.9 for issue in quality.GLOBAL}}, index=range(80))
+    frames = pd.DataFrame(
+        {"device": "porch", "side": 600.0, "distance": np.nan, **{f"score_{issue}": 0.9 for issue in quality.GLOBAL}},
+        index=range(80),
+    )
     frames["score_dark"] = 0.0
     assert quality.judge(frames, {})["is_dark_issue"].all()

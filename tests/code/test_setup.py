@@ -8,7 +8,7 @@ import pytest
 
 from lakevision.platform.workspace import REPOSITORY
 
-NEEDED = "bash cat cut dirname head nproc rm sed sha256sum sleep tail tr uname".split()
+NEEDED = ["bash", "cat", "cut", "dirname", "head", "nproc", "rm", "sed", "sha256sum", "sleep", "tail", "tr", "uname"]
 
 
 @pytest.fixture
@@ -29,7 +29,13 @@ def checkout(tmp_path):
 
     def run():
         # HOME is empty: a pyenv of whoever runs this must not be found.
-        return subprocess.run(["bash", "config/setup.sh"], cwd=folder, capture_output=True, text=True, env={"PATH": str(tools), "HOME": str(tmp_path)})
+        return subprocess.run(
+            ["bash", "config/setup.sh"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env={"PATH": str(tools), "HOME": str(tmp_path)},
+        )
 
     for name in ("g++", "make", "cmake"):
         add(name)
@@ -46,11 +52,18 @@ def test_no_python_3_11_says_how_to_get_one(checkout):
     script.write_text(script.read_text().replace("/usr/bin/python3.11 ", ""))
     done = run()
     assert done.returncode == 1 and "no CPython 3.11 with venv was found" in done.stderr
-    assert all(word in done.stderr for word in ("uv python install 3.11", "deadsnakes", "pyenv install 3.11", "PYTHON="))
+    assert all(
+        word in done.stderr for word in ("uv python install 3.11", "deadsnakes", "pyenv install 3.11", "PYTHON=")
+    )
 
 
-@pytest.mark.parametrize("version, expected", [pytest.param('openjdk version "21.0.2" 2024', "is version 21", id="21"),
-                                               pytest.param('java version "1.7.0_80"', "is version 7", id="7 by its old name")])
+@pytest.mark.parametrize(
+    "version, expected",
+    [
+        pytest.param('openjdk version "21.0.2" 2024', "is version 21", id="21"),
+        pytest.param('java version "1.7.0_80"', "is version 7", id="7 by its old name"),
+    ],
+)
 def test_a_java_that_spark_can_not_use_is_named(checkout, version, expected):
     checkout[1]("java", f"echo '{version}' >&2")
     done = checkout[2]()
@@ -64,7 +77,10 @@ def test_what_apt_would_supply_is_one_line_to_run_where_root_is_not_to_be_had(ch
     add("apt-get")
     done = run()
     assert done.returncode == 1
-    assert "sudo apt-get update && sudo apt-get install -y --no-install-recommends openjdk-17-jre-headless cmake" in done.stderr
+    assert (
+        "sudo apt-get update && sudo apt-get install -y --no-install-recommends openjdk-17-jre-headless cmake"
+        in done.stderr
+    )
 
 
 def test_a_second_call_says_and_changes_nothing():
@@ -76,7 +92,14 @@ def test_a_second_call_says_and_changes_nothing():
 
 def test_requirements_pin_the_runtimes_versions_and_list_picamera_for_the_machines_that_can_have_it():
     text = (REPOSITORY / "requirements.txt").read_text()
-    for pin in ("pyspark==3.5.0", "tensorflow-cpu==2.16.1", "petastorm==0.12.1", "hyperopt==0.2.7", "numpy==1.23.5", "horovod==0.28.1"):
+    for pin in (
+        "pyspark==3.5.0",
+        "tensorflow-cpu==2.16.1",
+        "petastorm==0.12.1",
+        "hyperopt==0.2.7",
+        "numpy==1.23.5",
+        "horovod==0.28.1",
+    ):
         assert pin in text
     from packaging.requirements import Requirement
 

@@ -19,7 +19,9 @@ def images(count=300, per_episode=5, devices=3, seed=0, source="exif"):
     for index in range(count):
         episode = index // per_episode
         at = start + pd.Timedelta(hours=episode) + pd.Timedelta(seconds=30 * (index % per_episode))
-        rows.append((f"p{index}.jpg", f"{rng.integers(2**60):x}", "ab"[episode % 2], f"cam{episode % devices}", at, source))
+        rows.append(
+            (f"p{index}.jpg", f"{rng.integers(2**60):x}", "ab"[episode % 2], f"cam{episode % devices}", at, source)
+        )
     return pd.DataFrame(rows, columns=["path", "sha256", "label", "device", "captured_at", "captured_from"])
 
 
@@ -58,12 +60,19 @@ def test_one_long_burst_is_cut_into_blocks_and_said_so():
     assert sum("cut into blocks" in warning for warning in warnings) == 2
 
 
-@pytest.mark.parametrize("change, message", [
-    pytest.param(lambda rows: rows.assign(label="a"), "needs two classes", id="one class"),
-    pytest.param(lambda rows: rows.assign(label=None), "needs two classes", id="no labels"),
-    pytest.param(lambda rows: rows.assign(label=rows["path"]), "hold no labels", id="a label for each image"),
-    pytest.param(lambda rows: rows.assign(label=["c"] + list(rows["label"][1:])), "'c' has 1 image", id="a single-image class"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        pytest.param(lambda rows: rows.assign(label="a"), "needs two classes", id="one class"),
+        pytest.param(lambda rows: rows.assign(label=None), "needs two classes", id="no labels"),
+        pytest.param(lambda rows: rows.assign(label=rows["path"]), "hold no labels", id="a label for each image"),
+        pytest.param(
+            lambda rows: rows.assign(label=["c"] + list(rows["label"][1:])),
+            "'c' has 1 image",
+            id="a single-image class",
+        ),
+    ],
+)
 def test_what_can_not_be_split_says_why(change, message):
     with pytest.raises(split.CannotSplit, match=message):
         split.assign(change(images()), SETTINGS)
@@ -75,10 +84,16 @@ def random_images(seed):
     frames, classes = [], int(rng.integers(2, 5))
     for camera in range(rng.integers(1, 5)):
         pauses = rng.choice([0.5, 2, 5, 12, 25, 90, 600], rng.integers(20, 90), p=rng.dirichlet(np.ones(7)))  # minutes
-        at = pd.Timestamp("2026-03-01") + pd.to_timedelta(np.cumsum(pauses * rng.uniform(0.5, 1.5, len(pauses))), unit="min")
+        at = pd.Timestamp("2026-03-01") + pd.to_timedelta(
+            np.cumsum(pauses * rng.uniform(0.5, 1.5, len(pauses))), unit="min"
+        )
         label = np.cumsum(rng.random(len(at)) < 0.2) % classes
         look = np.cumsum(rng.random(len(at)) < 0.3)
-        frames.append(pd.DataFrame({"device": f"cam{camera}", "captured_at": at, "label": label, "phash": look * 0x0F0F0F0F0F0F0F + camera}))
+        frames.append(
+            pd.DataFrame(
+                {"device": f"cam{camera}", "captured_at": at, "label": label, "phash": look * 0x0F0F0F0F0F0F0F + camera}
+            )
+        )
     rows = pd.concat(frames, ignore_index=True)
     rows["captured_from"] = np.where(rng.random(len(rows)) < rng.choice([0, 0, 0.2]), "file", "exif")
     rows["label"] = rows["label"].map("abcd".__getitem__).where(rng.random(len(rows)) > 0.03, None)
@@ -108,7 +123,9 @@ def leaks(rows, placed, settings):
     looks, known = episodes.hashes(joined)
     untimed = ~episodes.timed(joined)
     apart = episodes.hamming(looks[untimed][:, None], looks[None, :])
-    return found, (apart <= settings.near_duplicate_bits) & (joined["split"].to_numpy()[untimed][:, None] != joined["split"].to_numpy())
+    return found, (apart <= settings.near_duplicate_bits) & (
+        joined["split"].to_numpy()[untimed][:, None] != joined["split"].to_numpy()
+    )
 
 
 SEEDS = range(24)
@@ -116,7 +133,10 @@ SEEDS = range(24)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_image_is_placed_episodes_are_whole_and_the_embargo_is_kept(seed):
-    rows, settings = random_images(seed), replace(SETTINGS, embargo_minutes=float(np.random.default_rng(seed).choice([0, 5, 15, 60])))
+    rows, settings = (
+        random_images(seed),
+        replace(SETTINGS, embargo_minutes=float(np.random.default_rng(seed).choice([0, 5, 15, 60]))),
+    )
     placed = cut(rows, settings)
     if placed is None:
         pytest.skip("too few images of a class for three sides")
@@ -133,7 +153,9 @@ def test_every_image_is_placed_episodes_are_whole_and_the_embargo_is_kept(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_image_never_changes_side_when_others_come_in_any_order(seed):
     rows, rng = random_images(seed), np.random.default_rng(seed)
-    pieces = [rows.iloc[np.sort(part)] for part in np.array_split(rng.permutation(len(rows)), 3)]  # they fall between and into the earlier ones
+    pieces = [
+        rows.iloc[np.sort(part)] for part in np.array_split(rng.permutation(len(rows)), 3)
+    ]  # they fall between and into the earlier ones
     if seed % 2:
         pieces = np.array_split(rows.sort_values("captured_at"), 3)  # as cameras deliver
     seen, earlier = None, None
@@ -161,13 +183,27 @@ def test_what_joins_two_sides_is_left_out_and_says_so():
     rows = images()
     placed, _ = split.assign(rows, SETTINGS)
     placements = placed.set_index("path")["split"]
-    one, other = next((one, one + 15) for one in range(0, 280) if one % 5 == 4 and placements[f"p{one}.jpg"] != placements[f"p{one + 15}.jpg"])
+    one, other = next(
+        (one, one + 15)
+        for one in range(0, 280)
+        if one % 5 == 4 and placements[f"p{one}.jpg"] != placements[f"p{one + 15}.jpg"]
+    )
     start, end = rows["captured_at"].iloc[one], rows["captured_at"].iloc[other]
-    bridge = pd.DataFrame({"path": [f"bridge{n}.jpg" for n in range(60)], "sha256": [f"bridge {n}" for n in range(60)], "label": "a",
-                           "captured_from": "exif", "device": rows["device"].iloc[one], "captured_at": pd.date_range(start, end, 62)[1:-1]})
+    bridge = pd.DataFrame(
+        {
+            "path": [f"bridge{n}.jpg" for n in range(60)],
+            "sha256": [f"bridge {n}" for n in range(60)],
+            "label": "a",
+            "captured_from": "exif",
+            "device": rows["device"].iloc[one],
+            "captured_at": pd.date_range(start, end, 62)[1:-1],
+        }
+    )
     both, _ = split.assign(pd.concat([rows, bridge]), SETTINGS, placed)
     both = both.set_index("path")
-    assert (both.loc[bridge["path"], "split"] == "embargo").all() and both.loc["bridge30.jpg", "reason"].startswith("joins episodes of")
+    assert (both.loc[bridge["path"], "split"] == "embargo").all() and both.loc["bridge30.jpg", "reason"].startswith(
+        "joins episodes of"
+    )
     assert both.loc[placements.index, "split"].equals(placements)
 
 
@@ -175,23 +211,40 @@ def test_an_episode_that_grows_keeps_its_side():
     rows = images()
     placed, _ = split.assign(rows, SETTINGS)
     late = rows.groupby(rows.index // 5).last()
-    late = late.assign(path="late" + late["path"], sha256="late" + late["sha256"], captured_at=late["captured_at"] + pd.Timedelta(minutes=3))
+    late = late.assign(
+        path="late" + late["path"],
+        sha256="late" + late["sha256"],
+        captured_at=late["captured_at"] + pd.Timedelta(minutes=3),
+    )
     both = split.assign(pd.concat([rows, late]), SETTINGS, placed)[0].set_index("path")["split"]
     assert all(both["late" + path] == both[path] for path in late["path"].str.removeprefix("late"))
 
 
 def test_a_camera_that_never_pauses_is_cut_at_the_clock_with_an_embargo():
     at = pd.date_range("2026-03-01", periods=14 * 288, freq="5min")
-    rows = pd.DataFrame({"path": [f"p{n}" for n in range(len(at))], "sha256": [f"{n:x}" for n in range(len(at))], "captured_at": at,
-                         "captured_from": "exif", "device": "one", "label": np.where(np.arange(len(at)) // 7 % 2, "a", "b")})
+    rows = pd.DataFrame(
+        {
+            "path": [f"p{n}" for n in range(len(at))],
+            "sha256": [f"{n:x}" for n in range(len(at))],
+            "captured_at": at,
+            "captured_from": "exif",
+            "device": "one",
+            "label": np.where(np.arange(len(at)) // 7 % 2, "a", "b"),
+        }
+    )
     placed, warnings = split.assign(rows, SETTINGS)
     assert not warnings and placed["episode"].nunique() == 28
     assert placed["split"].value_counts(normalize=True)["test"] == pytest.approx(SETTINGS.test, abs=0.06)
     assert 0 < (placed["split"] == "embargo").mean() < 0.02 and not leaks(rows, placed, SETTINGS)[0]
 
 
-@pytest.mark.parametrize("held, of", [pytest.param({"held_out_cameras": ("cam1",)}, lambda rows: rows["device"] == "cam1", id="camera"),
-                                      pytest.param({"held_out_days": ("2026-03-02",)}, lambda rows: rows["captured_at"].dt.day == 2, id="day")])
+@pytest.mark.parametrize(
+    "held, of",
+    [
+        pytest.param({"held_out_cameras": ("cam1",)}, lambda rows: rows["device"] == "cam1", id="camera"),
+        pytest.param({"held_out_days": ("2026-03-02",)}, lambda rows: rows["captured_at"].dt.day == 2, id="day"),
+    ],
+)
 def test_held_out_cameras_and_days_are_the_test(held, of):
     rows = images(per_episode=6)  # another rhythm than the cameras': each has both labels
     placed = split.assign(rows, replace(SETTINGS, **held))[0].set_index("path").loc[rows["path"]].reset_index()
@@ -206,10 +259,13 @@ def test_a_held_out_camera_that_is_not_there_is_said():
 
 def test_near_copies_with_no_time_stay_together_whatever_they_are_called():
     rng = np.random.default_rng(1)
-    rows = images(source="file").assign(phash=np.repeat(rng.integers(-2**63, 2**63, 100), 3))
+    rows = images(source="file").assign(phash=np.repeat(rng.integers(-(2**63), 2**63, 100), 3))
     rows["phash"] ^= rng.choice([0, 1, 1 << 40], 300)  # a bit here and there: encoders differ
     placed, warnings = split.assign(rows, SETTINGS)
-    assert placed["episode"].nunique() == 100 and split.used(placed).groupby(np.arange(300) // 3)["split"].nunique().max() <= 3
+    assert (
+        placed["episode"].nunique() == 100
+        and split.used(placed).groupby(np.arange(300) // 3)["split"].nunique().max() <= 3
+    )
     by_look = placed.set_index("path").loc[rows["path"]].groupby(np.arange(300) // 3)["split"].nunique()
     assert by_look.max() == 1 and any("looked for by their looks alone" in warning for warning in warnings)
 
@@ -239,7 +295,9 @@ def test_an_image_that_gets_its_label_later_joins_its_episode():
     placed, _ = split.assign(unlabelled, SETTINGS)
     assert (placed["split"] == "unlabelled").sum() == 60
     later = split.assign(rows, SETTINGS, placed)[0].set_index("path")["split"]
-    assert (later.loc[rows["path"]].groupby(np.arange(300) // 5).nunique() == 1).all() and set(later) == set(split.SPLIT_NAMES)
+    assert (later.loc[rows["path"]].groupby(np.arange(300) // 5).nunique() == 1).all() and set(later) == set(
+        split.SPLIT_NAMES
+    )
 
 
 def test_an_image_that_loses_its_label_and_gets_another_stays_where_it_was():

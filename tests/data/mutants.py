@@ -11,7 +11,18 @@ from device import exif
 from device.simulation import porch
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "package_images"
-HEADERS = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\x10\0\0\0WEBP", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"BM", b"P6\n9 9\n255\n", b"%!PS-Adobe-3.0")
+HEADERS = (
+    b"\xff\xd8\xff\xe0",
+    b"\xff\xd8\xff\xe1",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"RIFF\x10\0\0\0WEBP",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*\0\0\0\x08",
+    b"BM",
+    b"P6\n9 9\n255\n",
+    b"%!PS-Adobe-3.0",
+)
 
 
 @lru_cache(maxsize=1)
@@ -21,9 +32,26 @@ def sources():
     for scene in porch.plan(3, size=(120, 90)):
         found.append(porch.jpeg(scene))
         picture = porch.picture(scene)
-        block = exif.build(scene.taken_at, "Maker", "Model", exposure_s=0.01, f_number=1.8, iso=100, position=(48.2, 16.4, 171.0), serial="s", user_comment="c" * 200)
-        for kind, options in (("PNG", {"exif": block}), ("WEBP", {"exif": block}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("GIF", {}), ("BMP", {}),
-                              ("PNG", {"save_all": True, "append_images": [picture.rotate(90)]})):
+        block = exif.build(
+            scene.taken_at,
+            "Maker",
+            "Model",
+            exposure_s=0.01,
+            f_number=1.8,
+            iso=100,
+            position=(48.2, 16.4, 171.0),
+            serial="s",
+            user_comment="c" * 200,
+        )
+        for kind, options in (
+            ("PNG", {"exif": block}),
+            ("WEBP", {"exif": block}),
+            ("TIFF", {}),
+            ("TIFF", {"compression": "tiff_lzw"}),
+            ("GIF", {}),
+            ("BMP", {}),
+            ("PNG", {"save_all": True, "append_images": [picture.rotate(90)]}),
+        ):
             out = io.BytesIO()
             picture.save(out, kind, **options)
             found.append(out.getvalue())
@@ -53,14 +81,14 @@ def mutants(count, seed):
                     if data:
                         data[rng.randrange(max(1, min(len(data), reach)))] = rng.randrange(256)
             elif kind == "cut":
-                del data[at:at + rng.choice((1, 2, 50, 5000))]
+                del data[at : at + rng.choice((1, 2, 50, 5000))]
             elif kind == "end":
                 del data[at:]
             elif kind == "insert":
                 data[at:at] = rng.randbytes(rng.choice((1, 2, 50, 3000)))
             elif kind == "header":
                 header = rng.choice(HEADERS)
-                data[:len(header)] = header
+                data[: len(header)] = header
             else:
-                data[at:at + 4] = rng.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0"))
+                data[at : at + 4] = rng.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0"))
         yield f"mutant_{index:05d}_{'_'.join(done)}.jpg", bytes(data)

@@ -40,8 +40,8 @@ class Broker:
                     line.sendall(bytes([0x20, 2, 0, self._connect(body)]))
                 elif kind == 0x32:
                     length = int.from_bytes(body[:2], "big")
-                    self.messages.append((body[2:2 + length].decode(), body[4 + length:]))
-                    line.sendall(bytes([0x40, 2]) + body[2 + length:4 + length])
+                    self.messages.append((body[2 : 2 + length].decode(), body[4 + length :]))
+                    line.sendall(bytes([0x40, 2]) + body[2 + length : 4 + length])
                 elif kind == 0xE0:
                     return
 
@@ -50,8 +50,8 @@ class Broker:
         flags, rest, fields = body[7], body[10:], []
         while rest:
             length = int.from_bytes(rest[:2], "big")
-            fields.append(rest[2:2 + length])
-            rest = rest[2 + length:]
+            fields.append(rest[2 : 2 + length])
+            rest = rest[2 + length :]
         self.clients.append(fields[0].decode())
         if isinstance(self.behaviour, int):
             return self.behaviour

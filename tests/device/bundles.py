@@ -31,26 +31,52 @@ def build(folder):
 def photo(grey, size=(64, 48), seed=0):
     """A JPEG of about this brightness, 0 to 255."""
     from PIL import Image
+
     rng = random.Random(f"{grey}-{seed}")
     out = io.BytesIO()
-    Image.frombytes("RGB", size, bytes(min(255, max(0, grey + rng.randint(-20, 20))) for _ in range(size[0] * size[1] * 3))).save(out, "JPEG", quality=90)
+    Image.frombytes(
+        "RGB", size, bytes(min(255, max(0, grey + rng.randint(-20, 20))) for _ in range(size[0] * size[1] * 3))
+    ).save(out, "JPEG", quality=90)
     return out.getvalue()
 
 
 def make(models, folder, version, kind="good", variants=("float32", "int8"), golden=(40, 90, 150, 200), **changes):
     """Writes a bundle as edge.py does; changes go over the manifest. Returns the manifest."""
     from device.model import edge_model
+
     folder = Path(folder)
     (folder / "golden").mkdir(parents=True)
     classes = ["a", "b", "c"] if kind == "three" else ["empty", "package"]
-    manifest = {"schema_version": edge_model.SCHEMA_VERSION, "model": "lakevision", "version": version, "classes": classes, "threshold": 0.5,
-                "transform": f"decode|upright|rgb|resize({side(kind)})", "variants": {}, "golden": [],
-                "lineage": {"run_id": "r", "delta_version": 1, "commit": "c", "split_scheme": "s", "made_at": "2026-11-24T00:00:00Z"}}
+    manifest = {
+        "schema_version": edge_model.SCHEMA_VERSION,
+        "model": "lakevision",
+        "version": version,
+        "classes": classes,
+        "threshold": 0.5,
+        "transform": f"decode|upright|rgb|resize({side(kind)})",
+        "variants": {},
+        "golden": [],
+        "lineage": {
+            "run_id": "r",
+            "delta_version": 1,
+            "commit": "c",
+            "split_scheme": "s",
+            "made_at": "2026-11-24T00:00:00Z",
+        },
+    }
     for variant in variants:
         data = (Path(models) / f"{kind}-{variant}.tflite").read_bytes()
         (folder / f"{variant}.tflite").write_bytes(data)
-        manifest["variants"][variant] = {"file": f"{variant}.tflite", **described(data), "input": VARIANTS[variant], "largest": 0.0, "agreement": 1.0,
-                                         "p50_ms": 1.0, "p90_ms": 1.2, "tolerance": 0.001 if variant == "float32" else 0.02}
+        manifest["variants"][variant] = {
+            "file": f"{variant}.tflite",
+            **described(data),
+            "input": VARIANTS[variant],
+            "largest": 0.0,
+            "agreement": 1.0,
+            "p50_ms": 1.0,
+            "p90_ms": 1.2,
+            "tolerance": 0.001 if variant == "float32" else 0.02,
+        }
     for index, grey in enumerate(golden):
         data = photo(grey)
         (folder / "golden" / f"{index}.jpg").write_bytes(data)
@@ -59,7 +85,9 @@ def make(models, folder, version, kind="good", variants=("float32", "int8"), gol
     for variant in variants:
         loaded = edge_model.load(str(folder), variant)
         for golden_entry in manifest["golden"]:
-            golden_entry["scores"][variant] = edge_model.probabilities(loaded, (folder / golden_entry["file"]).read_bytes())
+            golden_entry["scores"][variant] = edge_model.probabilities(
+                loaded, (folder / golden_entry["file"]).read_bytes()
+            )
     manifest.update(changes)
     write_manifest(folder, manifest)
     return manifest
@@ -82,8 +110,15 @@ def write_manifest(folder, manifest):
 def point(place, version, alias="champion"):
     """Points an alias of a published folder at a version."""
     data = (Path(place) / "versions" / version / "manifest.json").read_bytes()
-    pointer = {"schema_version": 2, "alias": alias, "version": version, "folder": f"versions/{version}", "manifest_sha256": hashlib.sha256(data).hexdigest(),
-               "manifest_bytes": len(data), "made_at": "2026-11-24T00:00:00Z"}
+    pointer = {
+        "schema_version": 2,
+        "alias": alias,
+        "version": version,
+        "folder": f"versions/{version}",
+        "manifest_sha256": hashlib.sha256(data).hexdigest(),
+        "manifest_bytes": len(data),
+        "made_at": "2026-11-24T00:00:00Z",
+    }
     temporary = Path(place) / f"{alias}.new"
     temporary.write_text(json.dumps(pointer))
     temporary.replace(Path(place) / f"{alias}.json")
@@ -102,6 +137,7 @@ def publish(models, place, version, kind="good", **more):
 def _network(kind):
     import keras
     import numpy as np
+
     height = 16 if kind == "shape" else side(kind)
     given = keras.Input((height, height, 3))
     x = given
@@ -115,7 +151,9 @@ def _network(kind):
         x = keras.layers.Conv2D(3, 1)(x)
     mean = keras.layers.GlobalAveragePooling2D()(x)
     if kind == "nan":
-        mean = keras.layers.Lambda(lambda value: value + 0 * keras.ops.log(220.0 - value))(mean)  # NaN for a bright picture
+        mean = keras.layers.Lambda(lambda value: value + 0 * keras.ops.log(220.0 - value))(
+            mean
+        )  # NaN for a bright picture
     classes = 3 if kind == "three" else 2
     dense = keras.layers.Dense(classes, activation="softmax")
     network = keras.Model(given, dense(mean))
@@ -131,6 +169,7 @@ def _network(kind):
 def _convert(folder):
     import numpy as np
     import tensorflow as tf
+
     for kind in KINDS:
         network, height = _network(kind)
         saved = str(Path(folder) / f"{kind}-saved")
@@ -142,7 +181,9 @@ def _convert(folder):
             if variant == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             if variant == "int8":
-                converter.representative_dataset = lambda: ([np.full((1, height, height, 3), grey, np.float32)] for grey in range(0, 256, 5))
+                converter.representative_dataset = lambda: (
+                    [np.full((1, height, height, 3), grey, np.float32)] for grey in range(0, 256, 5)
+                )
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type = tf.uint8
             (Path(folder) / f"{kind}-{variant}.tflite").write_bytes(converter.convert())

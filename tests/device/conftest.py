@@ -77,8 +77,11 @@ def scoring(agent, models, tmp_path):
     agent.models = models
     agent.model = tmp_path / "model"
     (tmp_path / "landing").mkdir()
-    agent.configure(score={"enabled": True, "poll_s": 0.02, "batch_frames": 8, "batch_s": 0.2}, store={"url": str(tmp_path / "landing")},
-                    model={"folder": str(agent.model), "url": str(agent.place), "interval_s": 0.3, "probation": 6})
+    agent.configure(
+        score={"enabled": True, "poll_s": 0.02, "batch_frames": 8, "batch_s": 0.2},
+        store={"url": str(tmp_path / "landing")},
+        model={"folder": str(agent.model), "url": str(agent.place), "interval_s": 0.3, "probation": 6},
+    )
     bundles.publish(models, agent.place, "1")
     return agent
 

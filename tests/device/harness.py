@@ -15,7 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOAK = os.environ.get("LAKEVISION_SOAK") == "1"
-LINE = re.compile(r"^(captured|dropped|uploaded|already there) (\S+) bytes=(\d+)(?: sha256=([0-9a-f]{64}))?", re.MULTILINE)
+LINE = re.compile(
+    r"^(captured|dropped|uploaded|already there) (\S+) bytes=(\d+)(?: sha256=([0-9a-f]{64}))?", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Ack:
 def make_photos(folder, count=7, size=(96, 72), seed=3):
     """Writes `count` different JPEGs."""
     from PIL import Image
+
     rng = random.Random(seed)
     for index in range(count):
         side = (size[0] * (1 + index % 3), size[1] * (1 + index % 3))
@@ -50,8 +53,19 @@ class Agent:
             "camera": {"kind": "folder", "folder": str(photos), "warm_up_s": 0.0, "timeout_s": 20.0},
             "capture": {"interval_s": 0.0},
             "spool": {"path": str(self.spool), "free_mb": 0.0},
-            "store": {}, "score": {}, "model": {}, "feedback": {}, "act": {},
-            "upload": {"timeout_s": 2.0, "connect_timeout_s": 1.0, "backoff_s": 0.05, "backoff_max_s": 0.2, "denied_pause_s": 0.3, "poll_s": 0.05},
+            "store": {},
+            "score": {},
+            "model": {},
+            "feedback": {},
+            "act": {},
+            "upload": {
+                "timeout_s": 2.0,
+                "connect_timeout_s": 1.0,
+                "backoff_s": 0.05,
+                "backoff_max_s": 0.2,
+                "denied_pause_s": 0.3,
+                "poll_s": 0.05,
+            },
         }
         self.configure()
 
@@ -66,27 +80,50 @@ class Agent:
 
     def use_bucket(self, bucket, port=None):
         """Uploads go to an S3 bucket, by way of `port` where a proxy listens."""
-        self.configure(store={"url": f"s3://{bucket.name}/landing", "endpoint": f"http://127.0.0.1:{port or bucket.port}",
-                              "region": "us-east-1", "allow_http": True})
+        self.configure(
+            store={
+                "url": f"s3://{bucket.name}/landing",
+                "endpoint": f"http://127.0.0.1:{port or bucket.port}",
+                "region": "us-east-1",
+                "allow_http": True,
+            }
+        )
 
     def command(self, *arguments, driver=None):
         """The command line; driver: Python lines to run in that process before the agent's main()."""
-        start = ["-m", "device"] if driver is None else ["-c", f"import sys\n{driver}\nfrom device.__main__ import main\nsys.exit(main())"]
+        start = (
+            ["-m", "device"]
+            if driver is None
+            else ["-c", f"import sys\n{driver}\nfrom device.__main__ import main\nsys.exit(main())"]
+        )
         return [sys.executable, *start, arguments[0], "--config", str(self.config), *arguments[1:]]
 
     def run(self, *arguments, check=True, driver=None, timeout=120, env=None):
         """Runs a command to its end; a CompletedProcess with text."""
-        done = subprocess.run(self.command(*arguments, driver=driver), cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-                              env={**os.environ, **(env or {})})
+        done = subprocess.run(
+            self.command(*arguments, driver=driver),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, **(env or {})},
+        )
         self._journal(arguments[0]).open("a").write(done.stdout + done.stderr)
-        assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        assert not check or done.returncode == 0, (
+            f"{arguments} ended with {done.returncode}:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        )
         return done
 
     def start(self, *arguments, driver=None, env=None):
         """Starts a command in the background; a Popen."""
         with self._journal(arguments[0]).open("ab") as journal:
-            process = subprocess.Popen(self.command(*arguments, driver=driver), cwd=ROOT, stdout=journal, stderr=journal,
-                                       env={**os.environ, **(env or {})})
+            process = subprocess.Popen(
+                self.command(*arguments, driver=driver),
+                cwd=ROOT,
+                stdout=journal,
+                stderr=journal,
+                env={**os.environ, **(env or {})},
+            )
         self.running.append(process)
         return process
 
@@ -111,7 +148,11 @@ class Agent:
 
     def acks(self, word="captured"):
         """The frames that capture promised ("captured") or named as dropped ("dropped")."""
-        return [Ack(key, int(size), digest) for found, key, size, digest in LINE.findall(self.journal("capture")) if found == word and digest]
+        return [
+            Ack(key, int(size), digest)
+            for found, key, size, digest in LINE.findall(self.journal("capture"))
+            if found == word and digest
+        ]
 
     def waiting(self):
         """Names in ready/."""
@@ -119,6 +160,7 @@ class Agent:
 
     def counters(self, command):
         from device.spool import records
+
         return records.read(self.spool / f"{command}.json")
 
 
@@ -132,6 +174,7 @@ def _toml(value):
 
 def kill_all(process):
     """Kills a process and all below it, as a power cut would."""
+
     def below(pid):
         try:
             with open(f"/proc/{pid}/task/{pid}/children") as file:
@@ -176,7 +219,9 @@ def reckon(agent, stored, answers_lost=False):
     assert answers_lost or not named & digests.keys(), "stored, and counted as dropped as well"
     # A kill may come between counting a drop and saying so: then the counter knows of one that no line names.
     unnamed = [key for key in acks if key not in digests and key not in named]
-    assert len(named) <= dropped and len(unnamed) <= dropped - len(named), f"lost: {unnamed[:3]} ({len(unnamed)} missing, {dropped} dropped, {len(named)} named)"
+    assert len(named) <= dropped and len(unnamed) <= dropped - len(named), (
+        f"lost: {unnamed[:3]} ({len(unnamed)} missing, {dropped} dropped, {len(named)} named)"
+    )
     for data in stored.values():
         assert data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"
     return len(acks)
@@ -184,14 +229,21 @@ def reckon(agent, stored, answers_lost=False):
 
 def read_folder(folder):
     """{key: bytes} of a local landing zone, hidden leftovers of killed uploads aside."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".")}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 def fill_landing(agent, landing, frames):
     """Simulated camera -> spool -> local landing zone, by real processes; (landing, acks)."""
     landing.mkdir()
-    agent.configure(camera={"kind": "simulated", "labelled": True, "size": [160, 120]}, store={"url": str(landing)},
-                    device={"id": "porch-1", "position": [48.2082, 16.3738, 171.0]})
+    agent.configure(
+        camera={"kind": "simulated", "labelled": True, "size": [160, 120]},
+        store={"url": str(landing)},
+        device={"id": "porch-1", "position": [48.2082, 16.3738, 171.0]},
+    )
     agent.run("capture", "--frames", str(frames))
     agent.run("upload", "--once")
     return landing, agent.acks()

@@ -17,7 +17,15 @@ from harness import answers, free_port, until
 def moto_server():
     """moto's S3 server in a process of its own; yields its port."""
     port = free_port()
-    command = [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])", "-H", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from moto.server import main; main(sys.argv[1:])",
+        "-H",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: answers(port), "moto's server answers", 60)
@@ -46,21 +54,33 @@ class Bucket:
     def store(self, prefix):
         """An obstore store of what lies below the prefix."""
         from obstore.store import from_url
-        return from_url(f"s3://{self.name}/{prefix}", config={"aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_region": "us-east-1"},
-                        client_options={"allow_http": True})
+
+        return from_url(
+            f"s3://{self.name}/{prefix}",
+            config={"aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_region": "us-east-1"},
+            client_options={"allow_http": True},
+        )
 
     def fill(self, prefix, place):
         """Copies a published folder of models below the prefix, its pointers last."""
         import obstore
+
         store = self.store(prefix)
-        for path in sorted((path for path in place.rglob("*") if path.is_file()), key=lambda path: path.parent == place):
+        for path in sorted(
+            (path for path in place.rglob("*") if path.is_file()), key=lambda path: path.parent == place
+        ):
             obstore.put(store, str(path.relative_to(place)), path.read_bytes())
 
     def objects(self, prefix="landing"):
         """{key: bytes}, keys below the prefix."""
         import obstore
+
         store = self.store(prefix)
-        return {item["path"]: bytes(obstore.get(store, item["path"]).bytes()) for batch in obstore.list(store) for item in batch}
+        return {
+            item["path"]: bytes(obstore.get(store, item["path"]).bytes())
+            for batch in obstore.list(store)
+            for item in batch
+        }
 
     def put(self, key, data):
         """Writes an object, as a stranger would."""
@@ -78,7 +98,14 @@ class FaultyProxy:
     """
 
     def __init__(self, port, listen=0):
-        self.target, self.rule, self.requests, self.signed_by, self.ranges, self.conditions = port, lambda *_: "pass", [], [], [], []
+        self.target, self.rule, self.requests, self.signed_by, self.ranges, self.conditions = (
+            port,
+            lambda *_: "pass",
+            [],
+            [],
+            [],
+            [],
+        )
         self.closing = threading.Event()
         proxy = self
 
@@ -138,14 +165,19 @@ class FaultyProxy:
         request.end_headers()
         if action == "half":
             request.close_connection = True
-            answer = answer[:len(answer) // 2]
+            answer = answer[: len(answer) // 2]
         if request.command != "HEAD":
             request.wfile.write(answer)
 
     def forward(self, request, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=30)
         try:
-            connection.request(request.command, request.path, body, {k: v for k, v in request.headers.items() if k.lower() != "connection"})
+            connection.request(
+                request.command,
+                request.path,
+                body,
+                {k: v for k, v in request.headers.items() if k.lower() != "connection"},
+            )
             response = connection.getresponse()
             return response.status, response.read(), response.getheaders()
         finally:

@@ -20,10 +20,27 @@ MLFLOW = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 def mlflow_server(database, artifacts, log):
     """A real MLflow server on a sqlite file (made where it is missing) that serves the artifacts of a folder; yields its port."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{database}",
-               "--artifacts-destination", str(artifacts), "--serve-artifacts", "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--backend-store-uri",
+        f"sqlite:///{database}",
+        "--artifacts-destination",
+        str(artifacts),
+        "--serve-artifacts",
+        "--workers",
+        "1",
+    ]
     with open(log, "w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **MLFLOW}, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env={**os.environ, **MLFLOW}, start_new_session=True
+        )
     try:
         until(lambda: answers(port), "MLflow answers", 90)
         yield port
@@ -42,7 +59,9 @@ class Server:
             def handle_any(self):
                 url = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status, content, *headers = answer(self.command, unquote(url.path), parse_qs(url.query), self.headers, body)
+                status, content, *headers = answer(
+                    self.command, unquote(url.path), parse_qs(url.query), self.headers, body
+                )
                 self.send_response(status)
                 for name, value in headers:
                     self.send_header(name, value)
@@ -76,14 +95,19 @@ class Workspace:
 
     def answer(self, method, path, query, headers, body):
         if path == "/oidc/v1/token":
-            if headers["Authorization"] != "Basic " + base64.b64encode(b"client-1:client/secret").decode() or b"grant_type=client_credentials" not in body:
+            if (
+                headers["Authorization"] != "Basic " + base64.b64encode(b"client-1:client/secret").decode()
+                or b"grant_type=client_credentials" not in body
+            ):
                 return 401, b'{"error":"invalid_client"}'
             self.sign_ins += 1
             self.tokens.add(f"oauth-{self.sign_ins}")
-            return 200, json.dumps({"access_token": f"oauth-{self.sign_ins}", "expires_in": 3600, "token_type": "Bearer"}).encode()
+            return 200, json.dumps(
+                {"access_token": f"oauth-{self.sign_ins}", "expires_in": 3600, "token_type": "Bearer"}
+            ).encode()
         if headers.get("Authorization", "").partition(" ")[2] not in self.tokens:
             return 401, b'{"error_code":"UNAUTHENTICATED","message":"bad token"}'
-        kind, _, place = path[len("/api/2.0/fs/"):].partition("/")
+        kind, _, place = path[len("/api/2.0/fs/") :].partition("/")
         place = "/" + place
         if kind == "directories" and method == "PUT":
             parts = place.split("/")

@@ -25,8 +25,12 @@ def shots(agent, *greys):
 def lines(agent):
     """All result lines in the landing zone and in the spool, as dicts; each image once."""
     agent.run("upload", "--once")
-    found = [json.loads(line) for key, data in harness.read_folder(agent.folder / "landing").items() if key.startswith("_results/")
-             for line in data.decode().splitlines()]
+    found = [
+        json.loads(line)
+        for key, data in harness.read_folder(agent.folder / "landing").items()
+        if key.startswith("_results/")
+        for line in data.decode().splitlines()
+    ]
     assert len({line["image"] for line in found}) == len(found), "a frame has two lines"
     return sorted(found, key=lambda line: line["image"])
 
@@ -47,7 +51,11 @@ def ready(agent, version="1"):
 
 def doctor(agent):
     """{check: its line} of what doctor says."""
-    return {row.split()[1]: row for row in agent.run("doctor", check=False).stdout.splitlines() if row.startswith(("ok", "FAIL"))}
+    return {
+        row.split()[1]: row
+        for row in agent.run("doctor", check=False).stdout.splitlines()
+        if row.startswith(("ok", "FAIL"))
+    }
 
 
 def used(agent):
@@ -68,12 +76,16 @@ def drives_the_camera(agent, scoring, **how):
     agent.configure(score={"camera": True})
     agent.run("score", "--frames", "4", **how)
     got = lines(scoring)
-    assert len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+    assert (
+        len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
+    )
 
 
 def sync_until_settled(agent, times=4, env=None):
     """Runs sync as often as it would until it gives up; what was said."""
-    return "".join(done.stdout + done.stderr for done in (agent.run("sync", check=False, env=env) for _ in range(times)))
+    return "".join(
+        done.stdout + done.stderr for done in (agent.run("sync", check=False, env=env) for _ in range(times))
+    )
 
 
 def rewrite(folder, change):

@@ -11,7 +11,6 @@ import pytest
 from PIL import ExifTags, Image
 from steps import drives_the_camera
 
-
 FAKE = Path(__file__).parent / "fake_pi"
 DRIVER = "import mmal_library; mmal_library.install()"
 
@@ -21,8 +20,27 @@ def package():
     """picamera 1.13, unpacked from the package index's source distribution once."""
     folder = Path(tempfile.gettempdir()) / f"lakevision-picamera-{os.getuid()}"
     if not (folder / ".ready").exists():
-        done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target", str(folder),
-                               "--no-binary", "picamera", "picamera==1.13"], capture_output=True, text=True, timeout=180, env={**os.environ, "READTHEDOCS": "True"})
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--upgrade",
+                "--target",
+                str(folder),
+                "--no-binary",
+                "picamera",
+                "picamera==1.13",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            env={**os.environ, "READTHEDOCS": "True"},
+        )
         if done.returncode:
             pytest.skip(f"picamera can't be fetched: {done.stderr.strip()[-200:]}")
         (folder / ".ready").touch()
@@ -55,7 +73,9 @@ def test_frames_with_camera_settings_in_exif(pi):
 
 def test_exposure_is_held(pi):
     pi.run("capture", "--frames", "5", driver=DRIVER, env=pi.env)
-    assert len({image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] for image in photographs(pi)}) == 1
+    assert (
+        len({image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] for image in photographs(pi)}) == 1
+    )
 
 
 def test_no_camera(pi):
@@ -82,5 +102,9 @@ def test_without_the_library_the_apt_line_is_given(agent, package):
     """On x86 and on any 64-bit Pi OS the import raises OSError, not ImportError."""
     agent.configure(camera={"kind": "picamera"})
     done = agent.run("capture", "--once", check=False, env={"PYTHONPATH": str(package)})
-    assert done.returncode == 71 and "libbcm_host.so" in done.stderr and "sudo apt install -y python3-picamera" in done.stderr
+    assert (
+        done.returncode == 71
+        and "libbcm_host.so" in done.stderr
+        and "sudo apt install -y python3-picamera" in done.stderr
+    )
     assert "use picamera2" in done.stderr and "Traceback" not in done.stderr

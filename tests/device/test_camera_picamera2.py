@@ -10,9 +10,9 @@ from pathlib import Path
 import harness
 import pytest
 from PIL import ExifTags, Image
+from steps import drives_the_camera, images, lines
 
 from device import exif
-from steps import drives_the_camera, images, lines
 
 FAKE = Path(__file__).parent / "fake_pi"
 PACKAGES = ["picamera2==0.3.38", "piexif==1.1.3", "videodev2==0.0.4", "simplejpeg==1.8.2"]
@@ -24,8 +24,24 @@ def packages():
     """picamera2 and the pure parts it needs, from the package index once, kept in the temporary folder."""
     folder = Path(tempfile.gettempdir()) / f"lakevision-picamera2-{os.getuid()}"
     if not (folder / ".ready").exists():
-        done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target", str(folder), *PACKAGES],
-                              capture_output=True, text=True, timeout=180)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--upgrade",
+                "--target",
+                str(folder),
+                *PACKAGES,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
         if done.returncode:
             pytest.skip(f"picamera2 can't be fetched: {done.stderr.strip()[-200:]}")
         (folder / ".ready").touch()
@@ -77,12 +93,15 @@ def test_exposure_is_measured_anew_without_configuring_again(pi):
 
 def test_a_frame_is_exposed_after_it_was_asked_for(pi):
     """Frames take 0.2 s here; the one under way when the agent asks shows what was there before."""
-    told = DRIVER + """
+    told = (
+        DRIVER
+        + """
 import device.camera.pi as pi
 from device import clock
 capture = pi.Camera.capture
 pi.Camera.capture = lambda self: (print("asked", clock.uptime()), capture(self))[1]
 """
+    )
     pi.configure(capture={"interval_s": 0.45}, camera={"warm_up_s": 1.5})
     out = pi.run("capture", "--frames", "4", driver=told, env={**pi.env, "FAKE_CAMERA_FRAME_S": "0.2"}).stdout
     asked = [float(line.split()[1]) for line in out.splitlines() if line.startswith("asked")]
@@ -92,11 +111,14 @@ pi.Camera.capture = lambda self: (print("asked", clock.uptime()), capture(self))
         assert exif.agent_facts(tags)["uptime_s"] - exposure >= at - 0.02
 
 
-@pytest.mark.parametrize("fault, words", [
-    pytest.param("none", "rpicam-hello --list-cameras", id="no camera"),
-    pytest.param("busy", "only one program can hold a camera", id="held by another"),
-    pytest.param("stall:60", "no frame within camera.timeout_s", id="cable comes loose"),
-])
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        pytest.param("none", "rpicam-hello --list-cameras", id="no camera"),
+        pytest.param("busy", "only one program can hold a camera", id="held by another"),
+        pytest.param("stall:60", "no frame within camera.timeout_s", id="cable comes loose"),
+    ],
+)
 def test_faults(pi, fault, words):
     pi.configure(camera={"timeout_s": 1.5})
     done = pi.run("capture", "--frames", "500", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": fault})
@@ -111,13 +133,19 @@ def test_score_drives_it(pi, scoring):
     done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "stall:60"})
     assert done.returncode in (71, -14), done.stderr
     pi.run("score", "--once", driver=DRIVER, env=pi.env)
-    assert len(lines(scoring)) == len(images(scoring)) >= 6, "what was taken before the cable came loose is scored after it"
+    assert len(lines(scoring)) == len(images(scoring)) >= 6, (
+        "what was taken before the cable came loose is scored after it"
+    )
 
 
 def test_a_missing_picamera2_gives_the_apt_line(agent):
     agent.configure(camera={"kind": "picamera2"})
     done = agent.run("capture", "--once", check=False, driver="sys.modules['picamera2'] = None")
-    assert done.returncode == 71 and "sudo apt install -y --no-install-recommends python3-picamera2" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 71
+        and "sudo apt install -y --no-install-recommends python3-picamera2" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 SWALLOWED = """
@@ -138,14 +166,19 @@ camera.close()
 def test_picamera2_swallows_a_full_disk_and_the_agent_does_not(pi):
     """First that the fault is there in picamera2's own code, then that it costs the agent nothing."""
     env = {**os.environ, **pi.env}
-    subprocess.run([sys.executable, "-c", SWALLOWED], cwd=pi.folder, env=env, check=True, timeout=60, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", SWALLOWED], cwd=pi.folder, env=env, check=True, timeout=60, capture_output=True
+    )
     half = (pi.folder / "half.jpg").read_bytes()
     assert len(half) <= 4000 and not half.endswith(b"\xff\xd9"), "half a picture, and no exception"
-    limit = DRIVER + """
+    limit = (
+        DRIVER
+        + """
 import resource, device.cameras.pi as pi
 measure = pi.Camera._measure
 pi.Camera._measure = lambda self: (measure(self), resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)))
 """
+    )
     done = pi.run("capture", "--frames", "3", check=False, driver=limit, env=pi.env)
     assert done.stderr.count("dropped") == 3 and pi.waiting() == [] and pi.counters("capture")["dropped"] == 3
     pi.run("capture", "--frames", "2", driver=DRIVER, env=pi.env)

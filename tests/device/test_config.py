@@ -27,42 +27,52 @@ def test_the_owners_file_needs_only_what_differs(tmp_path):
     assert settings.device.id == "porch-1" and settings.capture.interval_s == 5.0 and settings.camera.quality == 85
 
 
-@pytest.mark.parametrize("text, words", [
-    pytest.param("[camera]\nqualty = 80", "camera.qualty is not known; did you mean camera.quality?", id="unknown key"),
-    pytest.param("[camra]\nquality = 80", r"\[camra\] is not known; did you mean camera", id="unknown section"),
-    pytest.param("interval_s = 3", r"\[interval_s\] is not known", id="key outside a section"),
-    pytest.param('[camera]\nquality = "high"', "camera.quality = 'high' should be a int, like 85", id="type"),
-    pytest.param("[store]\nallow_http = 1", "should be a bool", id="1 is not true"),
-    pytest.param("[camera]\nquality = 101", "1 to 100", id="range"),
-    pytest.param("[camera]\nrotation = 45", "one of 0, 90, 180, 270", id="rotation"),
-    pytest.param('[camera]\nkind = "webcam"', "one of picamera2, picamera, folder, simulated", id="kind"),
-    pytest.param('[camera]\nkind = "folder"', "camera.folder", id="folder without a folder"),
-    pytest.param("[camera]\nsize = [600]", "whole numbers of pixels", id="size"),
-    pytest.param('[device]\nid = "a/b"', "device.id", id="id"),
-    pytest.param('[device]\nlabel = "big_package"', "underscore", id="label"),
-    pytest.param("[device]\nposition = [91.0, 0.0]", "on the globe", id="position"),
-    pytest.param('[capture]\nactive_hours = "6-22"', "HH:MM-HH:MM", id="hours"),
-    pytest.param("[capture]\ninterval_s = -1.0", "0 or more", id="negative"),
-    pytest.param("[capture]\ninterval_s = nan", "0 or more", id="nan"),
-    pytest.param("[upload]\ntimeout_s = 0", "more than 0", id="zero"),
-    pytest.param('[store]\nurl = "bucket/folder"', "full path or a URL", id="no scheme"),
-    pytest.param('[store]\nurl = "volume://host/main"', "catalog/schema/volume", id="volume"),
-    pytest.param("[camera", "not valid TOML", id="TOML"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        pytest.param(
+            "[camera]\nqualty = 80", "camera.qualty is not known; did you mean camera.quality?", id="unknown key"
+        ),
+        pytest.param("[camra]\nquality = 80", r"\[camra\] is not known; did you mean camera", id="unknown section"),
+        pytest.param("interval_s = 3", r"\[interval_s\] is not known", id="key outside a section"),
+        pytest.param('[camera]\nquality = "high"', "camera.quality = 'high' should be a int, like 85", id="type"),
+        pytest.param("[store]\nallow_http = 1", "should be a bool", id="1 is not true"),
+        pytest.param("[camera]\nquality = 101", "1 to 100", id="range"),
+        pytest.param("[camera]\nrotation = 45", "one of 0, 90, 180, 270", id="rotation"),
+        pytest.param('[camera]\nkind = "webcam"', "one of picamera2, picamera, folder, simulated", id="kind"),
+        pytest.param('[camera]\nkind = "folder"', "camera.folder", id="folder without a folder"),
+        pytest.param("[camera]\nsize = [600]", "whole numbers of pixels", id="size"),
+        pytest.param('[device]\nid = "a/b"', "device.id", id="id"),
+        pytest.param('[device]\nlabel = "big_package"', "underscore", id="label"),
+        pytest.param("[device]\nposition = [91.0, 0.0]", "on the globe", id="position"),
+        pytest.param('[capture]\nactive_hours = "6-22"', "HH:MM-HH:MM", id="hours"),
+        pytest.param("[capture]\ninterval_s = -1.0", "0 or more", id="negative"),
+        pytest.param("[capture]\ninterval_s = nan", "0 or more", id="nan"),
+        pytest.param("[upload]\ntimeout_s = 0", "more than 0", id="zero"),
+        pytest.param('[store]\nurl = "bucket/folder"', "full path or a URL", id="no scheme"),
+        pytest.param('[store]\nurl = "volume://host/main"', "catalog/schema/volume", id="volume"),
+        pytest.param("[camera", "not valid TOML", id="TOML"),
+    ],
+)
 def test_refused(tmp_path, text, words):
     with pytest.raises(config.ConfigError, match=words) as error:
         load(tmp_path, text)
     assert "device.toml" in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["s3://AKIA:topsecret@bucket/x", "az://container?sig=topsecret", "volume://token:topsecret@host/a/b/c"])
+@pytest.mark.parametrize(
+    "url", ["s3://AKIA:topsecret@bucket/x", "az://container?sig=topsecret", "volume://token:topsecret@host/a/b/c"]
+)
 def test_credentials_in_the_url_are_refused_and_not_repeated(tmp_path, url):
     with pytest.raises(config.ConfigError, match="credentials belong elsewhere") as error:
         load(tmp_path, f'[store]\nurl = "{url}"')
     assert "topsecret" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["/mnt/usb", "file:///mnt/usb", "s3://b/f", "abfss://c@a.dfs.core.windows.net/f", "gs://b", "volume://h/c/s/v/f"])
+@pytest.mark.parametrize(
+    "url",
+    ["/mnt/usb", "file:///mnt/usb", "s3://b/f", "abfss://c@a.dfs.core.windows.net/f", "gs://b", "volume://h/c/s/v/f"],
+)
 def test_stores_that_are_understood(tmp_path, url):
     assert load(tmp_path, f'[store]\nurl = "{url}"').store.url == url
 

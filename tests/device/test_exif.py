@@ -4,17 +4,25 @@ import io
 import json
 import shutil
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from PIL import ExifTags, Image
 
 from device import exif
 
-AT = datetime(2026, 3, 2, 14, 5, 9, 123456, timezone.utc)
+AT = datetime(2026, 3, 2, 14, 5, 9, 123456, UTC)
 BASE, IFD = ExifTags.Base, ExifTags.IFD
-CAMERA = {"make": "RaspberryPi", "model": "RP_imx708", "exposure_s": 0.0125, "iso": 160, "position": (-33.8568, 151.2153, 4.0),
-          "maker_note": "gain_r=1.50 gain_b=1.20", "orientation": 6, "exposure_held": True}
+CAMERA = {
+    "make": "RaspberryPi",
+    "model": "RP_imx708",
+    "exposure_s": 0.0125,
+    "iso": 160,
+    "position": (-33.8568, 151.2153, 4.0),
+    "maker_note": "gain_r=1.50 gain_b=1.20",
+    "orientation": 6,
+    "exposure_held": True,
+}
 
 
 def jpeg(**more):
@@ -31,24 +39,33 @@ def frame(at=AT, sequence=17, synced=True):
 def test_every_field():
     tags = Image.open(io.BytesIO(frame())).getexif()
     photo, gps = tags.get_ifd(IFD.Exif), tags.get_ifd(IFD.GPSInfo)
-    assert (tags[BASE.Make], tags[BASE.Model], tags[BASE.Orientation], tags[BASE.Software]) == ("RaspberryPi", "RP_imx708", 6, "lakevision")
+    assert (tags[BASE.Make], tags[BASE.Model], tags[BASE.Orientation], tags[BASE.Software]) == (
+        "RaspberryPi",
+        "RP_imx708",
+        6,
+        "lakevision",
+    )
     assert photo[BASE.DateTimeOriginal] == "2026:03:02 14:05:09" and photo[BASE.OffsetTimeOriginal] == "+00:00"
     assert photo[BASE.SubsecTimeOriginal] == "123456" and photo[BASE.BodySerialNumber] == "porch-1"
     assert float(photo[BASE.ExposureTime]) == 0.0125 and photo[BASE.ISOSpeedRatings] == 160
     assert len(photo[BASE.ImageUniqueID]) == 32 and photo[BASE.ExposureMode] == 1
-    assert gps[ExifTags.GPS.GPSLatitudeRef] == "S" and [float(part) for part in gps[ExifTags.GPS.GPSLatitude]] == pytest.approx([33, 51, 24.48])
+    assert gps[ExifTags.GPS.GPSLatitudeRef] == "S" and [
+        float(part) for part in gps[ExifTags.GPS.GPSLatitude]
+    ] == pytest.approx([33, 51, 24.48])
     assert exif.agent_facts(tags) == {"boot_id": "ab" * 16, "sequence": 17, "clock_synced": True, "uptime_s": 321.5}
 
 
 @pytest.mark.parametrize("synced", [True, False, None])
 def test_the_template_says_what_a_fresh_build_says(synced):
-    other = datetime(1999, 12, 31, 23, 59, 59, 7, timezone.utc)
+    other = datetime(1999, 12, 31, 23, 59, 59, 7, UTC)
     frame(sequence=1)  # makes the template
     facts = exif._facts("cd" * 16, 123456, synced, 9.0)
     block = exif.for_frame(other, "porch-1", "cd" * 16, 123456, synced, 9.0, **CAMERA)
     unique = Image.Exif()
     unique.load(block)
-    fresh = exif.build(other, serial="porch-1", image_id=unique.get_ifd(IFD.Exif)[BASE.ImageUniqueID], user_comment=facts, **CAMERA)
+    fresh = exif.build(
+        other, serial="porch-1", image_id=unique.get_ifd(IFD.Exif)[BASE.ImageUniqueID], user_comment=facts, **CAMERA
+    )
     assert block == fresh
     assert exif.agent_facts(unique)["clock_synced"] is synced
 
@@ -58,6 +75,7 @@ def test_ids_differ_by_device_boot_and_sequence():
         tags = Image.Exif()
         tags.load(exif.for_frame(AT, device, boot, sequence, True, 1.0, make="m", model="x"))
         return tags.get_ifd(IFD.Exif)[BASE.ImageUniqueID]
+
     assert len({unique(d, b, s) for d in ("a", "b") for b in ("0" * 32, "1" * 32) for s in (1, 2)}) == 8
 
 
@@ -69,7 +87,11 @@ def test_pixels_pass_through_and_an_old_block_is_replaced():
     assert after.count(b"Exif\0\0") == 1 and b"JFIF" in after
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"PNG...", b"\xff\xd8\xff\xe0\xff\xff12"], ids=["empty", "start only", "not a JPEG", "cut in a header"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff\xd8", b"PNG...", b"\xff\xd8\xff\xe0\xff\xff12"],
+    ids=["empty", "start only", "not a JPEG", "cut in a header"],
+)
 def test_what_is_no_jpeg_is_refused(data):
     with pytest.raises(ValueError, match="not a JPEG"):
         exif.splice(data, b"Exif\0\0")
@@ -85,6 +107,10 @@ def test_exiftool_agrees(tmp_path):
     if not shutil.which("exiftool"):
         pytest.skip("exiftool is not installed (apt install libimage-exiftool-perl)")
     (tmp_path / "a.jpg").write_bytes(frame())
-    told = json.loads(subprocess.run(["exiftool", "-j", "-n", "-validate", "-warning", str(tmp_path / "a.jpg")], capture_output=True, text=True).stdout)[0]
+    told = json.loads(
+        subprocess.run(
+            ["exiftool", "-j", "-n", "-validate", "-warning", str(tmp_path / "a.jpg")], capture_output=True, text=True
+        ).stdout
+    )[0]
     assert told["DateTimeOriginal"] == "2026:03:02 14:05:09" and told["GPSLatitude"] == pytest.approx(-33.8568)
     assert told["SerialNumber"] == "porch-1" and "sequence=0000000017" in told["UserComment"]

@@ -5,9 +5,8 @@ import signal
 import subprocess
 import time
 
-import pytest
-
 import harness
+import pytest
 import s3
 from harness import reckon, until
 from s3 import s3_error
@@ -21,7 +20,10 @@ def test_store_down_for_a_while(agent, bucket):
     agent.use_bucket(bucket, port)
     agent.configure(capture={"interval_s": 0.05})
     capture, upload = agent.start("capture"), agent.start("upload")
-    until(lambda: len(agent.acks()) > 20 and agent.journal("upload").count("trying again") > 3, "frames are taken, uploads fail")
+    until(
+        lambda: len(agent.acks()) > 20 and agent.journal("upload").count("trying again") > 3,
+        "frames are taken, uploads fail",
+    )
     assert "uploaded " not in agent.journal("upload")
     with s3.FaultyProxy(bucket.port, listen=port):
         until(lambda: agent.journal("upload").count("uploaded ") > 20, "uploads resume")
@@ -31,15 +33,18 @@ def test_store_down_for_a_while(agent, bucket):
     assert reckon(agent, bucket.objects()) > 20
 
 
-@pytest.mark.parametrize("rule, word", [
-    pytest.param(lambda m, p, n: "silent" if n in (3, 9) else "pass", "trying again", id="silent"),
-    pytest.param(lambda m, p, n: "dribble" if n in (3, 9) else "pass", "trying again", id="slow answer"),
-    pytest.param(lambda m, p, n: "lost" if n % 3 == 0 else "pass", "already there", id="answers lost"),
-    pytest.param(lambda m, p, n: "reset" if n % 2 else "pass", "trying again", id="connections reset"),
-    pytest.param(lambda m, p, n: (500, s3_error("InternalError")) if n % 2 else "pass", "InternalError", id="500"),
-    pytest.param(lambda m, p, n: (503, s3_error("SlowDown")) if n % 2 else "pass", "SlowDown", id="503"),
-    pytest.param(lambda m, p, n: (429, "too many") if n % 3 else "pass", "429", id="429"),
-])
+@pytest.mark.parametrize(
+    "rule, word",
+    [
+        pytest.param(lambda m, p, n: "silent" if n in (3, 9) else "pass", "trying again", id="silent"),
+        pytest.param(lambda m, p, n: "dribble" if n in (3, 9) else "pass", "trying again", id="slow answer"),
+        pytest.param(lambda m, p, n: "lost" if n % 3 == 0 else "pass", "already there", id="answers lost"),
+        pytest.param(lambda m, p, n: "reset" if n % 2 else "pass", "trying again", id="connections reset"),
+        pytest.param(lambda m, p, n: (500, s3_error("InternalError")) if n % 2 else "pass", "InternalError", id="500"),
+        pytest.param(lambda m, p, n: (503, s3_error("SlowDown")) if n % 2 else "pass", "SlowDown", id="503"),
+        pytest.param(lambda m, p, n: (429, "too many") if n % 3 else "pass", "429", id="429"),
+    ],
+)
 def test_store_misbehaves(agent, bucket, proxy, rule, word):
     proxy.rule = rule
     agent.use_bucket(bucket, proxy.port)
@@ -64,14 +69,19 @@ def test_a_slow_store_never_delays_a_capture(agent, bucket, proxy):
     agent.stop(upload)
 
 
-@pytest.mark.parametrize("answer", [
-    pytest.param((400, s3_error("ExpiredToken", "The provided token has expired.")), id="S3 expired, which is a 400"),
-    pytest.param((403, s3_error("AccessDenied")), id="403"),
-    pytest.param((401, "who are you"), id="401"),
-    pytest.param((403, s3_error("RequestTimeTooSkewed")), id="clock off"),
-    pytest.param((404, s3_error("NoSuchBucket")), id="no bucket"),
-    pytest.param((301, s3_error("PermanentRedirect")), id="wrong region"),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(
+            (400, s3_error("ExpiredToken", "The provided token has expired.")), id="S3 expired, which is a 400"
+        ),
+        pytest.param((403, s3_error("AccessDenied")), id="403"),
+        pytest.param((401, "who are you"), id="401"),
+        pytest.param((403, s3_error("RequestTimeTooSkewed")), id="clock off"),
+        pytest.param((404, s3_error("NoSuchBucket")), id="no bucket"),
+        pytest.param((301, s3_error("PermanentRedirect")), id="wrong region"),
+    ],
+)
 def test_denied_pauses_and_says_so(agent, bucket, proxy, answer):
     denied = [True]
     proxy.rule = lambda method, path, number: answer if denied[0] else "pass"
@@ -93,7 +103,9 @@ def test_denied_pauses_and_says_so(agent, bucket, proxy, answer):
 def test_one_refused_frame_holds_up_nobody_and_goes_to_dead(agent, bucket, proxy):
     agent.run("capture", "--frames", "5")
     bad = agent.acks()[1].key
-    proxy.rule = lambda method, path, number: (400, s3_error("InvalidArgument")) if bad.rpartition("_")[2] in path else "pass"
+    proxy.rule = lambda method, path, number: (
+        (400, s3_error("InvalidArgument")) if bad.rpartition("_")[2] in path else "pass"
+    )
     agent.use_bucket(bucket, proxy.port)
     agent.configure(capture={"interval_s": 0.1})
     upload, capture = agent.start("upload"), agent.start("capture")
@@ -166,7 +178,12 @@ def test_truncated_and_rotten_files_are_set_aside(agent, bucket):
 @pytest.fixture
 def small_disk(agent, tmp_path):
     """The spool on a disk of 2 MB of its own."""
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", _made(agent.spool)], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", _made(agent.spool)], capture_output=True
+        ).returncode
+    ):
         pytest.skip("a small disk of its own needs root and the right to mount")
     yield agent.spool
     agent.stop_all()
@@ -235,7 +252,11 @@ def test_wall_clock(agent, bucket, clock):
     agent.run("capture", "--frames", "20", driver=driver)
     agent.run("upload", "--once")
     assert reckon(agent, bucket.objects()) == 40
-    sequences = [int(key.rpartition("_")[2][:-4]) for word, key, _, _ in harness.LINE.findall(agent.journal("upload")) if word == "uploaded"]
+    sequences = [
+        int(key.rpartition("_")[2][:-4])
+        for word, key, _, _ in harness.LINE.findall(agent.journal("upload"))
+        if word == "uploaded"
+    ]
     assert sequences == sorted(sequences) and len(set(sequences)) == 40
     assert not [key for key in bucket.objects() if ":" in key]
 

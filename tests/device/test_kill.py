@@ -3,9 +3,8 @@
 import random
 import time
 
-import pytest
-
 import harness
+import pytest
 from harness import SOAK, reckon, until
 
 KILLS = 200 if SOAK else 12
@@ -35,7 +34,9 @@ def test_capture_killed(agent, tmp_path):
     assert not list((agent.spool / "tmp").iterdir())
     numbers = [ack.key.rpartition("_")[2] for ack in agent.acks()]
     assert len(set(numbers)) == count, "a kill must not make a sequence number come twice"
-    print(f"{KILLS} kills of capture: {count} frames promised, {agent.counters('capture')['dropped']} dropped by the quota")
+    print(
+        f"{KILLS} kills of capture: {count} frames promised, {agent.counters('capture')['dropped']} dropped by the quota"
+    )
 
 
 @pytest.mark.parametrize("place", ["s3", "folder"])

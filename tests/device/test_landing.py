@@ -3,18 +3,20 @@
 import io
 import random
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
+import harness
 import pytest
 from PIL import ExifTags, Image
 
-import harness
 from device import exif
-from device.model import transform
 from device.capture import WRITERS
+from device.model import transform
 
-KEY = re.compile(r"device=(?P<device>[\w.-]+)/date=(?P<date>\d{4}-\d\d-\d\d)/(?P<date2>\d{4}-\d\d-\d\d)T(?P<time>\d{6})\.(?P<ms>\d{3})Z_(?P<boot>[0-9a-f]{8})_(?P<sequence>\d{6,})(?:_(?P<label>[A-Za-z0-9.-]+))?\.jpg")
+KEY = re.compile(
+    r"device=(?P<device>[\w.-]+)/date=(?P<date>\d{4}-\d\d-\d\d)/(?P<date2>\d{4}-\d\d-\d\d)T(?P<time>\d{6})\.(?P<ms>\d{3})Z_(?P<boot>[0-9a-f]{8})_(?P<sequence>\d{6,})(?:_(?P<label>[A-Za-z0-9.-]+))?\.jpg"
+)
 
 
 def look(key, data, device):
@@ -27,9 +29,11 @@ def look(key, data, device):
     facts = exif.agent_facts(tags)
     assert facts["boot_id"].startswith(match["boot"]) and facts["sequence"] == int(match["sequence"])
     assert facts["clock_synced"] in (True, False, None)
-    taken = datetime.strptime(f"{photo[ExifTags.Base.DateTimeOriginal]}.{photo[ExifTags.Base.SubsecTimeOriginal]}{photo[ExifTags.Base.OffsetTimeOriginal]}",
-                              "%Y:%m:%d %H:%M:%S.%f%z")
-    assert taken.astimezone(timezone.utc).strftime("%Y-%m-%dT%H%M%S.%f")[:-3] == f"{match['date']}T{match['time']}.{match['ms']}"
+    taken = datetime.strptime(
+        f"{photo[ExifTags.Base.DateTimeOriginal]}.{photo[ExifTags.Base.SubsecTimeOriginal]}{photo[ExifTags.Base.OffsetTimeOriginal]}",
+        "%Y:%m:%d %H:%M:%S.%f%z",
+    )
+    assert taken.astimezone(UTC).strftime("%Y-%m-%dT%H%M%S.%f")[:-3] == f"{match['date']}T{match['time']}.{match['ms']}"
     assert photo[ExifTags.Base.BodySerialNumber] == device
     assert transform.pixels(data, "decode|upright|rgb|resize(96)")
     return match["label"]
@@ -64,10 +68,16 @@ def test_replay_of_named_photographs_keeps_their_labels(agent, photos, tmp_path)
     named = tmp_path / "named"
     named.mkdir()
     for index, label in enumerate(("0", "1", "0")):
-        (named / f"2021-07-13T0{index}%3A55%3A04_rpi_sensor_3_front_{label}.jpg").write_bytes((photos / "photo_0.jpg").read_bytes())
+        (named / f"2021-07-13T0{index}%3A55%3A04_rpi_sensor_3_front_{label}.jpg").write_bytes(
+            (photos / "photo_0.jpg").read_bytes()
+        )
     agent.configure(camera={"folder": str(named), "labelled": True, "loop": False})
     agent.run("capture")
-    assert [ack.key.rpartition("_")[2] for ack in sorted(agent.acks(), key=lambda ack: ack.key)] == ["0.jpg", "1.jpg", "0.jpg"]
+    assert [ack.key.rpartition("_")[2] for ack in sorted(agent.acks(), key=lambda ack: ack.key)] == [
+        "0.jpg",
+        "1.jpg",
+        "0.jpg",
+    ]
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -88,13 +98,29 @@ def test_status_and_doctor(agent, bucket):
     agent.configure(capture={"interval_s": 0.1})
     capture, upload = agent.start("capture"), agent.start("upload")
     harness.until(lambda: "uploaded" in agent.journal("upload"), "an upload")
-    harness.until(lambda: "last frame" in (screen := agent.run("status", check=False)).stdout and screen.returncode == 0, "all is well", 30)
+    harness.until(
+        lambda: "last frame" in (screen := agent.run("status", check=False)).stdout and screen.returncode == 0,
+        "all is well",
+        30,
+    )
     screen = agent.run("status")
-    for word in ("porch-7", "clock", "camera folder", "capture   running", "upload    running", f"s3://{bucket.name}/landing", "of 2000 MB"):
+    for word in (
+        "porch-7",
+        "clock",
+        "camera folder",
+        "capture   running",
+        "upload    running",
+        f"s3://{bucket.name}/landing",
+        "of 2000 MB",
+    ):
         assert word in screen.stdout
     assert len(screen.stdout.splitlines()) <= 24, "one screen"
     examined = agent.run("doctor", check=False).stdout
-    assert "ok    camera        in use by the running capture" in examined and "ok    store" in examined and "AWS_ACCESS_KEY_ID" in examined
+    assert (
+        "ok    camera        in use by the running capture" in examined
+        and "ok    store" in examined
+        and "AWS_ACCESS_KEY_ID" in examined
+    )
     assert agent.run("doctor", check=False).stdout.count("ok ") >= 6, "a second time too"
     agent.stop(capture)
     agent.stop(upload)
@@ -108,7 +134,9 @@ def test_doctors_checks_are_independent(agent, tmp_path):
     agent.configure(camera={"folder": str(tmp_path / "nothing")}, spool={"path": str(tmp_path / "file" / "spool")})
     done = agent.run("doctor", check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
-    assert done.returncode == 1 and {"camera", "spool_folder", "secrets", "store"} <= {line.split()[1] for line in lines}
+    assert done.returncode == 1 and {"camera", "spool_folder", "secrets", "store"} <= {
+        line.split()[1] for line in lines
+    }
     assert all("Fix:" in line for line in lines) and "Traceback" not in done.stdout + done.stderr
 
 

@@ -5,10 +5,9 @@ import json
 import re
 import sys
 
-import pytest
-
 import bundles
 import harness
+import pytest
 from harness import ROOT, until
 from steps import doctor, images, lines, ready, shots
 
@@ -24,6 +23,7 @@ def test_frames_are_scored_and_come_home(scoring):
     acks = {ack.key: ack for ack in scoring.acks()}
     stored = harness.read_folder(scoring.folder / "landing")
     from device.model import edge_model
+
     slot = scoring.model / json.loads((scoring.model / "active.json").read_text())["slot"]
     for line in got:
         assert acks[line["image"]].sha256 == line["sha256"] == hashlib.sha256(stored[line["image"]]).hexdigest()
@@ -102,8 +102,10 @@ FORBIDDEN = ("tensorflow", "pandas", "mlflow", "boto3", "keras", "pyarrow", "pys
 def test_what_is_loaded_and_how_much_memory_it_takes(scoring):
     ready(scoring)
     shots(scoring, *range(40, 200, 4))
-    watch = ("import atexit; atexit.register(lambda: open({!r}, 'w').write('\\n'.join(sys.modules) + '\\n' + "
-             "next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))))").format(str(scoring.folder / "modules"))
+    watch = (
+        "import atexit; atexit.register(lambda: open({!r}, 'w').write('\\n'.join(sys.modules) + '\\n' + "
+        "next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))))"
+    ).format(str(scoring.folder / "modules"))
     scoring.run("score", "--once", driver=watch)
     *loaded, peak = (scoring.folder / "modules").read_text().strip().splitlines()
     assert not {name.partition(".")[0] for name in loaded} & set(FORBIDDEN)
@@ -112,12 +114,31 @@ def test_what_is_loaded_and_how_much_memory_it_takes(scoring):
     assert megabytes < 120
 
 
-@pytest.mark.parametrize("name", ["act", "bench", "feedback", "golden", "model", "mqtt", "pilot", "results", "score", "source", "swap", "sync", "transform"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "act",
+        "bench",
+        "feedback",
+        "golden",
+        "model",
+        "mqtt",
+        "pilot",
+        "results",
+        "score",
+        "source",
+        "swap",
+        "sync",
+        "transform",
+    ],
+)
 def test_the_source_imports_nothing_else(name):
     text = (ROOT / "device" / f"{name}.py").read_text()
     known = {"PIL", "device", "numpy", "ai_edge_litert", "obstore", "gpiozero", *sys.stdlib_module_names}
     assert set(re.findall(r"^\s*(?:from|import) ([a-zA-Z_]\w*)", text, re.MULTILINE)) <= known
-    assert not re.findall(r"^(?:from|import) (?:numpy|ai_edge_litert|obstore|gpiozero)", text, re.MULTILINE), "what is heavy, or may be absent, at import"
+    assert not re.findall(r"^(?:from|import) (?:numpy|ai_edge_litert|obstore|gpiozero)", text, re.MULTILINE), (
+        "what is heavy, or may be absent, at import"
+    )
 
 
 def test_bench_prints_each_variant_and_the_fastest_is_in_use(scoring):
@@ -125,12 +146,26 @@ def test_bench_prints_each_variant_and_the_fastest_is_in_use(scoring):
     record = ready(scoring, "2")
     printed = scoring.run("bench").stdout
     card = json.loads((scoring.model / record["slot"] / "checked.json").read_text())
-    assert card["variant"] == min(card["table"], key=lambda variant: card["table"][variant]["p50_ms"]) == record["variant"]
+    assert (
+        card["variant"] == min(card["table"], key=lambda variant: card["table"][variant]["p50_ms"]) == record["variant"]
+    )
     rows = {row.split()[0]: row for row in printed.splitlines()[2:-1]}
-    assert set(rows) == {"float32", "float16", "int8"} and "in use" in rows[record["variant"]] and printed.count("in use") == 1
-    assert {variant: figures["tolerance"] for variant, figures in card["table"].items()} == {"float32": 0.001, "float16": 0.02, "int8": 0.02}
+    assert (
+        set(rows) == {"float32", "float16", "int8"}
+        and "in use" in rows[record["variant"]]
+        and printed.count("in use") == 1
+    )
+    assert {variant: figures["tolerance"] for variant, figures in card["table"].items()} == {
+        "float32": 0.001,
+        "float16": 0.02,
+        "int8": 0.02,
+    }
     for figures in card["table"].values():
-        assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"] and 20 < figures["memory_mb"] < 200 and figures["frames"] >= 40
+        assert (
+            0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"]
+            and 20 < figures["memory_mb"] < 200
+            and figures["frames"] >= 40
+        )
     assert scoring.run("bench", "--again").stdout != printed
 
 
@@ -149,20 +184,26 @@ def test_switched_off_it_says_so(agent):
     assert done.returncode == 78 and "score.enabled" in done.stderr
 
 
-
 # ---- status and doctor
+
 
 def test_status_tells_of_the_scorer_and_its_model(scoring):
     scoring.run("sync")
     shots(scoring, 30, 220)
     scoring.run("score", "--once")
     shown = scoring.run("status", check=False).stdout
-    assert "last package (" in shown and "scored 2, unscored 0, errors 0, images home 2" in shown and "0 frames wait" in shown
+    assert (
+        "last package (" in shown
+        and "scored 2, unscored 0, errors 0, images home 2" in shown
+        and "0 frames wait" in shown
+    )
     assert "model     version 1 (" in shown and "champion is version 1, from" in shown
     bundles.publish(scoring.models, scoring.place, "2", "other", schema_version=9)
     scoring.run("sync", check=False)
     shown = scoring.run("status", check=False).stdout
-    assert "sync, 0 times" not in shown and "LOOK      version 2 is denied" not in shown, "only what is wanted and denied is worth a look"
+    assert "sync, 0 times" not in shown and "LOOK      version 2 is denied" not in shown, (
+        "only what is wanted and denied is worth a look"
+    )
     scoring.run("sync")
     assert "LOOK      version 2 is denied on this device" in scoring.run("status", check=False).stdout
     assert "score is not running: sudo systemctl start lakevision-score" in shown
@@ -196,21 +237,35 @@ def test_doctor_knows_the_scorer(scoring):
 
 # ---- settings
 
-@pytest.mark.parametrize("section, values, words", [
-    ("model", {"url": "mlflow+ftp://host"}, "model.url"), ("model", {"url": "databricks://host/c/s", "name": "a.b.c"}, "model.url"),
-    ("model", {"url": "mlflow+https://user:pa55word@host"}, "credentials belong elsewhere"), ("model", {"url": "mlflow+https://host", "name": ""}, "model.name"),
-    ("model", {"alias": "../x"}, "model.alias"), ("feedback", {"send": "some"}, "all, chosen, none"), ("feedback", {"margin": 1.5}, "0 to 1"),
-    ("act", {"mqtt": "mqtt://user:pa55word@broker/t"}, "credentials belong elsewhere"), ("act", {"webhook": "ring.example"}, "http://host"),
-    ("act", {"command": [1]}, "list of words"), ("score", {"threads": 0}, "more than 0"),
-], ids=str)
+
+@pytest.mark.parametrize(
+    "section, values, words",
+    [
+        ("model", {"url": "mlflow+ftp://host"}, "model.url"),
+        ("model", {"url": "databricks://host/c/s", "name": "a.b.c"}, "model.url"),
+        ("model", {"url": "mlflow+https://user:pa55word@host"}, "credentials belong elsewhere"),
+        ("model", {"url": "mlflow+https://host", "name": ""}, "model.name"),
+        ("model", {"alias": "../x"}, "model.alias"),
+        ("feedback", {"send": "some"}, "all, chosen, none"),
+        ("feedback", {"margin": 1.5}, "0 to 1"),
+        ("act", {"mqtt": "mqtt://user:pa55word@broker/t"}, "credentials belong elsewhere"),
+        ("act", {"webhook": "ring.example"}, "http://host"),
+        ("act", {"command": [1]}, "list of words"),
+        ("score", {"threads": 0}, "more than 0"),
+    ],
+    ids=str,
+)
 def test_settings_that_cannot_be(agent, section, values, words):
     agent.configure(**{section: values})
     done = agent.run("score", "--once", check=False)
     assert done.returncode == 78 and words in done.stderr and "pa55word" not in done.stderr
 
 
-@pytest.mark.parametrize("url", ["/edge", "s3://b/edge", "volume://h/c/s/v/edge", "mlflow+https://h:5000", "databricks://h/c/s/v/edge"])
+@pytest.mark.parametrize(
+    "url", ["/edge", "s3://b/edge", "volume://h/c/s/v/edge", "mlflow+https://h:5000", "databricks://h/c/s/v/edge"]
+)
 def test_places_that_are_understood(agent, url):
     from device import config
+
     agent.configure(model={"url": url})
     assert config.load(agent.config).model.url == url

@@ -4,21 +4,38 @@ import json
 import time
 
 import pytest
-
 from broker import Broker
-from device.score import act, mqtt
 from harness import until
 from servers import Server
 from steps import lines, ready, shots
 
+from device.score import act, mqtt
+
 
 def settings(**changes):
-    values = {"label": "package", "hold_off_s": 0.0, "timeout_s": 1.0, "command": [], "gpio": "", "mqtt": "", "webhook": "", **changes}
+    values = {
+        "label": "package",
+        "hold_off_s": 0.0,
+        "timeout_s": 1.0,
+        "command": [],
+        "gpio": "",
+        "mqtt": "",
+        "webhook": "",
+        **changes,
+    }
     return type("Act", (), values)
 
 
 def line(label, number=0):
-    return {"label": label, "device": "porch-7", "image": f"device=porch-7/{number}.jpg", "score": 0.9, "model": "m", "version": "1", "scored_at": "now"}
+    return {
+        "label": label,
+        "device": "porch-7",
+        "image": f"device=porch-7/{number}.jpg",
+        "score": 0.9,
+        "model": "m",
+        "version": "1",
+        "scored_at": "now",
+    }
 
 
 @pytest.fixture
@@ -36,11 +53,20 @@ def actor():
 
 def test_a_command_learns_of_each_change(scoring):
     ready(scoring)
-    scoring.configure(act={"hold_off_s": 0.0, "command": ["sh", "-c", f"cat >> {scoring.folder}/events; echo >> {scoring.folder}/events"]})
+    scoring.configure(
+        act={
+            "hold_off_s": 0.0,
+            "command": ["sh", "-c", f"cat >> {scoring.folder}/events; echo >> {scoring.folder}/events"],
+        }
+    )
     shots(scoring, 30, 30, 220, 220, 30, 200)
     scoring.run("score", "--once")
     events = [json.loads(event) for event in (scoring.folder / "events").read_text().splitlines()]
-    assert [(event["before"], event["label"]) for event in events] == [("empty", "package"), ("package", "empty"), ("empty", "package")]
+    assert [(event["before"], event["label"]) for event in events] == [
+        ("empty", "package"),
+        ("package", "empty"),
+        ("empty", "package"),
+    ]
     got = lines(scoring)
     assert [event["image"] for event in events] == [got[2]["image"], got[4]["image"], got[5]["image"]]
 
@@ -64,7 +90,9 @@ def test_hold_off_swallows_flicker_and_loses_no_lasting_change(actor, tmp_path):
     time.sleep(0.45)
     made.seen(line("empty"))
     made.finish(10)
-    assert (tmp_path / "acted").read_text().split() == ["package", "empty"], "what still holds after the hold-off is acted on"
+    assert (tmp_path / "acted").read_text().split() == ["package", "empty"], (
+        "what still holds after the hold-off is acted on"
+    )
 
 
 def test_a_slow_action_never_delays_scoring(scoring):
@@ -72,7 +100,11 @@ def test_a_slow_action_never_delays_scoring(scoring):
     scoring.configure(act={"hold_off_s": 0.0, "timeout_s": 30.0, "command": ["sleep", "25"]})
     score = scoring.start("score")
     shots(scoring, *[30, 220] * 15)
-    until(lambda: not list((scoring.spool / "unscored").iterdir()), "all thirty are scored while the first action runs", seconds=20)
+    until(
+        lambda: not list((scoring.spool / "unscored").iterdir()),
+        "all thirty are scored while the first action runs",
+        seconds=20,
+    )
     assert "act: command" not in scoring.journal("score")
     scoring.stop(score)
     assert scoring.counters("score")["act_dropped"] > 0, "more changes than it can wait for"
@@ -83,7 +115,11 @@ def test_a_command_that_fails_is_tried_three_times_and_said(actor):
     made.seen(line("empty"))
     made.seen(line("package"))
     made.finish(10)
-    assert len(made.said) == 3 and all("ended with 3: broken" in words for words in made.said) and made.counters["act_failures"] == 3
+    assert (
+        len(made.said) == 3
+        and all("ended with 3: broken" in words for words in made.said)
+        and made.counters["act_failures"] == 3
+    )
 
 
 def test_web_hook(actor, monkeypatch):
@@ -99,7 +135,9 @@ def test_web_hook(actor, monkeypatch):
         made.seen(line("empty"))
         made.seen(line("package"))
         made.finish(10)
-    assert [entry[:3] for entry in got] == [("POST", "/ring", "Bearer tok-123456")] * 2 and got[1][3]["label"] == "package"
+    assert [entry[:3] for entry in got] == [("POST", "/ring", "Bearer tok-123456")] * 2 and got[1][3][
+        "label"
+    ] == "package"
     assert "answered 500" in made.said[0] and made.counters["acted"] == 1 and "tok-123456" not in "".join(made.said)
 
 
@@ -124,8 +162,16 @@ def test_a_long_message_has_a_long_length(monkeypatch):
     assert broker.messages == [("t", b"x" * 70000)]
 
 
-@pytest.mark.parametrize("behaviour, error, words", [(5, mqtt.Refused, "no right"), (4, mqtt.Refused, "password"), ("http", mqtt.Refused, "is it an MQTT broker"),
-                                                     ("mute", OSError, "")], ids=str)
+@pytest.mark.parametrize(
+    "behaviour, error, words",
+    [
+        (5, mqtt.Refused, "no right"),
+        (4, mqtt.Refused, "password"),
+        ("http", mqtt.Refused, "is it an MQTT broker"),
+        ("mute", OSError, ""),
+    ],
+    ids=str,
+)
 def test_a_broker_that_says_no(behaviour, error, words):
     with Broker(behaviour=behaviour) as broker, pytest.raises(error, match=words):
         mqtt.publish("127.0.0.1", broker.port, "t", b"x", timeout_s=0.5)
@@ -143,9 +189,12 @@ def test_gpio_line_follows_the_label(actor, monkeypatch):
     """gpiozero stood in for by a module of its one class that is used."""
     import sys
     from types import ModuleType
+
     moves = []
     stand_in = ModuleType("gpiozero")
-    stand_in.DigitalOutputDevice = lambda pin: type("Line", (), {"on": lambda self: moves.append((pin, 1)), "off": lambda self: moves.append((pin, 0))})()
+    stand_in.DigitalOutputDevice = lambda pin: type(
+        "Line", (), {"on": lambda self: moves.append((pin, 1)), "off": lambda self: moves.append((pin, 0))}
+    )()
     monkeypatch.setitem(sys.modules, "gpiozero", stand_in)
     monkeypatch.setattr(act, "_pins", {})
     made = actor(gpio="GPIO17")

@@ -5,10 +5,9 @@ import random
 import signal
 import time
 
-import pytest
-
 import bundles
 import harness
+import pytest
 from harness import kill_all, until
 from steps import denied, doctor, images, lines, ready
 
@@ -21,9 +20,14 @@ def alone(scoring):
     folder.mkdir()
     for index, grey in enumerate((30, 220, 60, 200)):
         (folder / f"{index}.jpg").write_bytes(bundles.photo(grey))
-    scoring.configure(camera={"folder": str(folder), "loop": True}, score={"camera": True}, capture={"interval_s": 0.02})
-    scoring.acks = lambda: [harness.Ack(key, int(size), digest) for word, key, size, digest in harness.LINE.findall(scoring.journal("score"))
-                            if word == "captured"]
+    scoring.configure(
+        camera={"folder": str(folder), "loop": True}, score={"camera": True}, capture={"interval_s": 0.02}
+    )
+    scoring.acks = lambda: [
+        harness.Ack(key, int(size), digest)
+        for word, key, size, digest in harness.LINE.findall(scoring.journal("score"))
+        if word == "captured"
+    ]
     return scoring
 
 
@@ -51,8 +55,11 @@ def test_so_many_frames_are_taken_scored_and_passed_on(alone, arguments, frames)
 
 def test_the_simulated_porch(alone):
     """A real scene, a change of the label acted on, and only what teaches comes home."""
-    alone.configure(camera={"kind": "simulated", "size": [160, 120]}, feedback={"send": "none"},
-                    act={"command": ["sh", "-c", f"cat >> {alone.folder}/events"], "hold_off_s": 0.0})
+    alone.configure(
+        camera={"kind": "simulated", "size": [160, 120]},
+        feedback={"send": "none"},
+        act={"command": ["sh", "-c", f"cat >> {alone.folder}/events"], "hold_off_s": 0.0},
+    )
     alone.run("score", "--frames", "7")
     got = lines(alone)
     assert len(got) == 7 and images(alone) == [] and alone.counters("score")["figures_only"] == 7
@@ -115,8 +122,10 @@ def test_killed_at_random_moments(alone):
     assert len(reckon(alone, killed=True)) > 20
 
 
-HANG = ("import time, device.camera.folder as f; real = f.Camera.capture\n"
-        "f.Camera.capture = lambda self: real(self) if self.frames < {frames} else time.sleep(60)")
+HANG = (
+    "import time, device.camera.folder as f; real = f.Camera.capture\n"
+    "f.Camera.capture = lambda self: real(self) if self.frames < {frames} else time.sleep(60)"
+)
 
 
 def test_a_camera_that_hangs_ends_the_process_and_is_no_strike_against_the_model(alone):
@@ -128,14 +137,18 @@ def test_a_camera_that_hangs_ends_the_process_and_is_no_strike_against_the_model
         assert alone.run("score", check=False, driver=HANG.format(frames=3)).returncode == -signal.SIGALRM
     assert not denied(alone)
     record = json.loads((alone.model / "active.json").read_text())
-    assert record["version"] == "2" and record["strikes"] == 0 and record["left"] < 500, "frames it was watched for count"
+    assert record["version"] == "2" and record["strikes"] == 0 and record["left"] < 500, (
+        "frames it was watched for count"
+    )
     alone.run("score", "--once")
     assert {line["version"] for line in reckon(alone)} == {"2"}
 
 
 def test_a_camera_that_fails_ends_it_with_its_status_and_what_was_taken_is_not_lost(alone):
-    fail = "import device.camera as c, device.camera.folder as f; real = f.Camera.capture\n" \
-           "def capture(self):\n    if self.frames == 5: raise c.CameraError('unplugged')\n    return real(self)\nf.Camera.capture = capture"
+    fail = (
+        "import device.camera as c, device.camera.folder as f; real = f.Camera.capture\n"
+        "def capture(self):\n    if self.frames == 5: raise c.CameraError('unplugged')\n    return real(self)\nf.Camera.capture = capture"
+    )
     done = alone.run("score", check=False, driver=fail)
     assert done.returncode == 71 and "camera failed: unplugged" in done.stderr
     assert "camera failure: " in alone.run("status", check=False).stdout
@@ -155,16 +168,20 @@ def test_ready_with_the_first_frame_and_both_loops_feed_the_watchdog(alone):
     alone.configure(capture={"interval_s": 3600.0})
     with harness.NotifySocket(alone.folder) as systemd:
         process = alone.start("score", env=systemd.env(watchdog_s=3.0))
-        until(lambda: systemd.heard().count("WATCHDOG=1") >= 3, "the watchdog is fed though the next frame is an hour away")
+        until(
+            lambda: systemd.heard().count("WATCHDOG=1") >= 3,
+            "the watchdog is fed though the next frame is an hour away",
+        )
         assert alone.stop(process) == 0
         assert systemd.heard()[0] == "READY=1" and "first frame" in systemd.heard()[1]
     assert len(alone.acks()) == 1
 
 
-@pytest.mark.parametrize("hang", [
-    "import time, device.model as m; m.invoke = lambda *_: time.sleep(60)",
-    HANG.format(frames=2),
-], ids=["the model hangs", "the camera hangs"])
+@pytest.mark.parametrize(
+    "hang",
+    ["import time, device.model as m; m.invoke = lambda *_: time.sleep(60)", HANG.format(frames=2)],
+    ids=["the model hangs", "the camera hangs"],
+)
 def test_one_loop_that_hangs_starves_the_watchdog(alone, hang):
     """Though the other one lives: half a scorer is none."""
     alone.configure(camera={"timeout_s": 60.0}, capture={"interval_s": 0.05})
@@ -180,7 +197,9 @@ def test_one_loop_that_hangs_starves_the_watchdog(alone, hang):
 
 def test_status_and_doctor_know_who_drives_the_camera(alone):
     shown = alone.run("status", check=False).stdout
-    assert "capture is not running: sudo systemctl start lakevision-score" in shown and "lakevision-capture" not in shown
+    assert (
+        "capture is not running: sudo systemctl start lakevision-score" in shown and "lakevision-capture" not in shown
+    )
     score = alone.start("score")
     until(lambda: alone.acks(), "it takes frames")
     shown = alone.run("status", check=False).stdout
@@ -192,12 +211,20 @@ def test_status_and_doctor_know_who_drives_the_camera(alone):
 
 def test_doctor_tells_of_two_who_would_hold_the_camera(alone, monkeypatch):
     import subprocess
-    from device import config, doctor as device_doctor
+
+    from device import config
+    from device import doctor as device_doctor
+
     states = {"lakevision-capture": "active", "lakevision-upload": "active", "lakevision-score": "active"}
     monkeypatch.setattr(device_doctor.shutil, "which", lambda _: "/bin/systemctl")
     monkeypatch.setattr(device_doctor.os.path, "isdir", lambda _: True)
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
-        command, 0, "".join(f"{states[unit]}\n" for unit in command[2:])))
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda command, **_: subprocess.CompletedProcess(
+            command, 0, "".join(f"{states[unit]}\n" for unit in command[2:])
+        ),
+    )
     settings = config.load(alone.config)
     with pytest.raises(device_doctor.Bad, match="disable --now lakevision-capture"):
         device_doctor.services(settings)

@@ -3,9 +3,8 @@
 import os
 import subprocess
 
-import pytest
-
 import bundles
+import pytest
 from harness import until
 from steps import denied, lines, ready, shots, third_is_taken, used
 
@@ -17,7 +16,12 @@ def small_disk(tmp_path, request):
 
     def mount(path, kilobytes):
         path.mkdir(exist_ok=True)
-        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(path)], capture_output=True).returncode:
+        if (
+            os.geteuid() != 0
+            or subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(path)], capture_output=True
+            ).returncode
+        ):
             pytest.skip("a small disk of its own needs root and the right to mount")
         mounted.append(path)
 
@@ -80,7 +84,9 @@ def test_the_models_disk_is_full(scoring, small_disk, models):
     make_room = fill(scoring.model)
     shots(scoring, 250, 30, 220)
     scoring.run("score", "--once")
-    assert [line["version"] for line in lines(scoring)[-3:]] == ["2"] * 3 and "denied.json stays as it was" in scoring.journal("score")
+    assert [line["version"] for line in lines(scoring)[-3:]] == [
+        "2"
+    ] * 3 and "denied.json stays as it was" in scoring.journal("score")
     assert "Traceback" not in scoring.journal("score")
     make_room()
     shots(scoring, 250)
@@ -96,13 +102,18 @@ def test_the_spools_disk_is_full(scoring, small_disk, policy):
     for path in sorted(scoring.spool.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     small_disk(scoring.spool, 600)
-    scoring.configure(spool={"when_full": policy, "max_mb": 100.0}, feedback={"send": "none"},
-                      act={"command": ["sh", "-c", f"echo $LAKEVISION_LABEL >> {scoring.folder}/acted"], "hold_off_s": 0.0})
+    scoring.configure(
+        spool={"when_full": policy, "max_mb": 100.0},
+        feedback={"send": "none"},
+        act={"command": ["sh", "-c", f"echo $LAKEVISION_LABEL >> {scoring.folder}/acted"], "hold_off_s": 0.0},
+    )
     shots(scoring, *[30, 220] * 20)
     make_room = fill(scoring.spool)
     score = scoring.start("score")
     until(lambda: (scoring.folder / "acted").exists(), "it acts though the disk is full")
-    until(lambda: "results wait in memory" in scoring.journal("score") or lines_in_spool(scoring), "the full disk was met")
+    until(
+        lambda: "results wait in memory" in scoring.journal("score") or lines_in_spool(scoring), "the full disk was met"
+    )
     make_room()
     until(lambda: not list((scoring.spool / "unscored").glob("*.jpg")), "all frames are through")
     assert scoring.stop(score) == 0 and "Traceback" not in scoring.journal("score")

@@ -7,7 +7,6 @@ import os
 import random
 
 import pytest
-
 from steps import HTML, denied, file_of, flipped, rewrite, sync_until_settled, third_is_taken, used
 
 
@@ -25,7 +24,9 @@ DAMAGED = {  # what came is not what the manifest says: tried again, given up af
     "HTML instead of a model": lambda folder: (folder / "float32.tflite").write_bytes(HTML * 100),
     "HTML instead of a manifest": lambda folder: (folder / "manifest.json").write_bytes(HTML),
     "manifest cut": lambda folder: os.truncate(folder / "manifest.json", 400),
-    "model too long": lambda folder: (folder / "float32.tflite").write_bytes((folder / "float32.tflite").read_bytes() + b"more"),
+    "model too long": lambda folder: (folder / "float32.tflite").write_bytes(
+        (folder / "float32.tflite").read_bytes() + b"more"
+    ),
 }
 WAITING = {  # looks like a line that broke: tried again for ever
     "model cut": lambda folder: os.truncate(folder / "float32.tflite", 700),
@@ -34,17 +35,38 @@ WAITING = {  # looks like a line that broke: tried again for ever
     "short HTML instead of a model": lambda folder: (folder / "float32.tflite").write_bytes(HTML),
 }
 WRONG = {  # whole, and not to be used: never fetched again
-    "tensor shape": (lambda folder: file_of("float32", (folder.parents[2] / "shape").read_bytes(), folder), "tensors are"),
-    "three classes": (lambda folder: file_of("float32", (folder.parents[2] / "three").read_bytes(), folder), "tensors are"),
-    "another transform": (lambda folder: rewrite(folder, lambda m: m.update(transform="decode|rgb|sharpen|resize(32)")), "sharpen"),
+    "tensor shape": (
+        lambda folder: file_of("float32", (folder.parents[2] / "shape").read_bytes(), folder),
+        "tensors are",
+    ),
+    "three classes": (
+        lambda folder: file_of("float32", (folder.parents[2] / "three").read_bytes(), folder),
+        "tensors are",
+    ),
+    "another transform": (
+        lambda folder: rewrite(folder, lambda m: m.update(transform="decode|rgb|sharpen|resize(32)")),
+        "sharpen",
+    ),
     "another schema": (lambda folder: rewrite(folder, lambda m: m.update(schema_version=9)), "schema_version"),
-    "golden scores": (lambda folder: rewrite(folder, lambda m: m["golden"][1]["scores"].update(float32=[0.9, 0.1])), "was said at home"),
+    "golden scores": (
+        lambda folder: rewrite(folder, lambda m: m["golden"][1]["scores"].update(float32=[0.9, 0.1])),
+        "was said at home",
+    ),
     "no golden photograph": (lambda folder: rewrite(folder, lambda m: m.update(golden=[])), "no golden"),
     "not LiteRT": (lambda folder: file_of("float32", HTML, folder), "LiteRT"),
     "scrambled LiteRT": (scrambled, "float32"),
-    "leads out of its folder": (lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(file="../../../escaped.tflite")), "no file of a model"),
-    "takes checked.json's place": (lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(file="checked.json")), "no file of a model"),
-    "too large": (lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(bytes=10 ** 12)), "model.max_mb"),
+    "leads out of its folder": (
+        lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(file="../../../escaped.tflite")),
+        "no file of a model",
+    ),
+    "takes checked.json's place": (
+        lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(file="checked.json")),
+        "no file of a model",
+    ),
+    "too large": (
+        lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(bytes=10**12)),
+        "model.max_mb",
+    ),
     "no variant": (lambda folder: rewrite(folder, lambda m: m.update(variants={})), "no variant"),
 }
 
@@ -94,8 +116,15 @@ if "device.model.golden" in getattr(sys, "orig_argv", ()):
 """
 
 
-@pytest.mark.parametrize("deed, words", [("os.kill(os.getpid(), 11)", "status -11"), ("time.sleep(600)", "no answer within"), ("os._exit(0)", "its process said")],
-                         ids=["segmentation fault", "hangs", "ends without a word"])
+@pytest.mark.parametrize(
+    "deed, words",
+    [
+        ("os.kill(os.getpid(), 11)", "status -11"),
+        ("time.sleep(600)", "no answer within"),
+        ("os._exit(0)", "its process said"),
+    ],
+    ids=["segmentation fault", "hangs", "ends without a word"],
+)
 def test_a_model_that_kills_its_process(scoring, second, deed, words):
     """In LiteRT's place: the process that tries the golden photographs dies of the model, and nobody else does."""
     (scoring.folder / "site").mkdir()

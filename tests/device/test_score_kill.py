@@ -8,12 +8,12 @@ import random
 import time
 
 import bundles
-from device import config
-from device.model import edge_model, selector, slots
-from device.spool import records
 from harness import SOAK, kill_all, until
 from steps import denied, images, lines, ready
 
+from device import config
+from device.model import edge_model, selector, slots
+from device.spool import records
 
 KILLS = 200 if SOAK else 10
 
@@ -36,7 +36,7 @@ def where(agent, version):
 def test_killed_in_the_middle_of_a_swap(scoring, models):
     """After each kill a model that works is in use, and in the end every frame has one line, one image and none is lost."""
     ready(scoring)
-    scoring.configure(capture={"interval_s": 0.03}, model={"crashes": 10 ** 6, "probation": 3, "interval_s": 0.1})
+    scoring.configure(capture={"interval_s": 0.03}, model={"crashes": 10**6, "probation": 3, "interval_s": 0.1})
     settings = config.load(scoring.config)
     kinds, rng, struck = {"1": "good"}, random.Random(9), collections.Counter()
     dark = bundles.photo(30)
@@ -54,7 +54,9 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         found = selector.Pilot(settings, lambda *_: None)
         found.start()
         assert found.model, f"kill {kill}: no model works any more"
-        label = edge_model.decide(edge_model.probabilities(found.model, dark), found.model.classes, found.model.threshold)
+        label = edge_model.decide(
+            edge_model.probabilities(found.model, dark), found.model.classes, found.model.threshold
+        )
         assert label == ("empty" if kinds[found.model.version] == "good" else "package")
     score = scoring.start("score")
     told = len(lines(scoring))
@@ -67,5 +69,7 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
     assert {line["image"] for line in got} == kept == set(images(scoring)) and not any(line["error"] for line in got)
     assert not denied(scoring)
     seen = {line["version"] for line in got}
-    print(f"{KILLS} kills, {dict(struck)}: {len(got)} frames, each with one line and one image; {len(seen)} versions scored")
+    print(
+        f"{KILLS} kills, {dict(struck)}: {len(got)} frames, each with one line and one image; {len(seen)} versions scored"
+    )
     assert len(seen) > 1

@@ -4,9 +4,8 @@ import json
 import os
 import signal
 
-import pytest
-
 import bundles
+import pytest
 from steps import denied, flipped, images, lines, shots, third_is_taken, used
 
 
@@ -17,7 +16,12 @@ def test_no_number_on_probation(scoring, second):
     shots(scoring, 30, 60, 250, 30)
     scoring.run("score", "--once")
     got = lines(scoring)
-    assert [(line["version"], line["label"]) for line in got] == [("2", "empty"), ("2", "empty"), ("1", "package"), ("1", "empty")]
+    assert [(line["version"], line["label"]) for line in got] == [
+        ("2", "empty"),
+        ("2", "empty"),
+        ("1", "package"),
+        ("1", "empty"),
+    ]
     assert "no probabilities" in denied(scoring)[digest]["reason"] and not any(line["error"] for line in got)
     assert used(scoring) == ("1", ["empty", "package"])
     third_is_taken(scoring)
@@ -28,8 +32,10 @@ def test_death_on_probation(scoring, second):
     scoring.configure(model={"crashes": 2})
     digest = second(lambda folder: None, "other")
     scoring.run("sync")
-    deadly = ("import os, device.model as m; real = m.invoke\n"
-              "def invoke(model, pixels):\n    return os.kill(os.getpid(), 9) if model.version == '2' else real(model, pixels)\nm.invoke = invoke")
+    deadly = (
+        "import os, device.model as m; real = m.invoke\n"
+        "def invoke(model, pixels):\n    return os.kill(os.getpid(), 9) if model.version == '2' else real(model, pixels)\nm.invoke = invoke"
+    )
     shots(scoring, 30, 220)
     ends = [scoring.run("score", "--once", check=False, driver=deadly).returncode for _ in range(5)]
     assert ends == [-signal.SIGKILL] * 3 + [0, 0]
@@ -57,6 +63,7 @@ def test_one_clean_stop_after_another_is_no_strike(scoring, second):
 
 
 # ---- rot on the card
+
 
 @pytest.mark.parametrize("rot", ["bit flip", "cut", "gone", "active.json damaged", "manifest cut"])
 def test_the_model_in_use_rots(scoring, second, rot):

@@ -4,9 +4,8 @@ import json
 import os
 import time
 
-import pytest
-
 import bundles
+import pytest
 from steps import denied, images, lines, shots, third_is_taken, used
 
 STARVED = """
@@ -83,7 +82,9 @@ def test_one_variant_in_time_is_enough(scoring, second):
     assert json.loads((scoring.model / "active.json").read_text())["variant"] == "int8"
 
 
-@pytest.mark.parametrize("throttled, counts", [("0x4", False), ("0x50005", False), ("0x8", False), ("0x50000", True), ("0x0", True)])
+@pytest.mark.parametrize(
+    "throttled, counts", [("0x4", False), ("0x50005", False), ("0x8", False), ("0x50000", True), ("0x0", True)]
+)
 def test_rounds_of_a_throttled_board_do_not_count(scoring, second, starved, throttled, counts):
     """vcgencmd's lower bits are now, the upper ones since boot."""
     tools = scoring.folder / "tools"
@@ -94,13 +95,20 @@ def test_rounds_of_a_throttled_board_do_not_count(scoring, second, starved, thro
     digest = second(lambda folder: None, "other")
     said = "".join(scoring.run("sync", check=False, env=starved).stdout for _ in range(3))
     assert used(scoring) == ("1", ["empty", "package"])
-    assert (digest in denied(scoring)) == counts and (f"at throttled {throttled}, does not count" in said) == (not counts)
+    assert (digest in denied(scoring)) == counts and (f"at throttled {throttled}, does not count" in said) == (
+        not counts
+    )
 
 
 def test_a_hot_board_does_not_count():
     from device.model import golden
+
     assert golden.hindered({"temperature_c": 83.2, "throttled": None}) == "83 C"
-    assert golden.hindered({"temperature_c": 79.0, "throttled": "0x0"}) == golden.hindered({"temperature_c": None, "throttled": None}) == ""
+    assert (
+        golden.hindered({"temperature_c": 79.0, "throttled": "0x0"})
+        == golden.hindered({"temperature_c": None, "throttled": None})
+        == ""
+    )
 
 
 def test_looks_in_a_row_are_one_round(scoring, second, starved):
@@ -118,7 +126,10 @@ def test_a_check_that_comes_to_no_end_is_a_round(scoring, second, starved):
     digest = second(lambda folder: None, "other")
     for _ in range(2):
         assert "no answer at best" in scoring.run("sync", env=starved).stdout and not denied(scoring)
-    assert scoring.run("sync", env=starved, check=False).returncode == 77 and "no answer within" in denied(scoring)[digest]["reason"]
+    assert (
+        scoring.run("sync", env=starved, check=False).returncode == 77
+        and "no answer within" in denied(scoring)[digest]["reason"]
+    )
 
 
 def test_a_wrong_model_has_one_round_only(scoring, second, starved):
@@ -128,7 +139,11 @@ def test_a_wrong_model_has_one_round_only(scoring, second, starved):
     manifest["golden"][1]["scores"]["float32"] = [0.9, 0.1]
     bundles.write_manifest(scoring.place / "versions" / "2", manifest)
     bundles.point(scoring.place, "2")
-    assert scoring.run("sync", env=starved, check=False).returncode == 77 and rounds(scoring) == 0 and digest not in denied(scoring)
+    assert (
+        scoring.run("sync", env=starved, check=False).returncode == 77
+        and rounds(scoring) == 0
+        and digest not in denied(scoring)
+    )
     assert len(denied(scoring)) == 1
 
 

@@ -5,9 +5,8 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 import bundles
+import pytest
 import s3
 from harness import until
 from servers import MLFLOW, Server, Workspace, mlflow_server
@@ -19,9 +18,14 @@ def registry(tmp_path_factory):
     """(port, function that registers a bundle's folder as the next version and points champion at it) of a real MLflow server."""
     root = tmp_path_factory.mktemp("mlflow")
     with mlflow_server(root / "mlflow.db", root / "artifacts", root / "log") as port:
+
         def register(folder):
-            done = subprocess.run([sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)], capture_output=True, text=True,
-                                  env={**os.environ, **MLFLOW})
+            done = subprocess.run(
+                [sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)],
+                capture_output=True,
+                text=True,
+                env={**os.environ, **MLFLOW},
+            )
             assert done.returncode == 0, done.stderr[-3000:]
 
         yield port, register
@@ -46,8 +50,11 @@ client.set_registered_model_alias("lakevision", "champion", info.registered_mode
 def test_from_a_real_mlflow_server(scoring, registry):
     """By alias over its REST, artifacts below edge/, as 04_deploy logs them."""
     port, register = registry
-    scoring.configure(model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"}, store={"allow_http": True},
-                      upload={"timeout_s": 60.0})
+    scoring.configure(
+        model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"},
+        store={"allow_http": True},
+        upload={"timeout_s": 60.0},
+    )
     done = scoring.run("sync", check=False)
     assert done.returncode == 75 and "has no lakevision@champion yet" in done.stderr
     register(scoring.place / "versions" / "1")
@@ -58,8 +65,10 @@ def test_from_a_real_mlflow_server(scoring, registry):
     register(scoring.place / "versions" / "2")
     part = scoring.model / "b" / "float32.tflite.part"
     whole = (scoring.place / "versions" / "2" / "float32.tflite").read_bytes()
-    cut = "import device.model.source as s, device.store.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n" \
-          "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\ns._mlflow = broken"
+    cut = (
+        "import device.model.source as s, device.store.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n"
+        "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\ns._mlflow = broken"
+    )
     assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
     scoring.run("sync")
     assert (scoring.model / "b" / "float32.tflite").read_bytes() == whole, "the rest by Range"
@@ -75,7 +84,10 @@ def test_mlflow_in_the_clear_needs_a_word(scoring):
 @pytest.fixture
 def over_s3(scoring, bucket, proxy):
     """The published folder in a bucket, behind a proxy that may misbehave; a function that uploads it."""
-    scoring.configure(model={"url": f"s3://{bucket.name}/edge"}, store={"endpoint": f"http://127.0.0.1:{proxy.port}", "region": "us-east-1", "allow_http": True})
+    scoring.configure(
+        model={"url": f"s3://{bucket.name}/edge"},
+        store={"endpoint": f"http://127.0.0.1:{proxy.port}", "region": "us-east-1", "allow_http": True},
+    )
 
     def publish():
         bucket.fill("edge", scoring.place)
@@ -89,8 +101,10 @@ def test_from_s3(scoring, over_s3, proxy):
     assert used(scoring) == ("1", ["empty", "package"])
     before = len(proxy.requests)
     assert "nothing new" in scoring.run("sync").stdout
-    assert [path.rpartition("/")[2] for _, path in proxy.requests[before:]] == ["champion.json"], "one small request when nothing is new"
-    assert proxy.conditions[before], "and its answer is no more than \"not modified\""
+    assert [path.rpartition("/")[2] for _, path in proxy.requests[before:]] == ["champion.json"], (
+        "one small request when nothing is new"
+    )
+    assert proxy.conditions[before], 'and its answer is no more than "not modified"'
     bundles.publish(scoring.models, scoring.place, "2", "other")
     over_s3()
     scoring.run("sync")
@@ -125,15 +139,28 @@ def test_a_line_that_breaks_in_the_middle_of_each_file(scoring, over_s3, proxy):
     assert used(scoring)[0] == "2"
 
 
-@pytest.mark.parametrize("answer", [(403, s3.s3_error("AccessDenied")), (500, s3.s3_error("InternalError")), "reset", "silent", "dribble",
-                                    (200, "<html>hotel</html>"), (404, s3.s3_error("NoSuchKey"))], ids=str)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, s3.s3_error("AccessDenied")),
+        (500, s3.s3_error("InternalError")),
+        "reset",
+        "silent",
+        "dribble",
+        (200, "<html>hotel</html>"),
+        (404, s3.s3_error("NoSuchKey")),
+    ],
+    ids=str,
+)
 def test_the_store_is_in_trouble(scoring, over_s3, proxy, answer):
     ready(scoring)
     bundles.publish(scoring.models, scoring.place, "2", "other")
     over_s3()
     proxy.rule = lambda *_: answer
     score = scoring.start("score")
-    until(lambda: json.loads((scoring.model / "sync.json").read_text()).get("failures", 0) >= 2, "sync has failed twice")
+    until(
+        lambda: json.loads((scoring.model / "sync.json").read_text()).get("failures", 0) >= 2, "sync has failed twice"
+    )
     shots(scoring, 30, 220)
     until(lambda: not list((scoring.spool / "unscored").iterdir()), "frames are scored meanwhile")
     assert "model 2" not in scoring.journal("score")
@@ -149,6 +176,7 @@ def harness_secret():
 
 # ---- Databricks
 
+
 class Catalog(Workspace):
     """The workspace with a registered model main.lake.porch, whose champion is self.version; Files API with Range."""
 
@@ -157,20 +185,24 @@ class Catalog(Workspace):
         self.place, self.version, self.ranges = place, "1", []
 
     def answer(self, method, path, query, headers, body):
-        status, content, *more = super().answer(method, path, query, headers, body) if not path.startswith("/api/2.1/") else (200, b"")
+        status, content, *more = (
+            super().answer(method, path, query, headers, body) if not path.startswith("/api/2.1/") else (200, b"")
+        )
         if headers.get("Authorization", "").partition(" ")[2] not in self.tokens and path != "/oidc/v1/token":
             return 401, b"{}"
         if path == "/api/2.1/unity-catalog/models/main.lake.porch/aliases/champion":
-            return 200, json.dumps({"name": "porch", "full_name": "main.lake.porch", "version": int(self.version)}).encode()
+            return 200, json.dumps(
+                {"name": "porch", "full_name": "main.lake.porch", "version": int(self.version)}
+            ).encode()
         root = "/api/2.0/fs/files/Volumes/main/lake/landing/edge/"
         if method == "GET" and path.startswith(root):
-            file = self.place / path[len(root):]
+            file = self.place / path[len(root) :]
             if not file.exists():
                 return 404, b'{"error_code":"NOT_FOUND"}'
             data, asked = file.read_bytes(), headers.get("Range", "")
             self.ranges.append((path, asked))
-            begin, end = (int(number) for number in asked[len("bytes="):].split("-"))
-            return (206, data[begin:end + 1]) if begin < len(data) else (416, b"")
+            begin, end = (int(number) for number in asked[len("bytes=") :].split("-"))
+            return (206, data[begin : end + 1]) if begin < len(data) else (416, b"")
         return status, content, *more
 
 
@@ -182,11 +214,16 @@ def test_from_databricks(scoring, monkeypatch, way):
     workspace = Catalog(scoring.place)
     with Server(workspace.answer) as server:
         scheme = "databricks" if way == "registry" else "volume"
-        scoring.configure(model={"url": f"{scheme}://127.0.0.1:{server.port}/main/lake/landing/edge", "name": "main.lake.porch"}, store={"allow_http": True})
+        scoring.configure(
+            model={"url": f"{scheme}://127.0.0.1:{server.port}/main/lake/landing/edge", "name": "main.lake.porch"},
+            store={"allow_http": True},
+        )
         ready(scoring)
         assert used(scoring) == ("1", ["empty", "package"])
         before = len(workspace.ranges)
-        assert "nothing new" in scoring.run("sync").stdout and len(workspace.ranges) - before == (0 if way == "registry" else 1)
+        assert "nothing new" in scoring.run("sync").stdout and len(workspace.ranges) - before == (
+            0 if way == "registry" else 1
+        )
         bundles.publish(scoring.models, scoring.place, "2", "slow", variants=("float32",))
         workspace.version = "2"
         scoring.run("sync")

@@ -6,17 +6,17 @@ import signal
 import threading
 from types import SimpleNamespace
 
-import pytest
-
 import bundles
+import pytest
+from servers import Server
+from steps import denied, used
+
 from device import clock
 from device.model import edge_model, golden, slots, sync
 from device.score import results
 from device.spool import records
 from device.spool.entry import describe
 from device.spool.spool import Spool
-from servers import Server
-from steps import denied, used
 
 
 @pytest.fixture
@@ -29,7 +29,11 @@ def steps_of(monkeypatch):
 
     def watch(call, place):
         real = getattr(os, call)
-        monkeypatch.setattr(os, call, lambda *arguments, **more: (done.append((call, name(arguments[place]))), real(*arguments, **more))[1])
+        monkeypatch.setattr(
+            os,
+            call,
+            lambda *arguments, **more: (done.append((call, name(arguments[place]))), real(*arguments, **more))[1],
+        )
 
     watch("fsync", 0)
     watch("replace", 1)
@@ -64,6 +68,7 @@ def test_a_record_is_never_seen_half_written(tmp_path):
 
 def test_a_slot_is_whole_only_when_all_its_files_are_on_the_card(scoring, steps_of):
     from device import config
+
     assert sync.run(config.load(scoring.config)) == 0
     manifest = edge_model.read_manifest(str(scoring.model / "a"))
     files = [os.path.basename(entry["file"]) for entry in [*manifest["variants"].values(), *manifest["golden"]]]
@@ -129,11 +134,16 @@ def test_probation_goes_on_where_it_was(scoring, second):
 def test_two_syncs_do_not_fill_one_slot(scoring):
     with slots.filling(scoring.model):
         done = scoring.run("sync", check=False)
-    assert done.returncode == 75 and "another sync is under way" in done.stdout and not (scoring.model / "a" / "checked.json").exists()
+    assert (
+        done.returncode == 75
+        and "another sync is under way" in done.stdout
+        and not (scoring.model / "a" / "checked.json").exists()
+    )
     assert not denied(scoring)
 
 
 # ---- golden photographs
+
 
 @pytest.mark.parametrize("scores", [[float("nan"), float("nan")], [1.0], [0.5, 0.5, 0.0], [float("inf"), 0.0]], ids=str)
 def test_an_answer_that_is_none_fails_the_golden_check(scoring, monkeypatch, scores):
@@ -142,6 +152,7 @@ def test_an_answer_that_is_none_fails_the_golden_check(scoring, monkeypatch, sco
 
 
 # ---- results
+
 
 def test_a_batch_is_safe_before_any_of_its_frames_goes(tmp_path, steps_of):
     """The journal, its folder, the lines and the image's new place are synced before a frame is deleted that has none."""
@@ -159,9 +170,13 @@ def test_a_batch_is_safe_before_any_of_its_frames_goes(tmp_path, steps_of):
     desk.close()
     gone = min(steps_of.index(("unlink", entry.name)) for entry in entries if entry.sequence != 2)
     assert steps_of[:3] == [("fsync", "batch.json.new"), ("replace", "batch.json"), ("fsync", "s")]
-    lines_safe = next(index for index, (call, name) in enumerate(steps_of) if call == "fsync" and name.endswith(".jsonl"))
+    lines_safe = next(
+        index for index, (call, name) in enumerate(steps_of) if call == "fsync" and name.endswith(".jsonl")
+    )
     assert lines_safe < gone and ("fsync", "ready") in steps_of[lines_safe:gone]
-    assert sorted(name.rpartition(".")[2] for name in os.listdir(outbox.ready)) == ["jpg", "jsonl"] and not os.listdir(inbox.ready)
+    assert sorted(name.rpartition(".")[2] for name in os.listdir(outbox.ready)) == ["jpg", "jsonl"] and not os.listdir(
+        inbox.ready
+    )
     inbox.close()
     outbox.close()
 
@@ -174,6 +189,7 @@ def test_batches_joined_lose_nothing():
 
 # ---- what goes over the line
 
+
 def test_a_redirect_does_not_carry_the_password_away(scoring, monkeypatch):
     """MLflow behind a gateway that sends elsewhere: the other place gets the request without our credentials."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "tok-123456")
@@ -184,6 +200,7 @@ def test_a_redirect_does_not_carry_the_password_away(scoring, monkeypatch):
         return 200, b"{}"
 
     with Server(thief) as elsewhere:
+
         def gateway(method, path, query, headers, body):
             seen["gateway"] = headers.get("Authorization")
             return 302, b"", ("Location", f"http://127.0.0.1:{elsewhere.port}{path}")

@@ -1,7 +1,7 @@
 """The spool by itself: names, room, and threads that write at once."""
 
 import threading
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -10,11 +10,13 @@ from device.spool import spool
 from device.spool.entry import describe, parse, stem
 from device.spool.spool import Damaged, Spool, SpoolBusy, SpoolFull
 
-AT = datetime(2026, 3, 2, 14, 5, 9, 123456, timezone.utc)
+AT = datetime(2026, 3, 2, 14, 5, 9, 123456, UTC)
 
 
 def settings(path, **more):
-    return SimpleNamespace(**{"path": str(path), "max_mb": 10.0, "free_mb": 0.0, "when_full": "oldest", "dead_mb": 0.05, **more})
+    return SimpleNamespace(
+        **{"path": str(path), "max_mb": 10.0, "free_mb": 0.0, "when_full": "oldest", "dead_mb": 0.05, **more}
+    )
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def put(where, data=b"x" * 1000):
 def test_a_name_says_all_there_is_to_know():
     entry = describe([b"ab", b"cd"], "porch_1.a", AT, 17, "package")
     assert parse(entry.name) == entry and entry.size == 4
-    assert entry.key.startswith("device=porch_1.a/date=2026-03-02/2026-03-02T140509.123Z_") and entry.key.endswith("_000017_package.jpg")
+    assert entry.key.startswith("device=porch_1.a/date=2026-03-02/2026-03-02T140509.123Z_") and entry.key.endswith(
+        "_000017_package.jpg"
+    )
     assert len(entry.name) < 256 - len("drop-.reason")
 
 
@@ -155,7 +159,10 @@ def test_dead_has_a_limit_too(opened):
         entry, *_ = put(opened)
         assert opened.bury(entry.name, "refused by the test")
     frames = list(opened.dead.glob("*.jpg"))
-    assert sum(path.stat().st_size for path in frames) <= 50_000 and len(list(opened.dead.glob("*.reason"))) == len(frames) == 50
+    assert (
+        sum(path.stat().st_size for path in frames) <= 50_000
+        and len(list(opened.dead.glob("*.reason"))) == len(frames) == 50
+    )
     assert opened.counters["dead_dropped"] == 10
 
 

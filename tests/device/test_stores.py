@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import harness
-import s3
 import pytest
+import s3
 import servers
 from conftest import SECRET
 
@@ -45,7 +45,9 @@ def test_folder(agent, tmp_path):
 def test_folder_without_links(agent, tmp_path):
     """exFAT, the usual USB stick."""
     agent.configure(store={"url": str(_made(tmp_path / "landing"))})
-    no_links = "import os, errno\ndef link(*a, **k): raise OSError(errno.EPERM, 'Operation not permitted')\nos.link = link"
+    no_links = (
+        "import os, errno\ndef link(*a, **k): raise OSError(errno.EPERM, 'Operation not permitted')\nos.link = link"
+    )
     agent.run("capture", "--frames", "3")
     agent.run("upload", "--once", driver=no_links)
     assert harness.reckon(agent, harness.read_folder(tmp_path / "landing")) == 3
@@ -56,7 +58,12 @@ def test_a_disk_that_is_not_mounted_is_no_empty_folder(agent, tmp_path):
     agent.configure(store={"url": str(tmp_path / "usb")})
     agent.run("capture", "--once")
     done = agent.run("upload", "--once", check=False)
-    assert done.returncode == 75 and "mount its disk" in done.stderr and len(agent.waiting()) == 1 and not (tmp_path / "usb").exists()
+    assert (
+        done.returncode == 75
+        and "mount its disk" in done.stderr
+        and len(agent.waiting()) == 1
+        and not (tmp_path / "usb").exists()
+    )
 
 
 def _made(folder):
@@ -75,12 +82,28 @@ def azurite():
         program = home / "node_modules/.bin/azurite-blob"
         if not program.exists():
             home.mkdir(exist_ok=True)
-            done = subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), "azurite"], capture_output=True, text=True, timeout=240)
+            done = subprocess.run(
+                ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), "azurite"],
+                capture_output=True,
+                text=True,
+                timeout=240,
+            )
             if done.returncode or not program.exists():
                 pytest.skip(f"npm could not install azurite: {done.stderr.strip()[-200:]}")
     port = harness.free_port()
-    process = subprocess.Popen([str(program), "--inMemoryPersistence", "--disableTelemetry", "--silent", "--skipApiVersionCheck", "--blobPort", str(port)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [
+            str(program),
+            "--inMemoryPersistence",
+            "--disableTelemetry",
+            "--silent",
+            "--skipApiVersionCheck",
+            "--blobPort",
+            str(port),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     harness.until(lambda: harness.answers(port), "azurite answers", 60)
     yield port
     process.kill()
@@ -89,14 +112,24 @@ def azurite():
 
 def azure_objects(port):
     import obstore
+
     store = azure_store(port)
-    return {item["path"]: bytes(obstore.get(store, item["path"]).bytes()) for batch in obstore.list(store) for item in batch}
+    return {
+        item["path"]: bytes(obstore.get(store, item["path"]).bytes()) for batch in obstore.list(store) for item in batch
+    }
 
 
 def azure_store(port):
     from obstore.store import from_url
-    return from_url("abfss://pictures@devstoreaccount1.dfs.core.windows.net/landing", client_options={"allow_http": True},
-                    config={"azure_storage_endpoint": f"http://127.0.0.1:{port}/devstoreaccount1", "azure_storage_account_key": AZURITE_KEY})
+
+    return from_url(
+        "abfss://pictures@devstoreaccount1.dfs.core.windows.net/landing",
+        client_options={"allow_http": True},
+        config={
+            "azure_storage_endpoint": f"http://127.0.0.1:{port}/devstoreaccount1",
+            "azure_storage_account_key": AZURITE_KEY,
+        },
+    )
 
 
 def make_container(port):
@@ -106,23 +139,41 @@ def make_container(port):
     import hmac
     import http.client
     from email.utils import formatdate
+
     when = formatdate(usegmt=True)
     text = f"PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{when}\nx-ms-version:2021-08-06\n/devstoreaccount1/devstoreaccount1/pictures\nrestype:container"
-    signature = base64.b64encode(hmac.new(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256).digest()).decode()
+    signature = base64.b64encode(
+        hmac.new(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256).digest()
+    ).decode()
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    connection.request("PUT", "/devstoreaccount1/pictures?restype=container", headers={
-        "x-ms-date": when, "x-ms-version": "2021-08-06", "Content-Length": "0", "Authorization": f"SharedKey devstoreaccount1:{signature}"})
+    connection.request(
+        "PUT",
+        "/devstoreaccount1/pictures?restype=container",
+        headers={
+            "x-ms-date": when,
+            "x-ms-version": "2021-08-06",
+            "Content-Length": "0",
+            "Authorization": f"SharedKey devstoreaccount1:{signature}",
+        },
+    )
     assert connection.getresponse().status in (201, 409)
     connection.close()
 
 
 def test_azure(agent, azurite, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", AZURITE_KEY)
-    agent.configure(store={"url": "abfss://pictures@devstoreaccount1.dfs.core.windows.net/landing", "allow_http": True,
-                           "endpoint": f"http://127.0.0.1:{azurite}/devstoreaccount1"})
+    agent.configure(
+        store={
+            "url": "abfss://pictures@devstoreaccount1.dfs.core.windows.net/landing",
+            "allow_http": True,
+            "endpoint": f"http://127.0.0.1:{azurite}/devstoreaccount1",
+        }
+    )
     agent.run("capture", "--once")
     done = agent.run("upload", "--once", check=False)
-    assert done.returncode == 75 and "DENIED" in done.stderr and "ContainerNotFound" in done.stderr, "a missing container is said, not retried for ever"
+    assert done.returncode == 75 and "DENIED" in done.stderr and "ContainerNotFound" in done.stderr, (
+        "a missing container is said, not retried for ever"
+    )
     make_container(azurite)
     arrive(agent, lambda: azure_objects(azurite))
 
@@ -130,8 +181,13 @@ def test_azure(agent, azurite, monkeypatch):
 def test_azure_with_a_wrong_key(agent, azurite, monkeypatch):
     make_container(azurite)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "d3JvbmcgYW5kIHNlY3JldA==")
-    agent.configure(store={"url": "abfss://pictures@devstoreaccount1.dfs.core.windows.net/landing", "allow_http": True,
-                           "endpoint": f"http://127.0.0.1:{azurite}/devstoreaccount1"})
+    agent.configure(
+        store={
+            "url": "abfss://pictures@devstoreaccount1.dfs.core.windows.net/landing",
+            "allow_http": True,
+            "endpoint": f"http://127.0.0.1:{azurite}/devstoreaccount1",
+        }
+    )
     agent.run("capture", "--once")
     done = agent.run("upload", "--once", check=False)
     assert done.returncode == 75 and "DENIED" in done.stderr and "d3JvbmcgYW5kIHNlY3JldA" not in done.stderr
@@ -141,30 +197,44 @@ def test_google(agent, monkeypatch):
     """The XML API's create-only header against a small server; signing in is switched off, as emulators do."""
     google = servers.Google()
     with servers.Server(google.answer) as server:
-        key = {"gcs_base_url": f"http://127.0.0.1:{server.port}", "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+        key = {
+            "gcs_base_url": f"http://127.0.0.1:{server.port}",
+            "disable_oauth": True,
+            "client_email": "",
+            "private_key": "",
+            "private_key_id": "",
+        }
         monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
         agent.configure(store={"url": "gs://pictures/landing", "allow_http": True})
-        arrive(agent, lambda: {path[len("/pictures/landing/"):]: data for path, data in google.files.items()})
+        arrive(agent, lambda: {path[len("/pictures/landing/") :]: data for path, data in google.files.items()})
 
 
 # ---- a Databricks volume
+
 
 @pytest.fixture
 def workspace(agent):
     made = servers.Workspace()
     with servers.Server(made.answer) as server:
-        agent.configure(store={"url": f"volume://127.0.0.1:{server.port}/main/lake/landing/cameras", "allow_http": True})
+        agent.configure(
+            store={"url": f"volume://127.0.0.1:{server.port}/main/lake/landing/cameras", "allow_http": True}
+        )
         yield made
 
 
 def volume_files(workspace):
-    return {path[len("/Volumes/main/lake/landing/cameras/"):]: data for path, data in workspace.files.items()}
+    return {path[len("/Volumes/main/lake/landing/cameras/") :]: data for path, data in workspace.files.items()}
 
 
-@pytest.mark.parametrize("secrets", [
-    pytest.param({"DATABRICKS_CLIENT_ID": "client-1", "DATABRICKS_CLIENT_SECRET": "client/secret"}, id="service principal"),
-    pytest.param({"DATABRICKS_TOKEN": "dapi-good"}, id="token"),
-])
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        pytest.param(
+            {"DATABRICKS_CLIENT_ID": "client-1", "DATABRICKS_CLIENT_SECRET": "client/secret"}, id="service principal"
+        ),
+        pytest.param({"DATABRICKS_TOKEN": "dapi-good"}, id="token"),
+    ],
+)
 def test_volume(agent, workspace, monkeypatch, secrets):
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -191,7 +261,12 @@ def test_volume_denied(agent, workspace, monkeypatch):
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-stale-one")
     agent.run("capture", "--once")
     done = agent.run("upload", "--once", check=False)
-    assert done.returncode == 75 and "DENIED" in done.stderr and "dapi-stale-one" not in done.stderr and len(agent.waiting()) == 1
+    assert (
+        done.returncode == 75
+        and "DENIED" in done.stderr
+        and "dapi-stale-one" not in done.stderr
+        and len(agent.waiting()) == 1
+    )
 
 
 @pytest.mark.parametrize("action", ["silent", "dribble", "lost", "reset"])
@@ -200,7 +275,9 @@ def test_volume_misbehaves(agent, workspace, monkeypatch, action):
     port = int(re.search(r":(\d+)/", agent.settings["store"]["url"])[1])
     with s3.FaultyProxy(port) as proxy:
         proxy.rule = lambda method, path, number: action if number in (2, 5) else "pass"
-        agent.configure(store={"url": agent.settings["store"]["url"].replace(str(port), str(proxy.port))}, upload={"timeout_s": 0.8})
+        agent.configure(
+            store={"url": agent.settings["store"]["url"].replace(str(port), str(proxy.port))}, upload={"timeout_s": 0.8}
+        )
         agent.run("capture", "--frames", "6")
         upload = agent.start("upload")
         harness.until(lambda: not agent.waiting(), "the spool runs empty")
@@ -231,21 +308,38 @@ def test_a_volume_has_one_request_at_a_time(agent, workspace, monkeypatch):
 
 # ---- what an answer means
 
-@pytest.mark.parametrize("status, text, kind", [
-    (None, "error sending request", types.Unavailable), (500, "", types.Unavailable), (503, "SlowDown", types.Unavailable),
-    (429, "", types.Unavailable), (408, "", types.Unavailable), (409, "OperationAborted", types.Unavailable),
-    (401, "", types.Denied), (403, "AccessDenied", types.Denied), (400, "<Code>ExpiredToken</Code>", types.Denied),
-    (404, "<Code>NoSuchBucket</Code>", types.Denied), (404, "<Code>NoSuchKey</Code>", types.Unavailable), (301, "", types.Denied),
-    (400, "InvalidArgument", types.Refused), (413, "", types.Refused), (422, "", types.Refused),
-])
+
+@pytest.mark.parametrize(
+    "status, text, kind",
+    [
+        (None, "error sending request", types.Unavailable),
+        (500, "", types.Unavailable),
+        (503, "SlowDown", types.Unavailable),
+        (429, "", types.Unavailable),
+        (408, "", types.Unavailable),
+        (409, "OperationAborted", types.Unavailable),
+        (401, "", types.Denied),
+        (403, "AccessDenied", types.Denied),
+        (400, "<Code>ExpiredToken</Code>", types.Denied),
+        (404, "<Code>NoSuchBucket</Code>", types.Denied),
+        (404, "<Code>NoSuchKey</Code>", types.Unavailable),
+        (301, "", types.Denied),
+        (400, "InvalidArgument", types.Refused),
+        (413, "", types.Refused),
+        (422, "", types.Refused),
+    ],
+)
 def test_classify(status, text, kind):
     assert type(types.classify(status, text)) is kind
 
 
 # ---- credentials
 
+
 def test_systemds_credentials_come_before_the_environment(tmp_path, monkeypatch):
-    (tmp_path / "store").write_text(f"# comment\nAWS_ACCESS_KEY_ID=AKIAFILE\nAWS_SECRET_ACCESS_KEY='{SECRET}2'\nOTHER=1\n")
+    (tmp_path / "store").write_text(
+        f"# comment\nAWS_ACCESS_KEY_ID=AKIAFILE\nAWS_SECRET_ACCESS_KEY='{SECRET}2'\nOTHER=1\n"
+    )
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert credentials.load("s3") == {"AWS_ACCESS_KEY_ID": "AKIAFILE", "AWS_SECRET_ACCESS_KEY": f"{SECRET}2"}
     assert credentials.load("file") == {}
@@ -259,10 +353,16 @@ def test_a_bad_credentials_file_names_the_line_and_not_its_value(tmp_path, monke
     assert "Secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", [
-    "key verySecret/Key+of=tests end", "key verySecret%2FKey%2Bof%3Dtests end", "PUT https://a/b?sv=1&sig=abc%2Fdef&se=2",
-    "x-amz-signature=0123abcd", "Authorization: Bearer dapi123",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "key verySecret/Key+of=tests end",
+        "key verySecret%2FKey%2Bof%3Dtests end",
+        "PUT https://a/b?sv=1&sig=abc%2Fdef&se=2",
+        "x-amz-signature=0123abcd",
+        "Authorization: Bearer dapi123",
+    ],
+)
 def test_redact(text):
     clean = credentials.redact(text, {"AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ACCESS_KEY_ID": "AKIATEST"})
     assert "[redacted]" in clean and not re.search("verySecret|abc|0123|dapi123", clean)
@@ -270,7 +370,14 @@ def test_redact(text):
 
 def test_no_secret_in_journal_spool_or_command_line(agent, bucket, proxy):
     """Through failures of every kind, everything the agent wrote is searched for the secret."""
-    answers = iter([(403, s3.s3_error("AccessDenied", f"you said {SECRET}")), (500, "x"), (400, s3.s3_error("ExpiredToken")), "silent"])
+    answers = iter(
+        [
+            (403, s3.s3_error("AccessDenied", f"you said {SECRET}")),
+            (500, "x"),
+            (400, s3.s3_error("ExpiredToken")),
+            "silent",
+        ]
+    )
     proxy.rule = lambda *_: next(answers, "pass")
     agent.use_bucket(bucket, proxy.port)
     agent.run("capture", "--frames", "3")

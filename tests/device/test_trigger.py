@@ -2,22 +2,29 @@
 
 import io
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import harness
 import pytest
 from PIL import Image, ImageEnhance
 
-from device.camera import trigger
-from device.camera import Frame
+from device.camera import Frame, trigger
 from device.simulation.porch import Scene, picture
 
 
-@pytest.mark.parametrize("hours, clock, active", [
-    ("", "03:00", True), ("06:00-22:00", "05:59", False), ("06:00-22:00", "06:00", True), ("06:00-22:00", "22:00", False),
-    ("22:00-06:00", "23:00", True), ("22:00-06:00", "05:59", True), ("22:00-06:00", "12:00", False),
-])
+@pytest.mark.parametrize(
+    "hours, clock, active",
+    [
+        ("", "03:00", True),
+        ("06:00-22:00", "05:59", False),
+        ("06:00-22:00", "06:00", True),
+        ("06:00-22:00", "22:00", False),
+        ("22:00-06:00", "23:00", True),
+        ("22:00-06:00", "05:59", True),
+        ("22:00-06:00", "12:00", False),
+    ],
+)
 def test_active_hours(hours, clock, active):
     assert trigger.is_active(hours, time.strptime(clock, "%H:%M")) is active
 
@@ -29,22 +36,32 @@ def jpeg(image):
 
 
 def scene(package, frame=0):
-    return picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=timezone.utc), package, 5, frame))
+    return picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=UTC), package, 5, frame))
 
 
 def test_a_parcel_is_a_change_and_noise_shake_and_clouds_are_not():
     settings = SimpleNamespace(change_level=0.08, change_area=0.02, keep_every_s=3600.0)
     change = trigger.SceneChange(settings)
     empty = scene(False)
-    kept = [change.wants(Frame(jpeg(image), monotonic=second)) for second, image in enumerate((
-        empty, scene(False), ImageEnhance.Brightness(empty).enhance(0.93), scene(True), scene(True)))]
+    kept = [
+        change.wants(Frame(jpeg(image), monotonic=second))
+        for second, image in enumerate(
+            (empty, scene(False), ImageEnhance.Brightness(empty).enhance(0.93), scene(True), scene(True))
+        )
+    ]
     assert kept == [True, False, False, True, False]
 
 
 def test_one_is_kept_anyway():
     change = trigger.SceneChange(SimpleNamespace(change_level=0.08, change_area=0.02, keep_every_s=60.0))
     grey = jpeg(Image.new("RGB", (64, 48), "grey"))
-    assert [change.wants(Frame(grey, monotonic=second)) for second in (0.0, 59.0, 60.0, 61.0, 120.0)] == [True, False, True, False, True]
+    assert [change.wants(Frame(grey, monotonic=second)) for second in (0.0, 59.0, 60.0, 61.0, 120.0)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_the_change_trigger_in_the_agent(agent, photos, tmp_path):

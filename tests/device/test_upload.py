@@ -4,7 +4,6 @@ import threading
 import time
 
 import pytest
-
 from harness import reckon, until
 from s3 import s3_error
 
@@ -23,6 +22,7 @@ def watched(agent, bucket, proxy):
             with lock:
                 there[0] -= 1
             return rule(method, path, number)
+
         proxy.rule = hold
 
     proxy.follow, proxy.seconds = follow, 0.05
@@ -36,17 +36,23 @@ def fails_first(answer, *sequences):
     left = {f"_{sequence:06d}.jpg" for sequence in sequences}
 
     def rule(method, path, number):
-        name = path[-len("_000001.jpg"):]
+        name = path[-len("_000001.jpg") :]
         if name not in left:
             return "pass"
         left.remove(name)
         return answer
+
     return rule
 
 
-@pytest.mark.parametrize("seconds, cap, most", [
-    pytest.param(0.05, 0.0, 2, id="quick"), pytest.param(0.05, 1000.0, 1, id="capped"), pytest.param(0.6, 0.0, 1, id="slow"),
-])
+@pytest.mark.parametrize(
+    "seconds, cap, most",
+    [
+        pytest.param(0.05, 0.0, 2, id="quick"),
+        pytest.param(0.05, 1000.0, 1, id="capped"),
+        pytest.param(0.6, 0.0, 1, id="slow"),
+    ],
+)
 def test_the_first_alone_then_two(agent, bucket, watched, seconds, cap, most):
     """Slow is more than a quarter of upload.timeout_s."""
     proxy, seen = watched

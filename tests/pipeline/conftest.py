@@ -14,8 +14,17 @@ def cached(spark, tmp_path_factory):
     """(cfg, places, sides, Cache) of 64 simulated photographs."""
     from lakevision.platform import config, workspace
 
-    cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('train')}", "storage.schema=test_training", "capture.photographs=64",
-                                "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8"])
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={tmp_path_factory.mktemp('train')}",
+            "storage.schema=test_training",
+            "capture.photographs=64",
+            "capture.size=96",
+            "training.transform=decode|upright|rgb|resize(32)",
+            "training.batch_size=8",
+        ],
+    )
     places = workspace.places(cfg)
     capture.land(cfg, places)
     stream.ingest(spark, cfg, places)

@@ -39,13 +39,19 @@ def registered(root):
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
         inputs = keras.Input((32, 32, 3))
-        pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 255)(inputs)))
+        pooled = keras.layers.GlobalAveragePooling2D()(
+            keras.layers.Conv2D(4, 3, strides=4)(keras.layers.Rescaling(1 / 255)(inputs))
+        )
         network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled))
         with mlflow.start_run(experiment_id=experiment):
-            uri = model_registry.log(network, {"classes": ["empty", "package"], "transform": LINE, "threshold": 0.5}, photo)
+            uri = model_registry.log(
+                network, {"classes": ["empty", "package"], "transform": LINE, "threshold": 0.5}, photo
+            )
         model_registry.register(cfg, uri, {})
     model_registry.set_alias(cfg, "champion", "1")
-    return cfg, {number: mlflow.pyfunc.load_model(f"models:/{model_registry.name(cfg)}/{number}") for number in ("1", "2")}
+    return cfg, {
+        number: mlflow.pyfunc.load_model(f"models:/{model_registry.name(cfg)}/{number}") for number in ("1", "2")
+    }
 
 
 def encoded(image, kind="JPEG", **options):
@@ -58,14 +64,25 @@ def good_images():
     photo = porch.picture(porch.plan(1, size=(160, 120))[0])
     turned = Image.Exif()
     turned[0x0112] = 6
-    return {"jpeg": encoded(photo), "rotated": encoded(photo, exif=turned.tobytes()), "grey": encoded(photo.convert("L")),
-            "cmyk": encoded(photo.convert("CMYK")), "png with alpha": encoded(photo.convert("RGBA"), "PNG"),
-            "tiny": encoded(photo.resize((1, 1)), "PNG"), "large": encoded(photo.resize((1800, 1400)))}
+    return {
+        "jpeg": encoded(photo),
+        "rotated": encoded(photo, exif=turned.tobytes()),
+        "grey": encoded(photo.convert("L")),
+        "cmyk": encoded(photo.convert("CMYK")),
+        "png with alpha": encoded(photo.convert("RGBA"), "PNG"),
+        "tiny": encoded(photo.resize((1, 1)), "PNG"),
+        "large": encoded(photo.resize((1800, 1400))),
+    }
 
 
 GOOD = good_images()
-BAD = {"truncated": GOOD["jpeg"][:1500], "text": SECRET.encode(), "header": GOOD["jpeg"][:20], "heic": b"\0\0\0\x18ftyp" + SECRET.encode(),
-       "pdf": b"%PDF" + SECRET.encode()}
+BAD = {
+    "truncated": GOOD["jpeg"][:1500],
+    "text": SECRET.encode(),
+    "header": GOOD["jpeg"][:20],
+    "heic": b"\0\0\0\x18ftyp" + SECRET.encode(),
+    "pdf": b"%PDF" + SECRET.encode(),
+}
 
 
 @dataclass
@@ -95,12 +112,25 @@ class Running:
 
 @contextmanager
 def serving(cfg, log, *settings, arguments=()):
-    words = [word for setting in (f"storage.root={cfg.storage.root}", "serve.port=0", "serve.max_request_mb=2", "serve.workers=2", *settings)
-             for word in ("--set", setting)]
+    words = [
+        word
+        for setting in (
+            f"storage.root={cfg.storage.root}",
+            "serve.port=0",
+            "serve.max_request_mb=2",
+            "serve.workers=2",
+            *settings,
+        )
+        for word in ("--set", setting)
+    ]
     with open(log, "w") as file:
-        process = subprocess.Popen([sys.executable, "-m", "lakevision.serving.rest.main", *words, *arguments], stdout=file, stderr=file,
-                                   env={**os.environ, "PYTHONPATH": str(REPOSITORY / "notebooks"), "TMPDIR": str(Path(log).parent)},
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lakevision.serving.rest.main", *words, *arguments],
+            stdout=file,
+            stderr=file,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY / "notebooks"), "TMPDIR": str(Path(log).parent)},
+            start_new_session=True,
+        )
         try:
             deadline = time.monotonic() + 120
             while not (said := re.search(r"at http://127\.0\.0\.1:(\d+), ", Path(log).read_text())):
@@ -144,5 +174,8 @@ def expected(model, data):
 
 def same(found, wanted):
     label, probability, scores = wanted
-    return (found["label"] == label and found["error"] is None
-            and np.allclose([found["probability"], *found["scores"]], [probability, *scores], atol=1e-6))
+    return (
+        found["label"] == label
+        and found["error"] is None
+        and np.allclose([found["probability"], *found["scores"]], [probability, *scores], atol=1e-6)
+    )

@@ -14,8 +14,16 @@ import pytest
 from lakevision.platform.workspace import REPOSITORY
 
 MASTER = "local-cluster[2,1,2048]"
-SETTINGS = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=8", "tuning.trials_on=spark", "training.epochs=30",
-            "evaluation.control_epochs=2", "evaluation.explained=2", "deploy.calibration_images=20")
+SETTINGS = (
+    "capture.photographs=64",
+    "tuning.trials=2",
+    "tuning.epochs=8",
+    "tuning.trials_on=spark",
+    "training.epochs=30",
+    "evaluation.control_epochs=2",
+    "evaluation.explained=2",
+    "deploy.calibration_images=20",
+)
 
 
 class Killer(threading.Thread):
@@ -51,7 +59,9 @@ def executors_of(pid):
 def works(executors):
     """Whether the first executor has a Python worker that computes."""
     try:
-        return any(child.cpu_times().user > 0.3 for child in executors[0].children(recursive=True) if "python" in child.name())
+        return any(
+            child.cpu_times().user > 0.3 for child in executors[0].children(recursive=True) if "python" in child.name()
+        )
     except psutil.NoSuchProcess:
         return False
 
@@ -67,14 +77,28 @@ def outcome(tmp_path_factory):
     cfg = config.load("local", settings)
     places = workspace.places(cfg)
     capture.land(cfg, places)
-    running = lambda: [json.loads(path.read_text())["status"] for path in root.glob("searches/*/trial-*.json")].count("running")  # noqa: E731
-    moments = {"ingest": lambda executors: Path(places.warehouse, "images", "_delta_log").is_dir() and works(executors),
-               "a trial": lambda executors: running() == 2,
-               "training": lambda executors: any(root.glob("ranks/*/checkpoint"))}
+    running = lambda: [json.loads(path.read_text())["status"] for path in root.glob("searches/*/trial-*.json")].count(
+        "running"
+    )  # noqa: E731
+    moments = {
+        "ingest": lambda executors: Path(places.warehouse, "images", "_delta_log").is_dir() and works(executors),
+        "a trial": lambda executors: running() == 2,
+        "training": lambda executors: any(root.glob("ranks/*/checkpoint")),
+    }
     words = [word for setting in settings for word in ("--set", setting)]
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SPARK_LOCAL_IP", "PYSPARK_PYTHON")}
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / "notebooks" / "run.py"), "--job", "retrain", *words], cwd=root, env=environment,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "SPARK_LOCAL_IP", "PYSPARK_PYTHON")
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "notebooks" / "run.py"), "--job", "retrain", *words],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     killer = Killer(process, moments)
     killer.start()
     output, _ = process.communicate(timeout=1500)

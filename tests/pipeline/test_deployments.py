@@ -14,7 +14,7 @@ from lakevision.job import bundle
 from lakevision.platform.workspace import REPOSITORY
 
 # Runs as a notebook does: its own folder is on sys.path, and nothing else of ours; the executors are JVMs of their own.
-NOTEBOOK = '''
+NOTEBOOK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import cloudpickle, horovod.spark, numpy as np, pickle
@@ -42,7 +42,7 @@ found["trial"] = trials.results[0]["origins"]
 found["rank"] = pickle.loads(horovod.spark.run(horovod_ranks.entry(), args=(workspace.library(), cloudpickle.dumps((origins, None))), num_proc=1, use_gloo=True,
                                                verbose=0)[0])
 print("FOUND", json.dumps(found))
-'''
+"""
 
 
 def git_folder(place):
@@ -63,20 +63,33 @@ def bundle_deployment(place):
 
 
 def tracked():
-    listed = subprocess.run(["git", "-C", str(REPOSITORY), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "ls-files", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return [name for name in listed.splitlines() if (REPOSITORY / name).is_file()]
 
 
 def changed():
-    listed = subprocess.run(["git", "-C", str(REPOSITORY), "ls-files", "-mo", "--exclude-standard"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "ls-files", "-mo", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return [name for name in listed.splitlines() if (REPOSITORY / name).is_file()]
 
 
-@pytest.mark.parametrize("deploy, master", [
-    pytest.param(git_folder, "local-cluster[1,1,1024]", id="a Git folder"),
-    pytest.param(bundle_deployment, "local-cluster[1,1,1024]", id="a bundle"),
-    pytest.param(None, "local[2]", id="this machine"),
-])
+@pytest.mark.parametrize(
+    "deploy, master",
+    [
+        pytest.param(git_folder, "local-cluster[1,1,1024]", id="a Git folder"),
+        pytest.param(bundle_deployment, "local-cluster[1,1,1024]", id="a bundle"),
+        pytest.param(None, "local[2]", id="this machine"),
+    ],
+)
 def test_every_process_imports_the_library(tmp_path, deploy, master):
     place, elsewhere = REPOSITORY, tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -84,17 +97,43 @@ def test_every_process_imports_the_library(tmp_path, deploy, master):
         place = tmp_path / "files"
         place.mkdir()
         deploy(place)
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYSPARK_PYTHON", "SPARK_LOCAL_IP")}
-    done = subprocess.run([sys.executable, "-c", NOTEBOOK, str(place / "notebooks"), f"storage.root={tmp_path / 'lakehouse'}", f"spark.master={master}",
-                           "spark.memory=1g"], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYSPARK_PYTHON", "SPARK_LOCAL_IP")
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            NOTEBOOK,
+            str(place / "notebooks"),
+            f"storage.root={tmp_path / 'lakehouse'}",
+            f"spark.master={master}",
+            "spark.memory=1g",
+        ],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND")).removeprefix("FOUND "))
+    found = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("FOUND")).removeprefix("FOUND ")
+    )
     assert found.pop("config") == str(place / "config")
     driver = found.pop("driver")
-    assert (driver["lakevision"], driver["device"]) == (str(place / "notebooks/lakevision/__init__.py"), str(place / "device/__init__.py"))
+    assert (driver["lakevision"], driver["device"]) == (
+        str(place / "notebooks/lakevision/__init__.py"),
+        str(place / "device/__init__.py"),
+    )
     assert set(found) == {"UDF", "trial", "rank"}
     for process, origin in found.items():
-        assert "lakevision_library" in origin["lakevision"] and "lakevision_library" in origin["device"], (process, origin)
+        assert "lakevision_library" in origin["lakevision"] and "lakevision_library" in origin["device"], (
+            process,
+            origin,
+        )
         assert origin["side"] == 32 and origin["fit"] == "fit"
     if deploy:
         assert not Path(found["UDF"]["folder"]).is_relative_to(elsewhere), "a worker starts elsewhere"

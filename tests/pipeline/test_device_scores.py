@@ -4,10 +4,9 @@ import json
 import shutil
 import sqlite3
 
+import harness
 import numpy as np
 import pytest
-
-import harness
 import s3
 from servers import mlflow_server
 from steps import lines
@@ -51,9 +50,13 @@ def device(chain, photographs, tmp_path, monkeypatch):
     (folder / "landing").mkdir(parents=True)
     agent = harness.Agent(folder, shots)
     agent.model = folder / "model"
-    agent.configure(camera={"loop": False}, score={"enabled": True},
-                    store={"url": str(folder / "landing"), "region": "us-east-1", "allow_http": True}, upload={"timeout_s": 60.0},
-                    model={"folder": str(agent.model), "name": chain[1]["deploy"]["model"], "alias": chain[1]["deploy"]["alias"]})
+    agent.configure(
+        camera={"loop": False},
+        score={"enabled": True},
+        store={"url": str(folder / "landing"), "region": "us-east-1", "allow_http": True},
+        upload={"timeout_s": 60.0},
+        model={"folder": str(agent.model), "name": chain[1]["deploy"]["model"], "alias": chain[1]["deploy"]["alias"]},
+    )
     yield agent
     agent.stop_all()
 
@@ -82,8 +85,10 @@ def behind_a_server(root, folder):
     database = folder / "mlflow.db"
     with sqlite3.connect(root / "mlflow.db") as source, sqlite3.connect(database) as copy:
         source.backup(copy)
-        moved = copy.execute("UPDATE model_versions SET storage_location = replace(storage_location, ?, 'mlflow-artifacts:/')",
-                             (f"file://{root}/mlartifacts/",))
+        moved = copy.execute(
+            "UPDATE model_versions SET storage_location = replace(storage_location, ?, 'mlflow-artifacts:/')",
+            (f"file://{root}/mlartifacts/",),
+        )
         assert moved.rowcount
     source.close()
     copy.close()
@@ -129,6 +134,7 @@ def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_note
 def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakehouse):
     """What 05_score's own code writes in Spark with this version, photograph by photograph, in a lakehouse where it serves."""
     import mlflow
+
     from lakevision.ingest import stream
     from lakevision.serving.spark import score
 

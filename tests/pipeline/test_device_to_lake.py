@@ -1,17 +1,20 @@
 """From the agent's real processes to rows: what it uploaded, to a folder or an S3 server, is landed by notebook 01's code and read by ingest."""
 
+import harness
 import pytest
+import s3
 
 from lakevision.ingest import capture, labels, stream
-
-import harness
-import s3
 
 
 @pytest.fixture(params=["a local folder", "an S3 server"])
 def uploaded(request, tmp_path, monkeypatch):
     """(address of a landing zone that the agent filled, list of harness.Ack)."""
-    for key, value in {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}.items():
+    for key, value in {
+        "AWS_ACCESS_KEY_ID": "AKIATEST",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(key, value)
     photographs = tmp_path / "photographs"
     photographs.mkdir()
@@ -38,10 +41,11 @@ def test_what_the_agent_uploaded_becomes_rows(uploaded, lakehouse):
     assert capture.land(cfg, places).new == len(acks)
     done = stream.ingest(spark, cfg, places)
     assert (done.images, done.rejected) == (len(acks), 0)
-    for row in spark.table(places.table("images")).join(labels.latest(spark, places).select("path", "label"), "path").collect():
+    for row in (
+        spark.table(places.table("images")).join(labels.latest(spark, places).select("path", "label"), "path").collect()
+    ):
         name = row.path.rsplit("/", 1)[1]
         assert row.captured_from == "exif" and f"device={row.device}/" in row.path
         assert row.captured_at.strftime("%Y-%m-%dT%H%M%S.%f")[:-3] == name.split("Z_")[0]
         assert row.label == name.removesuffix(".jpg").rsplit("_", 1)[1] and row.label in ("empty", "package")
         assert row.exif["BodySerialNumber"] == row.device and "boot" in row.exif["UserComment"]
-

@@ -36,7 +36,11 @@ class Workspace:
         if path.endswith("/invocations"):
             assert base64.b64decode(payload["dataframe_split"]["data"][0][0])[:2] == b"\xff\xd8"
             self.asleep -= 1
-            return (503, b'{"message":"waking"}') if self.asleep >= 0 else (200, json.dumps({"predictions": [self.prediction]}).encode())
+            return (
+                (503, b'{"message":"waking"}')
+                if self.asleep >= 0
+                else (200, json.dumps({"predictions": [self.prediction]}).encode())
+            )
         if path.endswith("/config"):
             if found["state"]["config_update"] == "IN_PROGRESS":
                 return 409, b'{"error_code":"RESOURCE_CONFLICT","message":"an update is under way"}'
@@ -73,11 +77,18 @@ def test_an_endpoint_is_created_updated_and_left_as_it_is(deploy):
     answer, said = deploy(workspace, 3)
     assert answer == workspace.prediction and said[0] == "endpoint lakevision: created, with version 3"
     assert "NOT_READY" in said[1] and said[-1] == "endpoint lakevision: answers, version 3"
-    entity = {"entity_name": "main.lakevision.lakevision", "entity_version": "3", "workload_size": "Small", "scale_to_zero_enabled": True}
+    entity = {
+        "entity_name": "main.lakevision.lakevision",
+        "entity_version": "3",
+        "workload_size": "Small",
+        "scale_to_zero_enabled": True,
+    }
     assert workspace.endpoints["lakevision"]["config"]["served_entities"] == [entity]
 
     deploy(workspace, "4", "serve.scale_to_zero=false")
-    assert workspace.endpoints["lakevision"]["config"]["served_entities"] == [{**entity, "entity_version": "4", "scale_to_zero_enabled": False}]
+    assert workspace.endpoints["lakevision"]["config"]["served_entities"] == [
+        {**entity, "entity_version": "4", "scale_to_zero_enabled": False}
+    ]
     workspace.calls.clear()
     deploy(workspace, "4", "serve.scale_to_zero=false")
     assert not any(method == "PUT" or path.endswith("endpoints") for method, path in workspace.calls)
@@ -93,11 +104,19 @@ def test_an_update_waits_for_the_one_that_is_under_way(deploy):
     assert workspace.endpoints["lakevision"]["config"]["served_entities"][0]["entity_version"] == "2"
 
 
-@pytest.mark.parametrize("workspace, settings, words", [
-    (Workspace(becomes="UPDATE_FAILED"), (), "does not take version 7: NOT_READY, UPDATE_FAILED"),
-    (Workspace(looks=10**6), ("serve.endpoint_minutes=0.01",), "not ready within serve.endpoint_minutes: NOT_READY, IN_PROGRESS"),
-    (Workspace(asleep=10**6), ("serve.endpoint_minutes=0.01",), "is ready and does not answer"),
-], ids=["update failed", "never ready", "never awake"])
+@pytest.mark.parametrize(
+    "workspace, settings, words",
+    [
+        (Workspace(becomes="UPDATE_FAILED"), (), "does not take version 7: NOT_READY, UPDATE_FAILED"),
+        (
+            Workspace(looks=10**6),
+            ("serve.endpoint_minutes=0.01",),
+            "not ready within serve.endpoint_minutes: NOT_READY, IN_PROGRESS",
+        ),
+        (Workspace(asleep=10**6), ("serve.endpoint_minutes=0.01",), "is ready and does not answer"),
+    ],
+    ids=["update failed", "never ready", "never awake"],
+)
 def test_what_does_not_come_to_serve_is_said(deploy, workspace, settings, words):
     with pytest.raises(endpoint.NotServing, match=words):
         deploy(workspace, 7, *settings)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from lakevision.dataset import cache, split, split_table
+from lakevision.dataset.feed import Arrays
 from lakevision.evaluation import confounding, evaluate
 from lakevision.ingest import tables
 from lakevision.platform import config, workspace
+from lakevision.platform.workspace import REPOSITORY
 from lakevision.registry import model_registry, tracking
 from lakevision.release import champion_comparison, gate, promotions
 from lakevision.training import loop
-from lakevision.dataset.feed import Arrays
-from lakevision.platform.workspace import REPOSITORY
 
 SOAK = pytest.mark.skipif(os.environ.get("LAKEVISION_SOAK") != "1", reason="LAKEVISION_SOAK=1 trains them all")
 CONFIG = config.load("local", ["evaluation.explained=4"])
@@ -30,19 +30,26 @@ def judged(porch, shortcut, count=240, side=48, epochs=40):
     placements, classes, arrays = split.used(placed), ("empty", "package"), {}
     for name in split.SPLIT_NAMES:
         index = np.sort(placements.loc[placements["split"] == name, "sha256"].map(lambda key: int(key, 16)))
-        arrays[name] = Arrays(pixels[index], images["label"].iloc[index].map(classes.index).to_numpy(np.int32), list(images["sha256"].iloc[index]))
+        arrays[name] = Arrays(
+            pixels[index],
+            images["label"].iloc[index].map(classes.index).to_numpy(np.int32),
+            list(images["sha256"].iloc[index]),
+        )
     setting = loop.Setting("small_cnn", side, 2, epochs, 16, 0.0035, 0.1, 16, True, 3)
     network = loop.with_weights(setting, loop.fit(arrays["train"], arrays["validation"], setting).weights)
     checked = confounding.check(images, placements, list(arrays.values()))
     return evaluate.on_test(CONFIG, network, setting, arrays, placements, images, warnings, checked, classes)[0]
 
 
-@pytest.mark.parametrize("shortcut, said", [
-    pytest.param("sticker", ("looks at something else",), id="sticker"),
-    pytest.param("time", ("the day",), id="time", marks=SOAK),
-    pytest.param("brightness", ("the brightness",), id="brightness", marks=SOAK),
-    pytest.param("position", ("camera position, sideways",), id="camera position", marks=SOAK),
-])
+@pytest.mark.parametrize(
+    "shortcut, said",
+    [
+        pytest.param("sticker", ("looks at something else",), id="sticker"),
+        pytest.param("time", ("the day",), id="time", marks=SOAK),
+        pytest.param("brightness", ("the brightness",), id="brightness", marks=SOAK),
+        pytest.param("position", ("camera position, sideways",), id="camera position", marks=SOAK),
+    ],
+)
 def test_a_network_that_was_given_a_shortcut_is_not_evaluable_and_not_promoted(porch, shortcut, said):
     evaluation = judged(porch, shortcut)
     assert evaluation.verdict == "not evaluable", evaluation.reasons
@@ -83,31 +90,56 @@ def test_somebodys_word_stays_with_the_version_and_the_champion_is_compared_on_t
     from mlflow import MlflowClient
 
     root, summary, _ = chain
-    cfg = config.load("local", [f"storage.root={root}", "evaluation.control_epochs=0", "evaluation.explained=0",
-                                "deploy.promote_anyway='A. Person: a demonstration'"])
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={root}",
+            "evaluation.control_epochs=0",
+            "evaluation.explained=0",
+            "deploy.promote_anyway='A. Person: a demonstration'",
+        ],
+    )
     places, trained, version = workspace.places(cfg), summary["train"], summary["deploy"]["version"]
     tracking.start(cfg, places)
     tables.create(spark, places)
     images = split_table.metadata(spark, places, trained["delta_version"])
-    placed, warnings = split.assign(images, cfg.split, split_table.earlier_split(spark, places, trained["split_scheme"]))
+    placed, warnings = split.assign(
+        images, cfg.split, split_table.earlier_split(spark, places, trained["split_scheme"])
+    )
     placements, pixels = split.used(placed), cache.opened(trained["cache"])
     arrays = evaluate.load(pixels)
-    network = tf.keras.models.load_model(mlflow.artifacts.download_artifacts(run_id=trained["run_id"], artifact_path="keras/model.keras"))
-    again, material = evaluate.on_test(cfg, network, None, arrays, placements, images, warnings, confounding.check(images, placements), pixels.classes)
+    network = tf.keras.models.load_model(
+        mlflow.artifacts.download_artifacts(run_id=trained["run_id"], artifact_path="keras/model.keras")
+    )
+    again, material = evaluate.on_test(
+        cfg, network, None, arrays, placements, images, warnings, confounding.check(images, placements), pixels.classes
+    )
     assert again.accuracy == trained["accuracy"] and again.swap_followed == trained["swap_followed"]
 
     if model_registry.version_of(cfg, "champion") is None:
-        assert champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], trained["split_scheme"]) == {}
+        assert (
+            champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], trained["split_scheme"])
+            == {}
+        )
     against = {**trained, "verdict": "not evaluable", "reasons": ["for this test"]}
     checks = [gate.Check("evaluation", gate.objection(against), "evaluable", False, evaluation=True)]
     serving = promotions.serving(cfg)
     assert promotions.gated(spark, cfg, places, version, gate.decide(cfg, against, checks), serving) == "champion"
     tags = MlflowClient().get_model_version(model_registry.name(cfg), version).tags
-    assert "A. Person: a demonstration" in tags["promoted_anyway"] and "for this test" in tags["reason"] and tags["promoted"] == "true"
-    assert "promoted against the gate" in promotions.why(spark, cfg, places) and "for this test" in promotions.why(spark, cfg, places)
+    assert (
+        "A. Person: a demonstration" in tags["promoted_anyway"]
+        and "for this test" in tags["reason"]
+        and tags["promoted"] == "true"
+    )
+    assert "promoted against the gate" in promotions.why(spark, cfg, places) and "for this test" in promotions.why(
+        spark, cfg, places
+    )
 
     # The champion is this very model: from files or from the cache, it must say the same of each image.
     same = champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], trained["split_scheme"])
     assert same["difference"] == same["low"] == same["high"] == 0 and same["champion"] == trained["accuracy"]
     assert same["images"] == len(material.test) and not same["note"]
-    assert "another split" in champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], "another")["note"]
+    assert (
+        "another split"
+        in champion_comparison.compare(spark, cfg, places, material, trained["delta_version"], "another")["note"]
+    )

@@ -47,7 +47,11 @@ def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
     first = stream.ingest(spark, cfg, places)
     assert (first.landed, first.images, first.rejected, first.new) == (16, 12, 4, 16)
     settled(spark, cfg, places, first)
-    rows = spark.table(places.table("images")).join(labels.latest(spark, places).select("path", "label"), "path").toPandas()
+    rows = (
+        spark.table(places.table("images"))
+        .join(labels.latest(spark, places).select("path", "label"), "path")
+        .toPandas()
+    )
     assert len(rows) == 12
     for row in rows.itertuples():
         assert bytes(row.content) == (Path(places.landing) / row.path).read_bytes() and row.length == len(row.content)
@@ -55,9 +59,17 @@ def test_every_file_is_a_row_and_a_second_run_adds_none(lakehouse):
         assert (row.width, row.height, row.mode, row.format) == (64, 64, "RGB", "JPEG")
         assert 0 < row.statistics["brightness"] < 1 and row.exif["Make"] == "RaspberryPi"
     reasons = {row.path: row.reason for row in spark.table(places.table("rejected_images")).collect()}
-    assert "not an image" in reasons["bad.jpg"] and "damaged JPEG" in reasons["cut.jpg"] and "empty file" in reasons["empty.jpg"]
+    assert (
+        "not an image" in reasons["bad.jpg"]
+        and "damaged JPEG" in reasons["cut.jpg"]
+        and "empty file" in reasons["empty.jpg"]
+    )
     large = spark.table(places.table("rejected_images")).where("path = 'large.jpg'").first()
-    assert "too large: 200000001 bytes" in large["reason"] and large["content"] is None and large["length"] == image_reader.LARGEST + 1
+    assert (
+        "too large: 200000001 bytes" in large["reason"]
+        and large["content"] is None
+        and large["length"] == image_reader.LARGEST + 1
+    )
     version = tables.version(spark, places, "images")
 
     put(places, "late_empty.jpg", picture(1))
@@ -77,7 +89,13 @@ class Crash(Exception):
 
 def crashing(*given, **_):
     """In place of a step: raises where there is something to do, as a kill at that moment would leave it undone."""
-    if any(isinstance(argument, DataFrame) or hasattr(argument, "__len__") and not isinstance(argument, str) and len(argument) for argument in given):
+    if any(
+        isinstance(argument, DataFrame)
+        or hasattr(argument, "__len__")
+        and not isinstance(argument, str)
+        and len(argument)
+        for argument in given
+    ):
         raise Crash("killed here")
 
 
@@ -88,7 +106,11 @@ def test_crashes_between_any_two_writes(lakehouse, monkeypatch):
     steps = [(stream, "_write_images"), (stream, "_write_rejected"), (labels, "add_from_paths"), (stream, "_forget")]
     for number, (module, step) in enumerate(steps):
         for index in range(4):
-            put(places, f"{number}{index}_dog.jpg", picture(number * 5 + index) if index != 1 else b"no image %d" % number)
+            put(
+                places,
+                f"{number}{index}_dog.jpg",
+                picture(number * 5 + index) if index != 1 else b"no image %d" % number,
+            )
         with monkeypatch.context() as patch:
             patch.setattr(module, step, crashing)
             with pytest.raises(Exception, match="killed here"):
@@ -120,7 +142,9 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         patch.setattr(stream, "_describe", removing)
         patch.setattr(stream, "_write_images", overwriting)
         first = stream.ingest(spark, cfg, places)
-    assert (first.images, first.rejected, first.landed) == (1, 3, 4) and paths(spark, places, "images") == ["steady_dog.jpg"]
+    assert (first.images, first.rejected, first.landed) == (1, 3, 4) and paths(spark, places, "images") == [
+        "steady_dog.jpg"
+    ]
     moving = spark.table(places.table("rejected_images")).where("path = 'moving_dog.jpg'").first()
     assert "changed while it was being read" in moving["reason"] and moving["sha256"] is None
 
@@ -137,7 +161,11 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
     settled(spark, cfg, places, second)
     assert (second.images, second.rejected) == (10, 0)
     rows = {row["path"]: bytes(row["content"]) for row in spark.table(places.table("images")).collect()}
-    assert rows["moving_dog.jpg"] == picture(9) and rows["empty_dog.jpg"] == picture(4) and rows["cut_dog.jpg"] == picture(3)
+    assert (
+        rows["moving_dog.jpg"] == picture(9)
+        and rows["empty_dog.jpg"] == picture(4)
+        and rows["cut_dog.jpg"] == picture(3)
+    )
     settled(spark, cfg, places, stream.ingest(spark, cfg, places))
 
 
@@ -157,7 +185,9 @@ def test_what_the_second_look_took_the_stream_does_not_bring_again(lakehouse, mo
         settled(spark, cfg, places, stream.ingest(spark, cfg, places))
     for index in range(2, 6):
         put(places, f"{index}_dog.jpg", picture(index))
-        os.utime(Path(places.landing) / f"{index}_dog.jpg", (10**9 + index, 10**9 + index))  # older: the stream takes them first
+        os.utime(
+            Path(places.landing) / f"{index}_dog.jpg", (10**9 + index, 10**9 + index)
+        )  # older: the stream takes them first
     settled(spark, cfg, places, stream.ingest(spark, cfg, places))
 
 
@@ -202,11 +232,23 @@ def test_replaying_a_folder_renames_what_spark_would_not_see(lakehouse, tmp_path
     landed = capture.land(cfg, places)
     assert (landed.new, landed.skipped) == (3, ("dogs/notes.txt",))
     # Odd names that need no encoding arrive unchanged.
-    names = {"with space_dog.jpg", "50%_dog.jpg", "2021-07-13T03%3A04%3A54_front_dog.jpg", "gr\u00f6\u00dfe_dog.jpg", "a+b&c_dog.jpg", "x[1]_dog.jpg", "deep=er/still_dog.jpg"}
+    names = {
+        "with space_dog.jpg",
+        "50%_dog.jpg",
+        "2021-07-13T03%3A04%3A54_front_dog.jpg",
+        "gr\u00f6\u00dfe_dog.jpg",
+        "a+b&c_dog.jpg",
+        "x[1]_dog.jpg",
+        "deep=er/still_dog.jpg",
+    }
     for index, name in enumerate(sorted(names)):
         put(places, name, picture(10 + index))
     assert stream.ingest(spark, cfg, places).images == 10
-    assert set(paths(spark, places, "images")) == names | {"dogs/%5FDSC0001.JPG", "dogs/2021-07-13T03%3A04%3A54_x.jpg", "dogs/plain.jpg"}
+    assert set(paths(spark, places, "images")) == names | {
+        "dogs/%5FDSC0001.JPG",
+        "dogs/2021-07-13T03%3A04%3A54_x.jpg",
+        "dogs/plain.jpg",
+    }
     rows = labels.latest(spark, places).select("path", "label").collect()
     assert {row.path for row in rows if row.label == "dog"} == names and {row.label for row in rows} == {"dog", "dogs"}
     assert capture.land(cfg, places).new == 0

@@ -34,11 +34,17 @@ class Ingest:
     """A process that ingests again and again until it is killed."""
 
     def __init__(self, settings, places, log):
-        self.log, self.where = log, places
-        self.process = subprocess.Popen([sys.executable, "-c", CHILD, str(REPOSITORY), *settings], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+        self.log, self.places = log, places
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(REPOSITORY), *settings],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
 
     def commits(self):
-        return sum(1 for _ in Path(self.where.warehouse).glob("*/_delta_log/*.json"))
+        return sum(1 for _ in Path(self.places.warehouse).glob("*/_delta_log/*.json"))
 
     def kill_during_a_run(self, rng):
         """Waits until a run has begun and some tables have been written to, a random while longer, and kills all it started. Returns the number of processes.
@@ -48,7 +54,9 @@ class Ingest:
         assert self.process.stdout.readline() == "run\n", Path(self.log.name).read_text()[-3000:]
         enough, patience = self.commits() + rng.choice((0, 1, 1, 2, 3, 4, 6)), time.monotonic() + 180
         while self.commits() < enough:
-            assert self.process.poll() is None and time.monotonic() < patience, f"ingest ended or writes nothing: {Path(self.log.name).read_text()[-3000:]}"
+            assert self.process.poll() is None and time.monotonic() < patience, (
+                f"ingest ended or writes nothing: {Path(self.log.name).read_text()[-3000:]}"
+            )
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.7))
         assert self.process.poll() is None, Path(self.log.name).read_text()[-3000:]
@@ -83,7 +91,13 @@ def fill(places, stop, written, rng):
 def test_killed_at_random_moments(lakehouse, tmp_path):
     spark, make = lakehouse
     cfg, places = make("ingest.max_files_per_batch=40", "ingest.labels=name")
-    settings = [f"storage.root={places.root}", f"storage.schema={cfg.storage.schema}", "ingest.max_files_per_batch=40", "ingest.labels=name", "spark.memory=1g"]
+    settings = [
+        f"storage.root={places.root}",
+        f"storage.schema={cfg.storage.schema}",
+        "ingest.max_files_per_batch=40",
+        "ingest.labels=name",
+        "spark.memory=1g",
+    ]
     rng, stop, written = random.Random(20), threading.Event(), []
     tables.create(spark, places)
     filler = threading.Thread(target=fill, args=(places, stop, written, random.Random(21)))
@@ -104,8 +118,13 @@ def test_killed_at_random_moments(lakehouse, tmp_path):
     there = sum(spark.table(places.table(name)).count() for name in ("images", "rejected_images"))
     assert there, "killed before anything was written, each time"
     done = stream.ingest(spark, cfg, places)
-    good, bad, named = ([row["path"] for row in spark.table(places.table(name)).select("path").collect()] for name in ("images", "rejected_images", "labels"))
+    good, bad, named = (
+        [row["path"] for row in spark.table(places.table(name)).select("path").collect()]
+        for name in ("images", "rejected_images", "labels")
+    )
     assert sorted(good + bad) == sorted(written) == sorted(file.path for file in landing.walk(places.landing))
     assert (done.landed, done.images, done.rejected) == (len(written), len(good), len(bad))
     assert sorted(named) == sorted(path for path in good if labels.of_path(path, "name")[0])
-    print(f"{KILLS} kills: {len(written)} files landed, {there} had a row before the last run, {len(good)} images and {len(bad)} rejected after it")
+    print(
+        f"{KILLS} kills: {len(written)} files landed, {there} had a row before the last run, {len(good)} images and {len(bad)} rejected after it"
+    )

@@ -24,7 +24,9 @@ def landed(spark, tmp_path_factory):
     root = tmp_path_factory.mktemp("planted")
     cfg = config.load("local", [f"storage.root={root}", "storage.schema=planted", "ingest.max_files_per_batch=100"])
     places = workspace.places(cfg)
-    files = {file.name: file.data for file in corpus()} | {f"mutants/{name}": data for name, data in mutants(MUTANTS, seed=8)}
+    files = {file.name: file.data for file in corpus()} | {
+        f"mutants/{name}": data for name, data in mutants(MUTANTS, seed=8)
+    }
     for name, data in (files | NOT_LANDED).items():
         path = Path(places.landing, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +34,10 @@ def landed(spark, tmp_path_factory):
     files["gr\\xf6\\xdfe.jpg"] = corpus()[0].data + b"latin"
     Path(os.fsdecode(os.path.join(os.fsencode(places.landing), LATIN))).write_bytes(files["gr\\xf6\\xdfe.jpg"])
     done = stream.ingest(spark, cfg, places)
-    images, rejected = ({row["path"]: row for row in spark.table(places.table(name)).collect()} for name in ("images", "rejected_images"))
+    images, rejected = (
+        {row["path"]: row for row in spark.table(places.table(name)).collect()}
+        for name in ("images", "rejected_images")
+    )
     yield cfg, places, done, files, images, rejected
     spark.sql("DROP SCHEMA IF EXISTS planted CASCADE")
 
@@ -51,7 +56,10 @@ def test_rows_say_what_was_planted(landed):
             continue
         row = images[file.name].asDict()
         # Spark hands timestamps out as this machine's local time; astimezone() makes them aware again.
-        found = {name: row[name].astimezone(file.expected[name].tzinfo) if name == "captured_at" else row[name] for name in file.expected}
+        found = {
+            name: row[name].astimezone(file.expected[name].tzinfo) if name == "captured_at" else row[name]
+            for name in file.expected
+        }
         assert found == file.expected, file.id
 
 
@@ -59,13 +67,21 @@ def test_bytes_are_kept_unchanged(landed):
     _, _, _, files, images, rejected = landed
     for path, data in files.items():
         row = images.get(path) or rejected[path]
-        assert bytes(row["content"]) == data and row["length"] == len(data) and row["sha256"] == hashlib.sha256(data).hexdigest(), path
+        assert (
+            bytes(row["content"]) == data
+            and row["length"] == len(data)
+            and row["sha256"] == hashlib.sha256(data).hexdigest()
+        ), path
 
 
 def test_positions(landed):
     images = landed[4]
     row = images["all_exif.jpg"]
-    assert (row["latitude"], row["longitude"], row["altitude_m"]) == (pytest.approx(-33.856784, abs=1e-6), pytest.approx(151.215297, abs=1e-6), pytest.approx(4.5))
+    assert (row["latitude"], row["longitude"], row["altitude_m"]) == (
+        pytest.approx(-33.856784, abs=1e-6),
+        pytest.approx(151.215297, abs=1e-6),
+        pytest.approx(4.5),
+    )
     assert images["nowhere.jpg"]["latitude"] is None and images["moon.jpg"]["longitude"] is None
 
 

@@ -66,7 +66,9 @@ def test_who_saw_it_free_a_moment_too_early_gets_no_lease(place):
         assert lease._merge(spark, table, "ingest", "another", lease.EXPIRES) == holder
         commits = spark.sql(f"DESCRIBE HISTORY {table}").count()
         assert lease._take(spark, table, "ingest", "another", lease.EXPIRES) == holder
-        assert spark.sql(f"DESCRIBE HISTORY {table}").count() == commits, "asking is no commit, which the holder's own would meet"
+        assert spark.sql(f"DESCRIBE HISTORY {table}").count() == commits, (
+            "asking is no commit, which the holder's own would meet"
+        )
         check()
 
 
@@ -89,7 +91,9 @@ def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
         with lease.by_table(spark, places, "score"):
             pass  # one name is nothing to another
         assert not waiting.done()
-        spark.sql(f"UPDATE {places.table('leases')} SET until = current_timestamp() - INTERVAL 1 SECOND WHERE name = 'ingest'")
+        spark.sql(
+            f"UPDATE {places.table('leases')} SET until = current_timestamp() - INTERVAL 1 SECOND WHERE name = 'ingest'"
+        )
         assert waiting.result(60) == "held"
 
 

@@ -15,11 +15,20 @@ def draw(kind, rng):
     pen, ink = ImageDraw.Draw(image), tuple(int(value) for value in rng.integers(150, 256, 3))
     x, y = (int(value) for value in rng.integers(2, 10, 2))
     box = (x, y, x + 26, y + 26)
-    {"bar": lambda: pen.rectangle((x, y + 10, x + 26, y + 15), ink), "box": lambda: pen.rectangle(box, ink),
-     "cross": lambda: [pen.line((x, y, x + 26, y + 26), ink, 4), pen.line((x + 26, y, x, y + 26), ink, 4)], "disc": lambda: pen.ellipse(box, ink),
-     "dots": lambda: [pen.ellipse((x + a, y + b, x + a + 5, y + b + 5), ink) for a in (0, 10, 20) for b in (0, 10, 20)],
-     "frame": lambda: pen.rectangle(box, None, ink, 3), "half": lambda: pen.rectangle((0, 0, 40, 18 + y // 3), ink), "ring": lambda: pen.ellipse(box, None, ink, 3),
-     "stripes": lambda: [pen.line((0, row, 40, row), ink, 2) for row in range(y % 6, 40, 6)], "wedge": lambda: pen.polygon([(x, y), (x + 26, y), (x, y + 26)], ink)}[kind]()
+    {
+        "bar": lambda: pen.rectangle((x, y + 10, x + 26, y + 15), ink),
+        "box": lambda: pen.rectangle(box, ink),
+        "cross": lambda: [pen.line((x, y, x + 26, y + 26), ink, 4), pen.line((x + 26, y, x, y + 26), ink, 4)],
+        "disc": lambda: pen.ellipse(box, ink),
+        "dots": lambda: [
+            pen.ellipse((x + a, y + b, x + a + 5, y + b + 5), ink) for a in (0, 10, 20) for b in (0, 10, 20)
+        ],
+        "frame": lambda: pen.rectangle(box, None, ink, 3),
+        "half": lambda: pen.rectangle((0, 0, 40, 18 + y // 3), ink),
+        "ring": lambda: pen.ellipse(box, None, ink, 3),
+        "stripes": lambda: [pen.line((0, row, 40, row), ink, 2) for row in range(y % 6, 40, 6)],
+        "wedge": lambda: pen.polygon([(x, y), (x + 26, y), (x, y + 26)], ink),
+    }[kind]()
     return image
 
 
@@ -31,13 +40,30 @@ def test_class_folders(command, tmp_path):
         for number in range(14):
             draw(kind, rng).save(source / kind / f"IMG_{number:04d}.png")
     (source / "README.txt").write_text("not a photograph")
-    settings = ["training.transform='decode|upright|rgb|resize(32)'", "tuning.trials=2", "tuning.epochs=1", "training.epochs=5", "evaluation.control_epochs=1",
-                "evaluation.explained=2", "deploy.parity_images=8", f"storage.root={tmp_path / 'lakehouse'}"]
+    settings = [
+        "training.transform='decode|upright|rgb|resize(32)'",
+        "tuning.trials=2",
+        "tuning.epochs=1",
+        "training.epochs=5",
+        "evaluation.control_epochs=1",
+        "evaluation.explained=2",
+        "deploy.parity_images=8",
+        f"storage.root={tmp_path / 'lakehouse'}",
+    ]
     done = command("--images", source, *(word for setting in settings for word in ("--set", setting)))
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     summary = json.loads((REPOSITORY / ".local/runs/latest/summary.json").read_text())
-    assert (summary["capture"]["new"], summary["capture"]["skipped"], summary["ingest"]["images"]) == (14 * len(CLASSES), 1, 14 * len(CLASSES))
-    assert summary["train"]["classes"] == sorted(CLASSES) and np.shape(summary["train"]["confusion"]) == (len(CLASSES), len(CLASSES))
+    assert (summary["capture"]["new"], summary["capture"]["skipped"], summary["ingest"]["images"]) == (
+        14 * len(CLASSES),
+        1,
+        14 * len(CLASSES),
+    )
+    assert summary["train"]["classes"] == sorted(CLASSES) and np.shape(summary["train"]["confusion"]) == (
+        len(CLASSES),
+        len(CLASSES),
+    )
     # No capture times: leakage can't be checked, and the page says so rather than "evaluable".
-    assert summary["train"]["verdict"] != "evaluable" and any("unchecked" in reason for reason in summary["train"]["reasons"])
+    assert summary["train"]["verdict"] != "evaluable" and any(
+        "unchecked" in reason for reason in summary["train"]["reasons"]
+    )
     assert summary["deploy"]["parity"] < 1e-5

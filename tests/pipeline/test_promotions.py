@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ import serving  # noqa: E402
 
 from lakevision.ingest import tables
 from lakevision.registry import model_registry
-from lakevision.release import cli as promotion_cli, edge_export, gate, promotions  # noqa: E402
+from lakevision.release import cli as promotion_cli  # noqa: E402
+from lakevision.release import edge_export, gate, promotions
 
 YES = gate.Decision(True, "all checks passed", "", [gate.Check("evaluation", "good", "good", True)])
 NO = gate.Decision(False, "no better than a baseline")
@@ -50,11 +51,29 @@ def test_the_gate_writes_down_what_it_decides_and_the_alias_follows(two):
     assert "version 1 was held back: no better than a baseline" in promotions.why(spark, cfg, places)
     assert promotions.gated(spark, cfg, places, "2", YES, "") == "champion" and promotions.serving(cfg) == "2"
     first, second = rows(spark, places)
-    assert (first["number"], first["version"], first["promoted"], second["number"], second["version"], second["promoted"]) == (1, "1", False, 2, "2", True)
-    assert second["who"].startswith("04_deploy, ") and second["run_id"] and '"found": "good"' in second["checks"] and not second["forced"]
+    assert (
+        first["number"],
+        first["version"],
+        first["promoted"],
+        second["number"],
+        second["version"],
+        second["promoted"],
+    ) == (1, "1", False, 2, "2", True)
+    assert (
+        second["who"].startswith("04_deploy, ")
+        and second["run_id"]
+        and '"found": "good"' in second["checks"]
+        and not second["forced"]
+    )
     tags = MlflowClient().get_model_version(model_registry.name(cfg), "2").tags
-    assert (tags["promoted"], tags["reason"], tags["decision"]) == ("true", "all checks passed", "2") and "promoted_anyway" not in tags
-    assert "version 2 of lakevision serves since" in promotions.why(spark, cfg, places) and "against the gate" not in promotions.why(spark, cfg, places)
+    assert (tags["promoted"], tags["reason"], tags["decision"]) == (
+        "true",
+        "all checks passed",
+        "2",
+    ) and "promoted_anyway" not in tags
+    assert "version 2 of lakevision serves since" in promotions.why(
+        spark, cfg, places
+    ) and "against the gate" not in promotions.why(spark, cfg, places)
 
 
 def test_a_forced_promotion_says_so_for_ever(two):
@@ -65,22 +84,39 @@ def test_a_forced_promotion_says_so_for_ever(two):
     promotions.gated(spark, cfg, places, "2", YES, "1")
     assert promotions.rollback(spark, cfg, places, "", "B. Person", "it misses parcels") == "1"
     said = promotions.why(spark, cfg, places)
-    assert "version 1 of lakevision serves" in said and "by rollback of B. Person" in said and "it misses parcels" in said
-    assert "promoted against the gate" in said and rows(spark, places)[-1]["forced"] and rows(spark, places)[-1]["previous"] == "2"
+    assert (
+        "version 1 of lakevision serves" in said and "by rollback of B. Person" in said and "it misses parcels" in said
+    )
+    assert (
+        "promoted against the gate" in said
+        and rows(spark, places)[-1]["forced"]
+        and rows(spark, places)[-1]["previous"] == "2"
+    )
     # By hand a version that passed its gate is not forced, one that never did is.
     promotions.promote(spark, cfg, places, "2", "B. Person", "again")
     assert not rows(spark, places)[-1]["forced"]
     promotions.promote(spark, cfg, places, "1", "C. Person", "a demonstration again")
     assert rows(spark, places)[-1]["forced"]
-    tags = [MlflowClient().get_model_version(model_registry.name(cfg), version).tags.get("promoted_anyway") for version in "12"]
-    assert re.fullmatch("04_deploy, .*: promoted against the evaluation; C. Person: a demonstration again", tags[0]) and tags[1] is None
+    tags = [
+        MlflowClient().get_model_version(model_registry.name(cfg), version).tags.get("promoted_anyway")
+        for version in "12"
+    ]
+    assert (
+        re.fullmatch("04_deploy, .*: promoted against the evaluation; C. Person: a demonstration again", tags[0])
+        and tags[1] is None
+    )
 
 
 def test_what_the_gate_found_broken_is_not_promoted_by_hand(two):
     spark, cfg, places = two
-    apart, poor = gate.Check("REST against Keras", "inf", "1e-05 at most", False), gate.Check("evaluation", "not evaluable", "good", False, True)
+    apart, poor = (
+        gate.Check("REST against Keras", "inf", "1e-05 at most", False),
+        gate.Check("evaluation", "not evaluable", "good", False, True),
+    )
     promotions.gated(spark, cfg, places, "1", gate.Decision(False, "apart", "", [poor, apart]), "")
-    with pytest.raises(promotions.NotPossible, match="version 1 is broken, .*: REST against Keras: inf, wanted: 1e-05 at most"):
+    with pytest.raises(
+        promotions.NotPossible, match="version 1 is broken, .*: REST against Keras: inf, wanted: 1e-05 at most"
+    ):
         promotions.promote(spark, cfg, places, "1", "A. Person", "all the same")
     assert promotions.serving(cfg) == "" and len(rows(spark, places)) == 1
     promotions.gated(spark, cfg, places, "1", gate.Decision(False, "poor", "", [poor]), "")  # mended, and asked again
@@ -94,7 +130,8 @@ def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
     time.tzset()
     try:
         assert f"{promotions._utc(spark.sql('SELECT current_timestamp()').first()[0]):%H:%M}" in {
-            f"{datetime.now(timezone.utc) - timedelta(minutes=ago):%H:%M}" for ago in (0, 1)}
+            f"{datetime.now(UTC) - timedelta(minutes=ago):%H:%M}" for ago in (0, 1)
+        }
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -156,7 +193,10 @@ def test_a_decision_that_came_between_keeps_its_number(two, monkeypatch):
 
     monkeypatch.setattr(DeltaTable, "forName", meanwhile)
     promotions.promote(spark, cfg, places, "1", "A", "slower")
-    assert [(row["number"], row["who"], row["previous"]) for row in rows(spark, places)] == [(1, "B", None), (2, "A", "2")]
+    assert [(row["number"], row["who"], row["previous"]) for row in rows(spark, places)] == [
+        (1, "B", None),
+        (2, "A", "2"),
+    ]
     assert promotions.serving(cfg) == "1"
 
 
@@ -175,7 +215,10 @@ def test_devices_are_pointed_at_the_champion_too(two):
     promotions.promote(spark, cfg, places, "1", "A", "why")
     pointer = json.loads(Path(places.edge, "champion.json").read_text())
     manifest = Path(places.edge, pointer["folder"], "manifest.json").read_bytes()
-    assert pointer["folder"] == "versions/1" and (pointer["manifest_bytes"], pointer["manifest_sha256"]) == (len(manifest), hashlib.sha256(manifest).hexdigest())
+    assert pointer["folder"] == "versions/1" and (pointer["manifest_bytes"], pointer["manifest_sha256"]) == (
+        len(manifest),
+        hashlib.sha256(manifest).hexdigest(),
+    )
     # A version without edge files, or another model's that lies in the same place: devices keep what they have, and that is said.
     there = Path(places.edge, "versions", "2", "manifest.json")
     there.write_text(there.read_text().replace(model_registry.name(cfg), "another"))
@@ -212,7 +255,12 @@ def test_two_promotions_at_once_are_two_rows_and_the_newest_serves(two):
             thread.join()
     assert not failed, failed
     found = rows(spark, places)
-    assert [row["number"] for row in found] == [1, 2, 3, 4] and sorted(row["version"] for row in found) == ["1", "1", "2", "2"]
+    assert [row["number"] for row in found] == [1, 2, 3, 4] and sorted(row["version"] for row in found) == [
+        "1",
+        "1",
+        "2",
+        "2",
+    ]
     assert promotions.serving(cfg) == found[-1]["version"]
 
 
@@ -250,7 +298,10 @@ def test_a_registry_that_goes_down_between_the_row_and_the_alias_is_caught_up_wi
     spark, cfg, places = two
     with monkeypatch.context() as patch:
         patch.setattr(model_registry, "set_alias", gone)
-        with pytest.raises(promotions.RegistryDown, match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`"):
+        with pytest.raises(
+            promotions.RegistryDown,
+            match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`",
+        ):
             promotions.gated(spark, cfg, places, "1", YES, "")
     assert promotions.serving(cfg) == "" and "a decision was cut short" in promotions.why(spark, cfg, places)
     promotions.gated(spark, cfg, places, "2", NO, "")  # the next decision finishes nothing unless it promotes
@@ -273,11 +324,17 @@ def test_on_the_command_line(two, capsys, monkeypatch):
     assert "the alias was moved by hand" in capsys.readouterr().out
     assert promotion_cli.main(["settle"], cfg) == 0
     assert "champion: version 1" in capsys.readouterr().out and promotions.serving(cfg) == "1"
-    for words, message in ((["promote", "2"], "needs --because"), (["promote", "--because", "a try"], "needs a version"), (["demote", "2"], "invalid choice")):
+    for words, message in (
+        (["promote", "2"], "needs --because"),
+        (["promote", "--because", "a try"], "needs a version"),
+        (["demote", "2"], "invalid choice"),
+    ):
         with pytest.raises(SystemExit) as ended:
             promotion_cli.main(words, cfg)
         assert ended.value.code == 2 and message in capsys.readouterr().err
-    nowhere = replace(cfg, storage=replace(cfg.storage, mlflow_uri="http://127.0.0.1:9", registry_uri="http://127.0.0.1:9"))
+    nowhere = replace(
+        cfg, storage=replace(cfg.storage, mlflow_uri="http://127.0.0.1:9", registry_uri="http://127.0.0.1:9")
+    )
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert promotion_cli.main(["rollback", "--because", "enough"], nowhere) == 1
     assert "the registry does not answer" in capsys.readouterr().err

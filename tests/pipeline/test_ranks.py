@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from lakevision.dataset import cache
-from lakevision.training import horovod_ranks, loop
 from lakevision.platform.workspace import REPOSITORY
+from lakevision.training import horovod_ranks, loop
 
 
 def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod(spark, cached, arrays, setting):
@@ -27,7 +27,10 @@ def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod
     # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been averaged.
     alone = loop.fit(arrays["train"], arrays["validation"], setting)
     assert alone.digest != trained.digests[0]
-    assert all(np.isfinite(weight).all() for weight in trained.result.weights) and len(trained.result.history) == setting.epochs
+    assert (
+        all(np.isfinite(weight).all() for weight in trained.result.weights)
+        and len(trained.result.history) == setting.epochs
+    )
 
 
 def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
@@ -117,7 +120,9 @@ def test_a_training_whose_driver_was_killed_goes_on_to_the_same_weights(spark, c
     folder = Path(places.root, "ranks", horovod_ranks.key(built, setting, 2))
     driver = [sys.executable, "-c", DRIVER, str(tmp_path / "job")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
-    process = subprocess.Popen(driver, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        driver, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while not (folder / "checkpoint").exists():
         assert process.poll() is None, "the driver ended before its first epoch"
         time.sleep(0.05)
@@ -133,7 +138,9 @@ def part(spark, cfg, places, placements, version, train_images, one_of=None):
     """The Cache of a few training images, all others left out; one_of: a class of which one alone stays."""
     chosen = placements[placements["split"] == "train"].sort_values("sha256")
     chosen = chosen.drop(chosen[chosen["label"] == one_of].index[1:]) if one_of else chosen.groupby("label").head(1)
-    return cache.build(spark, cfg, places, pd.concat([chosen.head(train_images), placements[placements["split"] != "train"]]), version)
+    return cache.build(
+        spark, cfg, places, pd.concat([chosen.head(train_images), placements[placements["split"] != "train"]]), version
+    )
 
 
 def test_one_image_of_a_class_is_trained_on_by_all_ranks_alike(spark, cached, setting):

@@ -21,9 +21,18 @@ def trained(spark, tmp_path_factory):
     """(cfg, run id, Trained) of a training as 03_train makes and records it, of two ranks at 32 px; its record says another Pillow."""
     import mlflow
 
-    cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('repeat')}", "storage.schema=test_repeat", "capture.photographs=64",
-                                "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8",
-                                "evaluation.purpose=" + "x" * 7000])  # a param is cut at 6000 characters
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={tmp_path_factory.mktemp('repeat')}",
+            "storage.schema=test_repeat",
+            "capture.photographs=64",
+            "capture.size=96",
+            "training.transform=decode|upright|rgb|resize(32)",
+            "training.batch_size=8",
+            "evaluation.purpose=" + "x" * 7000,
+        ],
+    )  # a param is cut at 6000 characters
     places = workspace.places(cfg)
     capture.land(cfg, places)
     stream.ingest(spark, cfg, places)
@@ -52,7 +61,11 @@ def test_the_record_holds_all_that_the_training_was_made_from(trained, now, tmp_
     cfg, run_id, done = trained
     record = reproduce.read(run_id, now, tmp_path)
     assert record.cfg == cfg and record.notes == []
-    assert record.setting.dropout == 0.123 and record.setting.width == 4 and record.training["history"] == done.result.history
+    assert (
+        record.setting.dropout == 0.123
+        and record.setting.width == 4
+        and record.training["history"] == done.result.history
+    )
     assert len(record.sides) == 64 and set(record.sides["split"]) == set(split.SPLIT_NAMES)
 
 
@@ -75,7 +88,10 @@ def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark
     pillow = tracking.versions()["pillow"]
     assert f"differs: pillow: 9.0.0 then, {pillow} now" in result.stdout and "weights equal to the bit" in result.stdout
     for number, figures in enumerate(done.result.history, start=1):
-        assert f"epoch {number:>3}  validation loss {figures['val_loss']:.6f}, repeated {figures['val_loss']:.6f}" in result.stdout
+        assert (
+            f"epoch {number:>3}  validation loss {figures['val_loss']:.6f}, repeated {figures['val_loss']:.6f}"
+            in result.stdout
+        )
 
     own = mlflow.search_runs(search_all_experiments=True, filter_string=f"tags.repeats = '{run_id}'").iloc[0]
     assert own["tags.agrees"] == "True" and own["metrics.probabilities_apart"] == 0 and own["status"] == "FINISHED"
@@ -94,7 +110,9 @@ def test_what_does_not_agree_says_how_far_it_is_apart(spark, trained, now, tmp_p
     network.get_layer("probabilities").set_weights([-kernel, -bias])
     other = replace(done, result=replace(done.result, weights=network.get_weights()))
     found = reproduce.compare(record, other, network, test)
-    assert not found.agrees and found.accuracy_now == 0 and found.accuracy_then == 1 and found.probabilities_apart > 0.02
+    assert (
+        not found.agrees and found.accuracy_now == 0 and found.accuracy_then == 1 and found.probabilities_apart > 0.02
+    )
     assert found.weights_apart == pytest.approx(2 * float(np.abs(kernel).max()))
     assert "DOES NOT AGREE" in found.lines()[-1] and "not equal" in found.lines()[-2]
 
@@ -120,7 +138,10 @@ def test_settings_that_only_one_side_knows_are_said(trained, now):
     del values["training"]["swap"]
     made, notes = config.of_record(values, now)
     assert made == trained[0]
-    assert notes == ["training.old = 1 was recorded; this code has no such setting", "training.swap was not recorded; it is 0.0 now"]
+    assert notes == [
+        "training.old = 1 was recorded; this code has no such setting",
+        "training.swap was not recorded; it is 0.0 now",
+    ]
 
 
 def test_another_lakehouse_is_noticed(spark, trained, now, tmp_path):

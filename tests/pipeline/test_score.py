@@ -17,9 +17,10 @@ import serving  # noqa: E402
 from device.simulation import porch  # noqa: E402
 from lakevision.ingest import lease, stream
 from lakevision.notebook import samples
-from lakevision.registry import model_registry
-from lakevision.serving.spark import model as spark_model, score  # noqa: E402
 from lakevision.platform.workspace import REPOSITORY  # noqa: E402
+from lakevision.registry import model_registry
+from lakevision.serving.spark import model as spark_model  # noqa: E402
+from lakevision.serving.spark import score
 
 
 def land(places, first, count):
@@ -77,12 +78,18 @@ def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
     assert (first.images, first.errors, first.version) == (24, 0, "1") and "scored 24 photographs" in first.in_words()
     found = predictions(spark, places).set_index("path")
     images = spark.table(places.table("images")).select("path", "sha256", "content").toPandas().set_index("path")
-    assert found.index.is_unique and set(found.index) == set(images.index) and (found["sha256"] == images["sha256"].loc[found.index]).all()
+    assert (
+        found.index.is_unique
+        and set(found.index) == set(images.index)
+        and (found["sha256"] == images["sha256"].loc[found.index]).all()
+    )
     said = models["1"].predict(images.loc[found.index][["content"]].rename(columns={"content": "image"}))
     assert list(found["label"]) == list(said["label"])
     for one, other in zip(found["scores"], said["scores"]):
         assert list(one) == pytest.approx(other, abs=1e-6)
-    assert (found["model"] == "lakevision").all() and (found["version"] == "1").all() and found["scored_at"].notna().all()
+    assert (
+        (found["model"] == "lakevision").all() and (found["version"] == "1").all() and found["scored_at"].notna().all()
+    )
     assert score.all_new(spark, cfg, places, champion).images == 0
     sure = [float(caption.split()[1]) for _, caption in samples.least_sure(spark, places, 6)]
     assert sure == sorted(sure) and max(sure) <= found["probability"].nsmallest(6).max() + 0.01
@@ -99,8 +106,11 @@ def test_new_images_are_scored_once_as_the_model_says_in_process(scored):
     assert score.all_new(spark, cfg, places, later).images == 0
     camera = spark.table(places.table("images")).first()["device"]
     some = score.batch(spark, cfg, places, later, f"device = '{camera}'")
-    assert 0 < some.images and score.batch(spark, cfg, places, later).images == 30 - some.images
-    assert predictions(spark, places).groupby(["path", "version"]).size().max() == 1 and len(predictions(spark, places)) == 60
+    assert some.images > 0 and score.batch(spark, cfg, places, later).images == 30 - some.images
+    assert (
+        predictions(spark, places).groupby(["path", "version"]).size().max() == 1
+        and len(predictions(spark, places)) == 60
+    )
     newest = score.latest(spark, places).toPandas()
     assert len(newest) == 30 and (newest["version"] == "2").all()
     assert score.by_label(spark, places)["photographs"].sum() == 30
@@ -111,7 +121,9 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
     from pyspark.sql import functions as F
 
     spark, cfg, places, _ = scored()
-    images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [("nothing", None)]
+    images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [
+        ("nothing", None)
+    ]
     frame = spark.createDataFrame(images, "name string, content binary")
     uri = f"models:/{model_registry.name(cfg)}/1"
     small = {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.files.maxPartitionBytes": "32m"}
@@ -120,12 +132,17 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
         assert {key: spark.conf.get(key) for key in small} == small
         ours = {row["name"]: row for row in spark_model.scorer(spark, uri)(frame).collect()}
         udf = mlflow.pyfunc.spark_udf(spark, uri, result_type=spark_model.RESULT, env_manager="local")
-        theirs = {row["name"]: row["said"] for row in frame.select("name", udf(F.struct(F.col("content").alias("image"))).alias("said")).collect()}
+        theirs = {
+            row["name"]: row["said"]
+            for row in frame.select("name", udf(F.struct(F.col("content").alias("image"))).alias("said")).collect()
+        }
     assert {key: spark.conf.get(key) for key in small} == usual
     assert ours.keys() == theirs.keys() == {name for name, _ in images}
     for name in serving.GOOD:
         assert ours[name]["label"] == theirs[name]["label"] and ours[name]["error"] is None
-        assert [ours[name]["probability"], *ours[name]["scores"]] == pytest.approx([theirs[name]["probability"], *theirs[name]["scores"]], abs=1e-6)
+        assert [ours[name]["probability"], *ours[name]["scores"]] == pytest.approx(
+            [theirs[name]["probability"], *theirs[name]["scores"]], abs=1e-6
+        )
     for name in [*serving.BAD, "nothing"]:
         assert ours[name]["error"] and ours[name]["error"] == theirs[name]["error"]
         assert ours[name]["label"] is None and ours[name]["probability"] is None and ours[name]["scores"] is None
@@ -133,6 +150,7 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
 
 def test_a_worker_has_little_to_tidy_between_two_tasks(scored):
     """Neither garbage nor zips: see spark_model._settle. Asked of the same worker, after a task that scored."""
+
     def tidy(batches):
         import gc
         import sys
@@ -142,12 +160,23 @@ def test_a_worker_has_little_to_tidy_between_two_tasks(scored):
 
         for _ in batches:
             zips = sum(isinstance(finder, zipimport.zipimporter) for finder in sys.path_importer_cache.values())
-            yield pa.RecordBatch.from_pydict({"zips": [zips], "frozen": [gc.get_freeze_count()], "tracked": [len(gc.get_objects())],
-                                              "loaded": ["tensorflow" in sys.modules]})
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "zips": [zips],
+                    "frozen": [gc.get_freeze_count()],
+                    "tracked": [len(gc.get_objects())],
+                    "loaded": ["tensorflow" in sys.modules],
+                }
+            )
 
     spark, cfg, _, _ = scored()
     score.few(spark, f"models:/{model_registry.name(cfg)}/1", [porch.jpeg(porch.plan(1)[0])] * 8)
-    rows = spark.range(2, numPartitions=2).mapInArrow(tidy, "zips long, frozen long, tracked long, loaded boolean").where("loaded").collect()
+    rows = (
+        spark.range(2, numPartitions=2)
+        .mapInArrow(tidy, "zips long, frozen long, tracked long, loaded boolean")
+        .where("loaded")
+        .collect()
+    )
     assert rows and all(row["zips"] == 0 and row["frozen"] > 10 * row["tracked"] for row in rows), rows
 
 
@@ -176,13 +205,21 @@ def test_without_the_bytes_in_the_table_a_file_that_changed_is_one_row_with_a_re
     assert (done.images, done.errors) == (24, 1)
     found = predictions(spark, places).set_index("path")
     wrong = found[found["error"].notna()]
-    assert list(wrong.index) == [victim.relative_to(places.landing).as_posix()] and "no image" in wrong["error"].iloc[0] and wrong["label"].isna().all()
+    assert (
+        list(wrong.index) == [victim.relative_to(places.landing).as_posix()]
+        and "no image" in wrong["error"].iloc[0]
+        and wrong["label"].isna().all()
+    )
 
 
 def test_where_no_version_serves_nothing_is_scored_and_that_is_said(scored):
     spark, cfg, places, _ = scored()
     nothing = score.all_new(spark, cfg, places, None)
-    assert nothing.images == 0 and nothing.in_words() == "no version serves: nothing was scored" and predictions(spark, places).empty
+    assert (
+        nothing.images == 0
+        and nothing.in_words() == "no version serves: nothing was scored"
+        and predictions(spark, places).empty
+    )
 
 
 SCORER = """
@@ -205,8 +242,13 @@ def test_a_kill_between_a_batchs_rows_and_its_checkpoint_adds_nothing_twice(scor
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
     log = Path(places.warehouse, "predictions", "_delta_log")
     before = len(list(log.glob("*.json")))
-    process = subprocess.Popen([sys.executable, "-c", SCORER, str(tmp_path / "job")], env=environment, start_new_session=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCORER, str(tmp_path / "job")],
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while len(list(log.glob("*.json"))) == before:
         assert process.poll() is None, "the scorer ended before its rows were there"
         time.sleep(0.01)

@@ -70,7 +70,9 @@ def ask_on(port, load, data):
             if not stays:
                 load.told += 1
                 return
-            time.sleep(0.03)  # so that some connections are idle when a stop comes: their next request must be answered, too
+            time.sleep(
+                0.03
+            )  # so that some connections are idle when a stop comes: their next request must be answered, too
 
 
 def clients(count, target, *arguments):
@@ -83,7 +85,10 @@ def clients(count, target, *arguments):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT to the group"])
 def test_a_stop_under_load_loses_no_request_and_ends_with_0(registered, tmp_path, number):
     data = GOOD["jpeg"]
-    with serving.serving(registered[0], tmp_path / "log") as service, socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow:
+    with (
+        serving.serving(registered[0], tmp_path / "log") as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow,
+    ):
         load = Load()
         threads = clients(6, ask_on, service.port, load, GOOD["large"])
         slow.sendall(HEAD % len(data) + data[:500])
@@ -116,16 +121,25 @@ def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(regi
                 model_registry.set_alias(cfg, "champion", number)
                 deadline, seen = time.monotonic() + 180, 0
                 # Which worker answers is the kernel's choice: one may take twenty in a row, the clients' connections are with both.
-                while seen < 20 or not all(same(found["predictions"][0], wanted[number]) for status, found in load.rows[-40:] if status == 200):
+                while seen < 20 or not all(
+                    same(found["predictions"][0], wanted[number]) for status, found in load.rows[-40:] if status == 200
+                ):
                     found = service.ask(None, None, "/version", "GET")[1]
-                    seen = seen + 1 if found["version"] == number and found["run_id"] == models[number].metadata.run_id else 0
+                    seen = (
+                        seen + 1
+                        if found["version"] == number and found["run_id"] == models[number].metadata.run_id
+                        else 0
+                    )
                     assert time.monotonic() < deadline, service.log()
         finally:
             load.stop.set()
             for thread in threads:
                 thread.join(30)
     assert load.lost == []
-    said = [next((number for number in wanted if same(found["predictions"][0], wanted[number])), "?") for _, found in load.rows]
+    said = [
+        next((number for number in wanted if same(found["predictions"][0], wanted[number])), "?")
+        for _, found in load.rows
+    ]
     assert {status for status, _ in load.rows} == {200} and set(said) == {"1", "2"} and said[0] == said[-1] == "1"
 
 
@@ -136,7 +150,9 @@ def test_a_registry_that_goes_down_is_logged_once_and_stops_nothing(registered, 
     with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.workers=1") as service:
         whole = database.read_bytes()
         try:
-            database.write_bytes(b"no database at all" * 100)  # in its place: who has it open would go on reading one that was only renamed
+            database.write_bytes(
+                b"no database at all" * 100
+            )  # in its place: who has it open would go on reading one that was only renamed
             deadline = time.monotonic() + 30
             while "keeps version 1" not in service.log():
                 assert time.monotonic() < deadline and service.ask(GOOD["grey"])[0] == 200
@@ -162,7 +178,11 @@ def test_without_reload_it_keeps_its_version_also_in_a_worker_that_replaces_a_ki
         until = time.monotonic() + 8  # long enough for the new one to come
         while time.monotonic() < until:
             status, found, _ = service.ask(GOOD["grey"])
-            assert status == 200 and same(found["predictions"][0], wanted) and service.ask(None, None, "/version", "GET")[1]["version"] == "1"
+            assert (
+                status == 200
+                and same(found["predictions"][0], wanted)
+                and service.ask(None, None, "/version", "GET")[1]["version"] == "1"
+            )
         assert f"worker {victim.pid} ended with status -9" in service.log()
     model_registry.set_alias(cfg, "champion", "1")
 
@@ -177,26 +197,41 @@ def test_a_version_by_its_number_and_workers_that_end_with_their_parent(register
         assert len(left) == 2 and not psutil.wait_procs(left, timeout=20)[1]
 
 
-@pytest.mark.parametrize("settings, arguments, words", [
-    ((), ("--alias", "challenger"), "no version of model lakevision is challenger.*--version N"),
-    ((), ("--version", "99"), "version 99, can't be had from sqlite"),
-    (("storage.mlflow_uri=http://127.0.0.1:9",), (), "can't be had from http://127.0.0.1:9: "),
-    (("serve.host=203.0.113.1",), (), "can't listen at 203.0.113.1:0"),
-], ids=["no such alias", "no such version", "registry down", "host of another"])
+@pytest.mark.parametrize(
+    "settings, arguments, words",
+    [
+        ((), ("--alias", "challenger"), "no version of model lakevision is challenger.*--version N"),
+        ((), ("--version", "99"), "version 99, can't be had from sqlite"),
+        (("storage.mlflow_uri=http://127.0.0.1:9",), (), "can't be had from http://127.0.0.1:9: "),
+        (("serve.host=203.0.113.1",), (), "can't listen at 203.0.113.1:0"),
+    ],
+    ids=["no such alias", "no such version", "registry down", "host of another"],
+)
 def test_what_can_not_be_served_is_said_at_once(registered, tmp_path, settings, arguments, words):
     import re
     import subprocess
 
-    set_words = [word for setting in (f"storage.root={registered[0].storage.root}", "serve.port=0", *settings) for word in ("--set", setting)]
-    done = subprocess.run([sys.executable, "-m", "lakevision.serving.rest.main", *set_words, *arguments], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONPATH": str(serving.REPOSITORY / "notebooks")})
+    set_words = [
+        word
+        for setting in (f"storage.root={registered[0].storage.root}", "serve.port=0", *settings)
+        for word in ("--set", setting)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "lakevision.serving.rest.main", *set_words, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(serving.REPOSITORY / "notebooks")},
+    )
     assert done.returncode == 1 and re.search(words, done.stderr) and "Traceback" not in done.stderr
 
 
 def test_run_sh_serves_too_and_a_broken_version_ends_with_1(registered, command):
     refused = command("--serve", "--only", "02_ingest")
     assert refused.returncode == 2 and "--serve goes with" in refused.stderr
-    missing = command("--serve", "challenger", "--set", f"storage.root={registered[0].storage.root}", "--set", "serve.port=0")
+    missing = command(
+        "--serve", "challenger", "--set", f"storage.root={registered[0].storage.root}", "--set", "serve.port=0"
+    )
     assert missing.returncode == 1 and "no version of model" in missing.stderr
     cards = {card: card.read_text() for card in Path(registered[0].storage.root, "mlartifacts").rglob("card.json")}
     try:
@@ -206,7 +241,9 @@ def test_run_sh_serves_too_and_a_broken_version_ends_with_1(registered, command)
     finally:
         for card, whole in cards.items():
             card.write_text(whole)
-    assert failed.returncode == 1 and "version 1 can't be loaded" in failed.stderr and "before it served" in failed.stderr
+    assert (
+        failed.returncode == 1 and "version 1 can't be loaded" in failed.stderr and "before it served" in failed.stderr
+    )
 
 
 def mixed(port, load, seed, ends):
@@ -226,8 +263,11 @@ def mixed(port, load, seed, ends):
                 with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                     connection.sendall(HEAD % 90_000 + SECRET.encode() * rng.randint(1, 1000))
             else:
-                body = {"bad": rng.choice(list(BAD.values())), "json": json.dumps({"inputs": [SECRET], SECRET: 1})[: rng.randint(5, 60)].encode(),
-                        "large": os.urandom(2_200_000)}[kind]
+                body = {
+                    "bad": rng.choice(list(BAD.values())),
+                    "json": json.dumps({"inputs": [SECRET], SECRET: 1})[: rng.randint(5, 60)].encode(),
+                    "large": os.urandom(2_200_000),
+                }[kind]
                 porch._ask("POST", "/invocations", body, "application/json" if kind == "json" else "image/jpeg")
                 load.lost.append(f"{kind} was accepted")
         except client.ServiceError as error:

@@ -56,7 +56,9 @@ def versions(service):
 def replaced(service, victim):
     """Kills a worker and waits until as many serve as before."""
     victim.kill()
-    until(lambda: victim.pid not in {one.pid for one in workers(service)} and len(workers(service)) == 2, 60, service.log)
+    until(
+        lambda: victim.pid not in {one.pid for one in workers(service)} and len(workers(service)) == 2, 60, service.log
+    )
 
 
 def test_a_replacement_that_dies_while_it_loads_ends_no_healthy_worker(registered, tmp_path):
@@ -66,11 +68,18 @@ def test_a_replacement_that_dies_while_it_loads_ends_no_healthy_worker(registere
         with spoilt(*(folder / "artifacts" / "card.json" for folder in downloads(service))):
             victim.kill()
             until(lambda: service.log().count("before it served") == 2, 60, service.log)
-            assert "starts another in 1 s; 1 of 2 workers serve" in service.log() and "starts another in 2 s" in service.log()
+            assert (
+                "starts another in 1 s; 1 of 2 workers serve" in service.log()
+                and "starts another in 2 s" in service.log()
+            )
             assert service.ask(GOOD["jpeg"])[0] == 200 and healthy.is_running()
         until(lambda: len(workers(service)) == 2, 30, service.log)
         time.sleep(6)
-        assert len(workers(service)) == 2 and service.log().count("before it served") <= 3 and service.process.poll() is None
+        assert (
+            len(workers(service)) == 2
+            and service.log().count("before it served") <= 3
+            and service.process.poll() is None
+        )
     assert service.process.returncode == 0
 
 
@@ -93,7 +102,9 @@ def test_a_replacement_starts_with_the_version_that_the_others_serve_though_the_
             model_registry.set_alias(cfg, "champion", "1")
             until(lambda: versions(service) == {"1"}, 60, service.log)
             whole = database.read_bytes()
-            database.write_bytes(b"no database at all" * 100)  # in its place: who has it open would go on reading one that was only renamed
+            database.write_bytes(
+                b"no database at all" * 100
+            )  # in its place: who has it open would go on reading one that was only renamed
             until(lambda: "keeps version 1" in service.log(), 30, service.log)
             old = {one.pid for one in workers(service)}
             for victim in workers(service):

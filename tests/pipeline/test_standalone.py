@@ -14,7 +14,7 @@ import pytest
 
 from lakevision.platform.workspace import REPOSITORY
 
-NOTEBOOK = '''
+NOTEBOOK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from lakevision.ingest import capture, stream
@@ -26,7 +26,7 @@ spark = workspace.spark(cfg)
 done = stream.ingest(spark, cfg, where)
 jars = spark.range(1).rdd.map(lambda _: __import__("os").environ["SPARK_HOME"]).collect()
 print("FOUND", json.dumps({"images": done.images, "master": spark.sparkContext.master, "home": jars[0]}))
-'''
+"""
 
 
 def free_port():
@@ -38,10 +38,23 @@ def free_port():
 @contextmanager
 def process(home, log, *words):
     """One of Spark's own daemons, from a folder of its own and with no environment of ours."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1",
-                   "SPARK_SCALA_VERSION": "2.12"}  # as Spark's own scripts set it
-    with open(log, "w") as out, subprocess.Popen(["java", "-Xmx256m", "-cp", f"{home}/jars/*", *map(str, words)], cwd=home, env=environment,
-                                                 stdout=out, stderr=out) as daemon:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "SPARK_HOME": str(home),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_SCALA_VERSION": "2.12",
+    }  # as Spark's own scripts set it
+    with (
+        open(log, "w") as out,
+        subprocess.Popen(
+            ["java", "-Xmx256m", "-cp", f"{home}/jars/*", *map(str, words)],
+            cwd=home,
+            env=environment,
+            stdout=out,
+            stderr=out,
+        ) as daemon,
+    ):
         try:
             yield
         finally:
@@ -61,9 +74,33 @@ def cluster(tmp_path):
         (home / name).symlink_to(own / name)
     address = f"spark://127.0.0.1:{port}"
     deploy, log = "org.apache.spark.deploy", tmp_path / "worker.log"
-    with process(home, tmp_path / "master.log", f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", free_port()):
-        with process(home, log, f"{deploy}.worker.Worker", "--host", "127.0.0.1", "--cores", "2", "--memory", "2g", "--work-dir", tmp_path / "work",
-                     "--webui-port", free_port(), address):
+    with process(
+        home,
+        tmp_path / "master.log",
+        f"{deploy}.master.Master",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--webui-port",
+        free_port(),
+    ):
+        with process(
+            home,
+            log,
+            f"{deploy}.worker.Worker",
+            "--host",
+            "127.0.0.1",
+            "--cores",
+            "2",
+            "--memory",
+            "2g",
+            "--work-dir",
+            tmp_path / "work",
+            "--webui-port",
+            free_port(),
+            address,
+        ):
             patience = time.monotonic() + 90
             while "Successfully registered with master" not in log.read_text():
                 assert time.monotonic() < patience, log.read_text() + (tmp_path / "master.log").read_text()
@@ -73,11 +110,31 @@ def cluster(tmp_path):
 
 def test_its_executors_get_what_they_lack(cluster, tmp_path):
     address, home = cluster
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYSPARK_PYTHON", "SPARK_HOME")}
-    done = subprocess.run([sys.executable, "-c", NOTEBOOK, str(REPOSITORY / "notebooks"), f"storage.root={tmp_path / 'lakehouse'}", f"spark.master={address}",
-                           f"spark.python={sys.executable}", "spark.memory=1g", "spark.options=[spark.driver.host=127.0.0.1, spark.executor.memory=1g]",
-                           "capture.photographs=24", "capture.size=64"],
-                          cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYSPARK_PYTHON", "SPARK_HOME")
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            NOTEBOOK,
+            str(REPOSITORY / "notebooks"),
+            f"storage.root={tmp_path / 'lakehouse'}",
+            f"spark.master={address}",
+            f"spark.python={sys.executable}",
+            "spark.memory=1g",
+            "spark.options=[spark.driver.host=127.0.0.1, spark.executor.memory=1g]",
+            "capture.photographs=24",
+            "capture.size=64",
+        ],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND")).removeprefix("FOUND "))
+    found = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("FOUND")).removeprefix("FOUND ")
+    )
     assert found == {"images": 24, "master": address, "home": str(home)}

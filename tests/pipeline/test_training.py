@@ -25,14 +25,21 @@ def test_the_cache_holds_the_transforms_own_pixels(spark, cached, arrays):
     assert sum(len(side) for side in arrays.values()) == len(placements) == 64
     for side in arrays.values():
         for pixels, target, key in zip(side.pixels, side.targets, side.keys):
-            assert pixels.tobytes() == transform.pixels(content[key], built.transform) and built.classes[target] == labels[key]
+            assert (
+                pixels.tobytes() == transform.pixels(content[key], built.transform)
+                and built.classes[target] == labels[key]
+            )
 
 
 def test_a_cache_is_found_again_by_its_content_and_never_stale(spark, cached):
     cfg, places, placements, built = cached
     assert cache.build(spark, cfg, places, placements.sample(frac=1), built.delta_version).folder == built.folder
-    relabelled = placements.assign(label=np.where(placements["path"] == placements["path"].iloc[0], "package", placements["label"]))
-    relabelled.loc[relabelled["path"] == placements["path"].iloc[0], "label"] = "empty" if placements["label"].iloc[0] == "package" else "package"
+    relabelled = placements.assign(
+        label=np.where(placements["path"] == placements["path"].iloc[0], "package", placements["label"])
+    )
+    relabelled.loc[relabelled["path"] == placements["path"].iloc[0], "label"] = (
+        "empty" if placements["label"].iloc[0] == "package" else "package"
+    )
     assert cache.build(spark, cfg, places, relabelled, built.delta_version).folder != built.folder
 
 
@@ -44,7 +51,10 @@ def test_half_a_cache_is_made_anew(spark, cached):
     again = cache.build(spark, cfg, places, subset, built.delta_version)
     assert again.folder != first.folder and len(feed.load(again, "train")) == again.counts["train"]
     assert cache.sweep(places, again, cfg.cache) == [] and Path(first.folder).exists()  # somebody may be writing it
-    assert cache.sweep(places, again, cfg.cache, time.time() + 2 * 86400) == [Path(first.folder).name] and Path(again.folder).exists()
+    assert (
+        cache.sweep(places, again, cfg.cache, time.time() + 2 * 86400) == [Path(first.folder).name]
+        and Path(again.folder).exists()
+    )
 
 
 def test_row_groups_are_alike_and_ranks_share_them_without_a_rest(cached, arrays):
@@ -53,14 +63,25 @@ def test_row_groups_are_alike_and_ranks_share_them_without_a_rest(cached, arrays
         groups = list(feed.exact(built, side))
         assert len(groups) == built.groups[side] and len(groups) % 2 == 0
         counts = np.array([np.bincount(group.targets, minlength=2) for group in groups])
-        assert np.ptp(counts, axis=0).max() <= 1 and np.ptp(counts.sum(1)) <= 1 and counts.sum(0).tolist() == built.labels[side]
+        assert (
+            np.ptp(counts, axis=0).max() <= 1
+            and np.ptp(counts.sum(1)) <= 1
+            and counts.sum(0).tolist() == built.labels[side]
+        )
         shards = [[key for group in feed.exact(built, side, rank, 2) for key in group.keys] for rank in range(2)]
         assert sorted(sum(shards, [])) == sorted(arrays[side].keys)
 
 
-@pytest.mark.parametrize("count, side, ranks, groups", [
-    pytest.param(1000, 96, 2, 4, id="small: two for each rank"), pytest.param(100_000, 224, 2, 1796, id="large: 8 MB each"),
-    pytest.param(3, 96, 2, 2, id="few"), pytest.param(2, 96, 4, 2, id="fewer than ranks"), pytest.param(0, 96, 2, 0, id="none")])
+@pytest.mark.parametrize(
+    "count, side, ranks, groups",
+    [
+        pytest.param(1000, 96, 2, 4, id="small: two for each rank"),
+        pytest.param(100_000, 224, 2, 1796, id="large: 8 MB each"),
+        pytest.param(3, 96, 2, 2, id="few"),
+        pytest.param(2, 96, 4, 2, id="fewer than ranks"),
+        pytest.param(0, 96, 2, 0, id="none"),
+    ],
+)
 def test_number_of_row_groups(count, side, ranks, groups):
     assert cache.row_groups(count, side, ranks) == groups
 
@@ -71,13 +92,16 @@ def test_a_stream_gives_equal_steps_all_images_and_the_same_order_again(cached, 
     target = {pixels.tobytes(): target for pixels, target in zip(arrays["train"].pixels, arrays["train"].targets)}
 
     def epoch(number):
-        return [[(pixels.tobytes(), targets.tolist()) for pixels, targets in stream.epoch(5, 1, number, rank, size)] for rank in range(size)]
+        return [
+            [(pixels.tobytes(), targets.tolist()) for pixels, targets in stream.epoch(5, 1, number, rank, size)]
+            for rank in range(size)
+        ]
 
     first = epoch(0)
     assert {len(shard) for shard in first} == {feed.steps_of(len(stream), 5, size)} and first == epoch(0) != epoch(1)
     seen = set()
     for pixels, targets in sum(first, []):
-        images = [pixels[start:start + 32 * 32 * 3] for start in range(0, len(pixels), 32 * 32 * 3)]
+        images = [pixels[start : start + 32 * 32 * 3] for start in range(0, len(pixels), 32 * 32 * 3)]
         assert len(images) == len(targets) == 5 and [target[image] for image in images] == targets
         seen.update(images)
     assert seen == set(target)
@@ -121,16 +145,27 @@ def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):
     (tmp_path / "notes.txt").touch()
     os.utime(tmp_path / "photographs of somebody" / "holiday", (0, 0))
     assert cache.sweep(places, used, settings, now) == [old, large]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [young, used_name, "notes.txt", "photographs of somebody"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        young,
+        used_name,
+        "notes.txt",
+        "photographs of somebody",
+    ]
     assert (tmp_path / "photographs of somebody" / "holiday").exists()
 
 
-@pytest.mark.parametrize("options", [pytest.param("size=64k", id="no room"), pytest.param("size=64m,nr_inodes=9", id="full while it is written")])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param("size=64k", id="no room"), pytest.param("size=64m,nr_inodes=9", id="full while it is written")],
+)
 def test_a_full_disk_under_the_cache(spark, cached, tmp_path, options):
     from lakevision.platform import workspace
 
     cfg, _, placements, built = cached
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", tmp_path], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", tmp_path], capture_output=True).returncode
+    ):
         pytest.skip("mounting a small disk takes root")
     try:
         small = replace(cfg, cache=replace(cfg.cache, folder=str(tmp_path)))
@@ -178,7 +213,13 @@ def test_a_training_that_was_cut_short_ends_with_the_same_weights(arrays, settin
     with pytest.raises(KeyboardInterrupt):
         loop.fit(arrays["train"], arrays["validation"], setting, on_epoch=stop, kept_at=str(tmp_path / "kept"))
     later = []
-    again = loop.fit(arrays["train"], arrays["validation"], setting, on_epoch=lambda epoch, _: later.append(epoch), kept_at=str(tmp_path / "kept"))
+    again = loop.fit(
+        arrays["train"],
+        arrays["validation"],
+        setting,
+        on_epoch=lambda epoch, _: later.append(epoch),
+        kept_at=str(tmp_path / "kept"),
+    )
     assert later == [2, 3] and again.digest == whole.digest and again.history == whole.history
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
@@ -195,16 +236,22 @@ def test_patience_stops_and_keeps_the_best_epoch(arrays, setting):
 
 
 def test_a_stream_trains_and_is_judged_as_memory_is(cached, arrays, setting):
-    network = loop.with_weights(setting, loop.fit(feed.Stream(cached[3], "train"), arrays["validation"], setting).weights)
+    network = loop.with_weights(
+        setting, loop.fit(feed.Stream(cached[3], "train"), arrays["validation"], setting).weights
+    )
     forward = lambda pixels: network(pixels, training=False)  # noqa: E731
-    assert loop.judge(forward, feed.Stream(cached[3], "validation")) == pytest.approx(loop.judge(forward, arrays["validation"]), rel=1e-5)
+    assert loop.judge(forward, feed.Stream(cached[3], "validation")) == pytest.approx(
+        loop.judge(forward, arrays["validation"]), rel=1e-5
+    )
 
 
 def test_mixed_precision_keeps_weights_and_probabilities_in_float32(arrays, setting):
     import keras
 
     result = loop.fit(arrays["train"], arrays["validation"], replace(setting, epochs=1, mixed_precision=True))
-    assert all(weight.dtype == np.float32 for weight in result.weights if weight.dtype.kind == "f") and np.isfinite(result.history[0]["loss"])
+    assert all(weight.dtype == np.float32 for weight in result.weights if weight.dtype.kind == "f") and np.isfinite(
+        result.history[0]["loss"]
+    )
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -218,7 +265,7 @@ def test_augmentation_keeps_shape_and_range_and_moves_something():
 
     images = tf.cast(tf.random.stateless_uniform((4, 32, 32, 3), (1, 2), 0, 256, tf.int32), tf.float32)
     changed = loop.augment(images, tf.random.Generator.from_seed(1))
-    assert changed.shape == images.shape and 0 <= float(tf.reduce_min(changed)) and float(tf.reduce_max(changed)) <= 255
+    assert changed.shape == images.shape and float(tf.reduce_min(changed)) >= 0 and float(tf.reduce_max(changed)) <= 255
     assert float(tf.reduce_mean(tf.abs(changed - images))) > 5
 
 

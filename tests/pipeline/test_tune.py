@@ -24,8 +24,18 @@ def prepared(spark, tmp_path_factory):
     """(cfg, places, Cache, Setting, experiment) of 48 simulated photographs at 32 pixels."""
     from lakevision.platform import config, workspace
 
-    cfg = config.load("local", [f"storage.root={tmp_path_factory.mktemp('tune')}", "storage.schema=test_tune", "capture.photographs=48",
-                                "capture.size=96", "training.transform=decode|upright|rgb|resize(32)", "training.batch_size=8", "tuning.epochs=2"])
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={tmp_path_factory.mktemp('tune')}",
+            "storage.schema=test_tune",
+            "capture.photographs=48",
+            "capture.size=96",
+            "training.transform=decode|upright|rgb|resize(32)",
+            "training.batch_size=8",
+            "tuning.epochs=2",
+        ],
+    )
     places = workspace.places(cfg)
     capture.land(cfg, places)
     stream.ingest(spark, cfg, places)
@@ -43,7 +53,9 @@ def run_search(spark, prepared):
     def run(fit=None, **tuning):
         cfg, places, built, setting, experiment = prepared
         with mlflow.start_run(experiment_id=experiment) as run.parent:
-            return search.tune(spark, tuned(cfg, **tuning), places, built, setting, experiment, run.parent.info.run_id, fit), run.parent.info.run_id
+            return search.tune(
+                spark, tuned(cfg, **tuning), places, built, setting, experiment, run.parent.info.run_id, fit
+            ), run.parent.info.run_id
 
     return run
 
@@ -90,29 +102,45 @@ def seed_for(cfg, widths):
 def nested(experiment, parent):
     import mlflow
 
-    return mlflow.search_runs([experiment], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'").sort_values("params.learning_rate").reset_index()
+    return (
+        mlflow.search_runs([experiment], filter_string=f"tags.`mlflow.parentRunId` = '{parent}'")
+        .sort_values("params.learning_rate")
+        .reset_index()
+    )
 
 
-@pytest.mark.parametrize("setting, trials, slots, driver_s, asked, kind", [
-    pytest.param("spark", 8, 2, 1.0, [], "spark", id="forced: nothing is measured"),
-    pytest.param("auto", 8, 1, 1.0, [], "driver", id="one slot: nothing is measured"),
-    pytest.param("auto", 1, 4, 1.0, [], "driver", id="one trial left: nothing is measured"),
-    pytest.param("auto", 8, 2, 1.9, ["driver"], "driver", id="short trials: no worker is started"),
-    pytest.param("auto", 8, 2, 60.0, ["driver", "spark"], "spark", id="long trials: both are measured"),
-])
+@pytest.mark.parametrize(
+    "setting, trials, slots, driver_s, asked, kind",
+    [
+        pytest.param("spark", 8, 2, 1.0, [], "spark", id="forced: nothing is measured"),
+        pytest.param("auto", 8, 1, 1.0, [], "driver", id="one slot: nothing is measured"),
+        pytest.param("auto", 1, 4, 1.0, [], "driver", id="one trial left: nothing is measured"),
+        pytest.param("auto", 8, 2, 1.9, ["driver"], "driver", id="short trials: no worker is started"),
+        pytest.param("auto", 8, 2, 60.0, ["driver", "spark"], "spark", id="long trials: both are measured"),
+    ],
+)
 def test_only_what_can_change_the_choice_is_measured(prepared, setting, trials, slots, driver_s, asked, kind):
     measured = []
-    chosen = trial_placement.choose(tuned(prepared[0], trials_on=setting), trials, slots, lambda: measured.append("driver") or driver_s,
-                               lambda: measured.append("spark") or (5.0, 1.5 * driver_s))
+    chosen = trial_placement.choose(
+        tuned(prepared[0], trials_on=setting),
+        trials,
+        slots,
+        lambda: measured.append("driver") or driver_s,
+        lambda: measured.append("spark") or (5.0, 1.5 * driver_s),
+    )
     assert chosen.name == kind and measured == asked
 
 
 def test_workers_are_measured_where_they_run(spark, prepared):
     cfg, places, built, setting, experiment = prepared
-    job = trial.Job(built, replace(setting, width=4, epochs=50), "spark", "", experiment, "", places.mlflow_uri, 0.0, loop.fit)
+    job = trial.Job(
+        built, replace(setting, width=4, epochs=50), "spark", "", experiment, "", places.mlflow_uri, 0.0, loop.fit
+    )
     start, seconds = trial_placement.on_spark(spark, 2, job)
     assert start > 0.5 and 0.05 < seconds < 60  # TensorFlow alone takes longer to import; 50 epochs of 5 steps
-    assert trial_placement.on_spark(spark, 2, job)[0] == start  # the same workers again, with TensorFlow: no start-up of a new one
+    assert (
+        trial_placement.on_spark(spark, 2, job)[0] == start
+    )  # the same workers again, with TensorFlow: no start-up of a new one
 
 
 def test_trials_on_spark_are_nested_runs_and_one_without_a_loss_names_its_learning_rate(run_search, prepared, capsys):
@@ -120,8 +148,17 @@ def test_trials_on_spark_are_nested_runs_and_one_without_a_loss_names_its_learni
 
     found, parent = run_search(orders(), trials_on="spark", **seed_for(prepared[0], (FINE, NAN)))
     good, bad = sorted(found.trials, key=lambda record: record["status"] != "ok")
-    assert (good["status"], good["width"], bad["status"], bad["width"]) == ("ok", FINE, "fail", NAN) and found.best.width == FINE
-    assert bad["reason"].startswith("NotFinite: the loss is nan") and "at learning rate" in bad["reason"] and "Traceback" in bad["traceback"]
+    assert (good["status"], good["width"], bad["status"], bad["width"]) == (
+        "ok",
+        FINE,
+        "fail",
+        NAN,
+    ) and found.best.width == FINE
+    assert (
+        bad["reason"].startswith("NotFinite: the loss is nan")
+        and "at learning rate" in bad["reason"]
+        and "Traceback" in bad["traceback"]
+    )
     assert "1 of 2 trials failed" in capsys.readouterr().out
     runs = nested(prepared[4], parent).set_index("run_id")
     assert runs.loc[good["run_id"], "status"] == "FINISHED" and runs.loc[bad["run_id"], "status"] == "FAILED"
@@ -137,7 +174,9 @@ def test_a_killed_worker_costs_its_trial_only_and_a_slow_one_is_stopped(run_sear
     runs = nested(prepared[4], run_search.parent.info.run_id)
     assert list(runs["status"]) == ["FAILED"] * 2
     slow, killed = sorted(runs["tags.reason"])
-    assert slow == "TimedOut: the trial took longer than tuning.trial_timeout_s, 2 s" and killed.startswith("the trial's process died")
+    assert slow == "TimedOut: the trial took longer than tuning.trial_timeout_s, 2 s" and killed.startswith(
+        "the trial's process died"
+    )
     slow, killed = runs.sort_values("tags.reason")["tags.traceback"]
     assert "time.sleep(0.1)" in slow and "trial task" in killed and "orker" in killed  # what Spark says of the worker
 
@@ -152,11 +191,17 @@ def test_a_trial_in_the_driver_fails_alone(run_search, prepared, capsys):
     assert "1 of 2 trials failed" in capsys.readouterr().out
     client = mlflow.MlflowClient(prepared[1].mlflow_uri)
     assert [point.step for point in client.get_metric_history(good["run_id"], "val_loss")] == [0, 1]
-    assert client.get_run(bad["run_id"]).data.tags["traceback"] == bad["traceback"] and client.get_run(bad["run_id"]).info.status == "FAILED"
+    assert (
+        client.get_run(bad["run_id"]).data.tags["traceback"] == bad["traceback"]
+        and client.get_run(bad["run_id"]).info.status == "FAILED"
+    )
     assert client.get_run(parent).data.tags["trials_on"] == "driver"
     assert {file.path for file in client.list_artifacts(parent)} == {"search.json", "trial_kind.json"}
     picture = plots.search(found.trials, "The search")
-    assert [axis.get_title() for axis in picture.axes[:2]] == ["Validation loss by trial", "Searched values and what came of them (dashed: failed)"]
+    assert [axis.get_title() for axis in picture.axes[:2]] == [
+        "Validation loss by trial",
+        "Searched values and what came of them (dashed: failed)",
+    ]
 
 
 def fake(losses):
@@ -173,13 +218,27 @@ def fake(losses):
 
 
 def test_patience_counts_finished_trials_only(run_search, capsys):
-    found, _ = run_search(fake([0.5, 0.4, float("nan"), 0.6, None, 0.7, 0.1]), trials_on="driver", trials=7, patience=2, trial_timeout_s=0.5)
-    assert [record["status"] for record in found.trials] == ["ok", "ok", "fail", "ok", "fail", "ok"] and found.trials[1]["loss"] == 0.4
+    found, _ = run_search(
+        fake([0.5, 0.4, float("nan"), 0.6, None, 0.7, 0.1]),
+        trials_on="driver",
+        trials=7,
+        patience=2,
+        trial_timeout_s=0.5,
+    )
+    assert [record["status"] for record in found.trials] == ["ok", "ok", "fail", "ok", "fail", "ok"] and found.trials[
+        1
+    ]["loss"] == 0.4
     assert "stopped after 6 trials" in capsys.readouterr().out
     assert "the validation loss is nan at learning rate" in found.trials[2]["reason"]
-    assert "TimedOut" in found.trials[4]["reason"] and "time.sleep(0.01)" in found.trials[4]["traceback"]  # where it was
+    assert (
+        "TimedOut" in found.trials[4]["reason"] and "time.sleep(0.01)" in found.trials[4]["traceback"]
+    )  # where it was
     records = {record["number"]: record for record in found.trials}
-    assert search.out_of_patience(records, 6, 2) and not search.out_of_patience(records, 6, 0) and not search.out_of_patience(records, 5, 2)
+    assert (
+        search.out_of_patience(records, 6, 2)
+        and not search.out_of_patience(records, 6, 0)
+        and not search.out_of_patience(records, 5, 2)
+    )
 
 
 def drawn(trials):
@@ -187,8 +246,10 @@ def drawn(trials):
 
 
 def test_one_seed_suggests_one_search_and_start_up_fits_the_budget(run_search, prepared):
-    one, two, other = (drawn(run_search(fake(losses), trials_on="driver", trials=5, seed=5)[0].trials)
-                       for losses in ([0.5, 0.4, 0.3, 0.6, 0.2], [0.5, 0.4, 0.3, 0.6, 0.2], [0.9, 0.1, 0.8, 0.2, 0.9]))
+    one, two, other = (
+        drawn(run_search(fake(losses), trials_on="driver", trials=5, seed=5)[0].trials)
+        for losses in ([0.5, 0.4, 0.3, 0.6, 0.2], [0.5, 0.4, 0.3, 0.6, 0.2], [0.9, 0.1, 0.8, 0.2, 0.9])
+    )
     assert one == two
     # After the start-up trials what is suggested hangs on the losses, before that it does not.
     assert other[:2] == one[:2] and other[2:] != one[2:]
@@ -238,7 +299,9 @@ def by_rate():
     def fit(training, validation, setting, on_epoch=None):
         from lakevision.training import loop
 
-        return loop.Result([], [{"loss": 1.0, "accuracy": 0.5, "val_loss": 100 * setting.learning_rate, "val_accuracy": 0.5}])
+        return loop.Result(
+            [], [{"loss": 1.0, "accuracy": 0.5, "val_loss": 100 * setting.learning_rate, "val_accuracy": 0.5}]
+        )
 
     return fit
 
@@ -252,8 +315,16 @@ def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(run_sea
     begun, job = tmp_path / "begun", tmp_path / "job.pickle"
     begun.mkdir()
     job.write_bytes(pickle.dumps((tuned(cfg, **tuning), places, built, setting, experiment)))
-    died = subprocess.run([sys.executable, "-c", KILLER.format(paths=[str(ROOT / "notebooks"), str(ROOT)], job=str(job), begun=str(begun))],
-                          capture_output=True, text=True, timeout=120)
+    died = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLER.format(paths=[str(ROOT / "notebooks"), str(ROOT)], job=str(job), begun=str(begun)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert died.returncode == -9, died.stderr[-3000:]
     old = died.stdout.split()[0]
     before = nested(experiment, old)
@@ -265,7 +336,9 @@ def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(run_sea
     client = mlflow.MlflowClient(places.mlflow_uri)
     assert client.get_run(old).info.status == "KILLED" and set(nested(experiment, old)["status"]) == {"KILLED"}
     after = nested(experiment, parent)
-    assert set(after["status"]) == {"FINISHED"} and len(after) == 4 and set(after["tags.resumed_from"].dropna()) == {old}
+    assert (
+        set(after["status"]) == {"FINISHED"} and len(after) == 4 and set(after["tags.resumed_from"].dropna()) == {old}
+    )
     assert {record["run_id"] for record in found.trials} == set(after["run_id"])
     if kind == "driver":  # the same from the start, in one piece; a finished search is not gone on with
         whole, _ = run_search(by_rate(), **tuning)
@@ -293,8 +366,12 @@ def test_the_key_follows_what_decides_the_outcome(prepared):
     cfg, _, built, setting, _ = prepared
     name = search_store.key(cfg, built, setting)
     assert search_store.key(tuned(cfg, trials=99, parallelism=1, patience=3, trials_on="spark"), built, setting) == name
-    other = [(tuned(cfg, seed=99), built, setting), (tuned(cfg, width=(1, 2)), built, setting), (cfg, built, replace(setting, epochs=9)),
-             (cfg, replace(built, folder=built.folder.replace(Path(built.folder).parent.name, "0123456789abcdef")), setting)]
+    other = [
+        (tuned(cfg, seed=99), built, setting),
+        (tuned(cfg, width=(1, 2)), built, setting),
+        (cfg, built, replace(setting, epochs=9)),
+        (cfg, replace(built, folder=built.folder.replace(Path(built.folder).parent.name, "0123456789abcdef")), setting),
+    ]
     assert len({name, *(search_store.key(*parts) for parts in other)}) == 5
 
 
@@ -306,8 +383,18 @@ def test_a_trial_that_takes_the_driver_along_twice_is_not_tried_again(prepared, 
     parent = client.create_run(experiment).info.run_id
     for times in (1, 2):
         run = client.create_run(experiment).info.run_id
-        search_store.write(tmp_path, {"number": 0, "status": "running", "kind": "driver", "run_id": run,
-                                        "learning_rate": 1e-3, "dropout": 0.0, "width": 4})
+        search_store.write(
+            tmp_path,
+            {
+                "number": 0,
+                "status": "running",
+                "kind": "driver",
+                "run_id": run,
+                "learning_rate": 1e-3,
+                "dropout": 0.0,
+                "width": 4,
+            },
+        )
         records, _ = search_store.resume(tmp_path, client, parent)
         assert client.get_run(run).info.status == "KILLED" and len(records) == times - 1
     assert records[0]["status"] == "fail" and "died 2 times" in records[0]["reason"]
@@ -321,7 +408,9 @@ def test_a_cluster_gives_a_trial_whose_worker_died_one_more_attempt(prepared, tm
     client = mlflow.MlflowClient(places.mlflow_uri)
     run = client.create_run(experiment).info.run_id
     values = {"learning_rate": 1e-3, "dropout": 0.0, "width": FINE}
-    search_store.write(tmp_path, {"number": 3, "attempt": deaths, "status": "running", "kind": "spark", "run_id": run, **values})
+    search_store.write(
+        tmp_path, {"number": 3, "attempt": deaths, "status": "running", "kind": "spark", "run_id": run, **values}
+    )
     # In this process TensorFlow may have started, and a worker's one thread can't be set any more.
     job = trial.Job(built, setting, "driver", str(tmp_path), experiment, run, places.mlflow_uri, 0.0, orders())
     record = trial.attempt(job, {**values, "number": 3})

@@ -25,16 +25,23 @@ class Catalog:
     def answer(self, method, path, query, headers, body):
         if headers["Authorization"] != "Bearer dapi-good":
             return 403, b'{"error_code":"PERMISSION_DENIED","message":"bad token"}'
-        asked = {**{key: values[0] if isinstance(values, list) else values for key, values in dict(query or {}).items()}, **(json.loads(body) if body else {})}
+        asked = {
+            **{key: values[0] if isinstance(values, list) else values for key, values in dict(query or {}).items()},
+            **(json.loads(body) if body else {}),
+        }
         if path == "/api/2.0/mlflow/runs/log-metric":
             self.logged.append((asked["run_id"], asked["key"], asked["step"], asked["value"]))
             return 200, b"{}"
         place = path.removeprefix("/api/2.0/mlflow/unity-catalog/")
         if not self.made:
-            return 404, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"Registered Model '{NAME}' does not exist."}).encode()
+            return 404, json.dumps(
+                {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"Registered Model '{NAME}' does not exist."}
+            ).encode()
         if place == "registered-models/alias" and method == "GET":
             if asked["alias"] not in self.aliases:
-                return 404, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"Alias '{asked['alias']}' does not exist."}).encode()
+                return 404, json.dumps(
+                    {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": f"Alias '{asked['alias']}' does not exist."}
+                ).encode()
             return 200, self._version(self.aliases[asked["alias"]])
         if place == "registered-models/alias":
             self.aliases[asked["alias"]] = asked["version"]
@@ -51,8 +58,16 @@ class Catalog:
         return 500, json.dumps({"error_code": "INTERNAL_ERROR", "message": f"{method} {path} is not expected"}).encode()
 
     def _version(self, number):
-        return json.dumps({"model_version": {"name": NAME, "version": number, "run_id": "r1", "tags": [
-            {"key": key, "value": value} for key, value in self.versions[number].items()]}}).encode()
+        return json.dumps(
+            {
+                "model_version": {
+                    "name": NAME,
+                    "version": number,
+                    "run_id": "r1",
+                    "tags": [{"key": key, "value": value} for key, value in self.versions[number].items()],
+                }
+            }
+        ).encode()
 
 
 @pytest.fixture
@@ -117,7 +132,10 @@ def test_a_decision_moves_the_alias_and_its_tags_fit(workspace_of, lakehouse, mo
     promotions.gated(spark, cfg, places, "1", gate.Decision(True, "all checks passed", "", []), "")
     promotions.promote(spark, cfg, places, "2", "A. Person", "long " * 500)
     assert catalog.aliases["champion"] == "2" and catalog.versions["1"]["reason"] == "all checks passed"
-    assert catalog.versions["2"]["promoted_anyway"].startswith("A. Person: long") and len(catalog.versions["2"]["reason"]) == 1000
+    assert (
+        catalog.versions["2"]["promoted_anyway"].startswith("A. Person: long")
+        and len(catalog.versions["2"]["reason"]) == 1000
+    )
     assert spark.table(places.table("promotions")).where("number = 2").first()["reason"] == "long " * 500
     promotions.rollback(spark, cfg, places, "", "A. Person", "enough")
     assert catalog.aliases["champion"] == "1"
@@ -146,10 +164,23 @@ def test_the_service_of_the_comparison_gets_the_notebooks_login(tmp_path, monkey
 
     monkeypatch.setattr(edge_bundle.subprocess, "Popen", Started)
     for uri in ("databricks", "sqlite:///somewhere.db"):
-        with pytest.raises(edge_bundle.NoService, match="status 1"), edge_bundle.service(SimpleNamespace(mlflow_uri=uri), "1", []):
+        with (
+            pytest.raises(edge_bundle.NoService, match="status 1"),
+            edge_bundle.service(SimpleNamespace(mlflow_uri=uri), "1", []),
+        ):
             pass
-    more = [{name: value for name, value in env.items() if os.environ.get(name) != value and name != "PYTHONPATH"} for env in given]
-    assert more == [{"DATABRICKS_TOKEN": "dapi-good", "DATABRICKS_HOST": "https://lab.example", "MLFLOW_TRACKING_URI": "databricks"}, {}]
+    more = [
+        {name: value for name, value in env.items() if os.environ.get(name) != value and name != "PYTHONPATH"}
+        for env in given
+    ]
+    assert more == [
+        {
+            "DATABRICKS_TOKEN": "dapi-good",
+            "DATABRICKS_HOST": "https://lab.example",
+            "MLFLOW_TRACKING_URI": "databricks",
+        },
+        {},
+    ]
 
 
 def test_epochs_are_logged_by_the_driver_for_ranks_have_no_login(workspace_of, tmp_path, monkeypatch):
@@ -164,14 +195,24 @@ def test_epochs_are_logged_by_the_driver_for_ranks_have_no_login(workspace_of, t
     monkeypatch.setattr(horovod_ranks, "_launch", launched)
     monkeypatch.setattr(horovod_ranks.spark_session, "slots", lambda *_: 2)
     cache = SimpleNamespace(folder=str(tmp_path / "key" / "a"))
-    horovod_ranks.train(None, config.load("local", ["training.ranks=2"]), SimpleNamespace(root=str(tmp_path)), cache, "setting", {"uri": "databricks", "run_id": "r1"})
+    horovod_ranks.train(
+        None,
+        config.load("local", ["training.ranks=2"]),
+        SimpleNamespace(root=str(tmp_path)),
+        cache,
+        "setting",
+        {"uri": "databricks", "run_id": "r1"},
+    )
     assert jobs[0]["log"] is None
     assert catalog.logged == [("r1", key, step, history[step][key]) for step in (0, 1) for key in ("loss", "val_loss")]
 
 
 def test_a_checkpoint_is_written_front_to_back(tmp_path, monkeypatch):
     """A volume takes no seek: neither by numpy's zip nor by anything else."""
-    network = SimpleNamespace(get_weights=lambda: [np.arange(1000.0).reshape(50, 20), np.ones(3)], set_weights=lambda weights: back.extend(weights))
+    network = SimpleNamespace(
+        get_weights=lambda: [np.arange(1000.0).reshape(50, 20), np.ones(3)],
+        set_weights=lambda weights: back.extend(weights),
+    )
     optimizer, back, opened = SimpleNamespace(variables=[]), [], []
 
     class Forward:

@@ -20,14 +20,17 @@ import pandas as pd
 import PIL
 from pyspark.sql import functions as F
 
-from device.model import transform
-from lakevision.ingest import landing, tables
 from device import memory
-from lakevision.platform import spark_session, workspace
+from device.model import transform
 from lakevision.dataset.split import SPLIT_NAMES
+from lakevision.ingest import landing, tables
+from lakevision.platform import spark_session, workspace
 
 ROW_GROUP_BYTES = 8 * 2**20  # of pixels: large enough to read fast, small enough to mix
-NAME, HALF_NAME = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{8}")  # of a cache: its key; of what build() writes in it
+NAME, HALF_NAME = (
+    re.compile("[0-9a-f]{16}"),
+    re.compile("[0-9a-f]{8}"),
+)  # of a cache: its key; of what build() writes in it
 HALF_DAYS = 1.0  # a folder without a manifest may be one that somebody is writing
 
 
@@ -71,15 +74,29 @@ def build(spark, cfg, places, placements, delta_version):
     folder = manifest.parent / uuid.uuid4().hex[:8]
     folder.mkdir(parents=True)
     placements = placements.assign(target=placements["label"].map(classes.index).astype("int32"))
-    labels = {side: np.bincount(placements.loc[placements["split"] == side, "target"], minlength=len(classes)).tolist() for side in SPLIT_NAMES}
+    labels = {
+        side: np.bincount(placements.loc[placements["split"] == side, "target"], minlength=len(classes)).tolist()
+        for side in SPLIT_NAMES
+    }
     cache = Cache(str(folder), classes, counts, line, delta_version, groups, labels)
     needed = sum(map(cache.bytes, SPLIT_NAMES))
     try:
         _room(folder, needed)
         with workspace.small_batches(spark):
             _write(spark, cfg, places, cache, _dealt(placements, groups, cfg.training.seed))
-        kept = {"folder": str(folder), "classes": classes, "counts": counts, "transform": line, "delta_version": delta_version, "key": key,
-                "groups": groups, "labels": labels, "bytes": needed, "pillow": PIL.__version__, "made_at": time.time()}
+        kept = {
+            "folder": str(folder),
+            "classes": classes,
+            "counts": counts,
+            "transform": line,
+            "delta_version": delta_version,
+            "key": key,
+            "groups": groups,
+            "labels": labels,
+            "bytes": needed,
+            "pillow": PIL.__version__,
+            "made_at": time.time(),
+        }
         _keep(manifest, json.dumps(kept, indent=2))
     except Exception as error:
         shutil.rmtree(folder, ignore_errors=True)  # as it is no cache without its manifest, it would only take up room
@@ -97,7 +114,7 @@ def _keep(manifest, text):
 
 def row_groups(count, side, ranks):
     """How many row groups a side is dealt to: as many for each rank, at least two, none empty (fewer images than ranks: one for each image)."""
-    wanted = max(2, -(-count * side ** 2 * 3 // ROW_GROUP_BYTES // ranks)) * ranks
+    wanted = max(2, -(-count * side**2 * 3 // ROW_GROUP_BYTES // ranks)) * ranks
     return min(wanted, count // ranks * ranks) or count
 
 
@@ -105,7 +122,9 @@ def _key(line, classes, placements, groups):
     """The cache's name: SHA-256 over its content and over the code that makes pixels of bytes."""
     rows = "\n".join(sorted(f"{row.sha256} {row.split} {row.label}" for row in placements.itertuples()))
     code = Path(transform.__file__).read_text() if os.path.exists(transform.__file__) else ""
-    return hashlib.sha256(f"{line}\n{classes}\n{groups}\nPillow {PIL.__version__}\n{code}\n{rows}".encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        f"{line}\n{classes}\n{groups}\nPillow {PIL.__version__}\n{code}\n{rows}".encode()
+    ).hexdigest()[:16]
 
 
 def _dealt(placements, groups, seed):
@@ -113,8 +132,15 @@ def _dealt(placements, groups, seed):
     images of each class as the next, give or take one, and in random order."""
     random, first, parts = np.random.default_rng(seed), 0, []
     for side in SPLIT_NAMES:
-        part = placements[placements["split"] == side].sort_values("sha256").sample(frac=1, random_state=seed).sort_values("target", kind="stable")
-        part = part.assign(group=first + np.arange(len(part)) % max(1, groups[side]), place=random.permutation(len(part)))
+        part = (
+            placements[placements["split"] == side]
+            .sort_values("sha256")
+            .sample(frac=1, random_state=seed)
+            .sort_values("target", kind="stable")
+        )
+        part = part.assign(
+            group=first + np.arange(len(part)) % max(1, groups[side]), place=random.permutation(len(part))
+        )
         first += groups[side]
         parts.append(part)
     return pd.concat(parts)[["path", "split", "target", "group", "place"]]
@@ -123,15 +149,30 @@ def _dealt(placements, groups, seed):
 def _write(spark, cfg, places, cache, dealt):
     total = sum(cache.groups.values())
     # repartition() sends a value where its hash says: for each partition one number that arrives there.
-    numbers = spark.range(32 * total + 64).select("id", F.expr(f"pmod(hash(id), {total})").alias("partition")).groupBy("partition").agg(F.min("id"))
+    numbers = (
+        spark.range(32 * total + 64)
+        .select("id", F.expr(f"pmod(hash(id), {total})").alias("partition"))
+        .groupBy("partition")
+        .agg(F.min("id"))
+    )
     numbers = {row[0]: row[1] for row in numbers.collect()}
-    chosen = spark.createDataFrame(dealt.assign(group=dealt["group"].map(numbers)),
-                                   "path string, split string, target int, group bigint, place bigint")
+    chosen = spark.createDataFrame(
+        dealt.assign(group=dealt["group"].map(numbers)),
+        "path string, split string, target int, group bigint, place bigint",
+    )
     images = tables.at(spark, places, "images", cache.delta_version).select("path", "sha256", "content")
     seen = transformer(cache.transform, places.landing)("path", "sha256", "content").alias("pixels")
-    (images.join(F.broadcast(chosen), "path").select("sha256", "split", "target", "group", "place", seen)
-     .repartition(total, "group").sortWithinPartitions("place").drop("group", "place")
-     .write.mode("overwrite").option("compression", "none").partitionBy("split").parquet(_for_spark(cache.folder)))
+    (
+        images.join(F.broadcast(chosen), "path")
+        .select("sha256", "split", "target", "group", "place", seen)
+        .repartition(total, "group")
+        .sortWithinPartitions("place")
+        .drop("group", "place")
+        .write.mode("overwrite")
+        .option("compression", "none")
+        .partitionBy("split")
+        .parquet(_for_spark(cache.folder))
+    )
     for side in SPLIT_NAMES:
         Path(cache.folder, f"split={side}").mkdir(exist_ok=True)  # a side without an image
 
@@ -153,14 +194,24 @@ def _room(folder, needed):
 
 def _full(folder, needed):
     free = shutil.disk_usage(Path(folder).parent).free
-    return Full(f"the cache needs {needed / 1e6:.0f} MB at {Path(folder).parent.parent}, where {free / 1e6:.0f} MB are free: "
-                "make room, or set cache.folder to another disk")
+    return Full(
+        f"the cache needs {needed / 1e6:.0f} MB at {Path(folder).parent.parent}, where {free / 1e6:.0f} MB are free: "
+        "make room, or set cache.folder to another disk"
+    )
 
 
 def opened(folder):
     """The Cache in a folder that build() made. Raises FileNotFoundError where it has been swept."""
     kept = json.loads((Path(folder).parent / "manifest.json").read_text())
-    return Cache(kept["folder"], tuple(kept["classes"]), kept["counts"], kept["transform"], kept["delta_version"], kept["groups"], kept["labels"])
+    return Cache(
+        kept["folder"],
+        tuple(kept["classes"]),
+        kept["counts"],
+        kept["transform"],
+        kept["delta_version"],
+        kept["groups"],
+        kept["labels"],
+    )
 
 
 def sweep(places, keep, settings, now=None):
@@ -175,7 +226,12 @@ def sweep(places, keep, settings, now=None):
         manifest = folder / "manifest.json"
         whole = json.loads(manifest.read_text())["folder"] if manifest.exists() else None
         for part in folder.iterdir():
-            if part.is_dir() and HALF_NAME.fullmatch(part.name) and str(part) != whole and now - part.stat().st_mtime > HALF_DAYS * 86400:
+            if (
+                part.is_dir()
+                and HALF_NAME.fullmatch(part.name)
+                and str(part) != whole
+                and now - part.stat().st_mtime > HALF_DAYS * 86400
+            ):
                 gone.append(_removed(part))
         if whole:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -200,6 +256,8 @@ def transformer(line, root):
     @F.pandas_udf("binary")
     def to_pixels(path: pd.Series, sha256: pd.Series, content: pd.Series) -> pd.Series:
         memory.keep()
-        return pd.Series([transform.pixels(landing.content(root, *row), line) for row in zip(path, sha256, content)], dtype=object)
+        return pd.Series(
+            [transform.pixels(landing.content(root, *row), line) for row in zip(path, sha256, content)], dtype=object
+        )
 
     return to_pixels

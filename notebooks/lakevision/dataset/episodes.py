@@ -65,7 +65,9 @@ def _cuts(times, joined, hours):
     """
     length = np.timedelta64(round(hours * 3600e9), "ns")
     chain = np.concatenate([[0], np.cumsum(~joined)])
-    first, last = (pd.Series(times).groupby(chain).transform(how).to_numpy("datetime64[ns]") for how in ("first", "last"))
+    first, last = (
+        pd.Series(times).groupby(chain).transform(how).to_numpy("datetime64[ns]") for how in ("first", "last")
+    )
     block = times.astype("int64") // length.astype("int64")
     return joined & ((last - first) > length)[1:] & (block[1:] != block[:-1])
 
@@ -92,7 +94,7 @@ def _near(values, bits):
         band = (values >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         for group in pd.Series(range(len(values)), dtype=int).groupby(band).indices.values():
             for place, one in enumerate(group[:-1]):
-                near = group[place + 1:][hamming(values[one], values[group[place + 1:]]) <= bits]
+                near = group[place + 1 :][hamming(values[one], values[group[place + 1 :]]) <= bits]
                 found.append(np.stack([np.full(len(near), one), near], 1))
     return np.concatenate(found)
 

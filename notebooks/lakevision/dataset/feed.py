@@ -61,7 +61,9 @@ class Stream:
         for _ in range(steps):
             taken = []
             while sum(len(part) for _, part in taken) < batch_size:
-                if start == len(targets) or more and len(targets) - start < batch_size:  # the buffer runs dry: take in more, draw anew
+                if (
+                    start == len(targets) or more and len(targets) - start < batch_size
+                ):  # the buffer runs dry: take in more, draw anew
                     parts = [(pixels[start:], targets[start:])]
                     while more and len(parts) <= BUFFERED:
                         group = next(groups, None)
@@ -72,10 +74,12 @@ class Stream:
                     pixels, targets = pixels[order], targets[order]
                 if start == len(targets):  # all seen: the ranks must make equally many steps
                     if seen is None:
-                        raise ValueError(f"{self.cache.folder}/split={self.side}: rank {rank} of {ranks} has no image; use fewer ranks")
+                        raise ValueError(
+                            f"{self.cache.folder}/split={self.side}: rank {rank} of {ranks} has no image; use fewer ranks"
+                        )
                     pixels, targets, start = *seen, 0
                 wanted = batch_size - sum(len(part) for _, part in taken)
-                taken.append((pixels[start:start + wanted], targets[start:start + wanted]))
+                taken.append((pixels[start : start + wanted], targets[start : start + wanted]))
                 start += wanted if start + wanted < len(targets) else len(targets) - start
             batch = tuple(np.concatenate(column) if len(taken) > 1 else column[0] for column in zip(*taken))
             seen = batch
@@ -88,7 +92,9 @@ def opened(cache, side, memory_mb, say=print):
     if size <= memory_mb:
         say(f"{side}: {cache.counts[side]} images, {size:.0f} MB, in memory (training.memory_mb: {memory_mb})")
         return load(cache, side)
-    say(f"{side}: {cache.counts[side]} images, {size:.0f} MB, streamed from the cache (training.memory_mb: {memory_mb})")
+    say(
+        f"{side}: {cache.counts[side]} images, {size:.0f} MB, streamed from the cache (training.memory_mb: {memory_mb})"
+    )
     return Stream(cache, side)
 
 
@@ -101,8 +107,10 @@ def load(cache, side):
         targets.append(group.targets)
         keys.extend(group.keys)
     if len(keys) != cache.counts[side]:
-        raise ValueError(f"cache {cache.folder}/split={side} holds {len(keys)} images, its manifest says {cache.counts[side]}: "
-                         "delete the folder, then run again")
+        raise ValueError(
+            f"cache {cache.folder}/split={side} holds {len(keys)} images, its manifest says {cache.counts[side]}: "
+            "delete the folder, then run again"
+        )
     order = np.argsort(keys)  # Spark's part files are in no fixed order
     return Arrays(np.concatenate(pixels)[order], np.concatenate(targets)[order], [keys[index] for index in order])
 
@@ -118,7 +126,9 @@ def _groups(cache, side, rank=0, ranks=1):
     size = transform.image_size(cache.transform)
     shard = {"cur_shard": rank, "shard_count": ranks} if ranks > 1 else {}
     # One worker and no shuffling of row groups: the order is the same each time, and for small images it is also the fastest.
-    with make_batch_reader(cache.url(side), num_epochs=1, workers_count=1, shuffle_row_groups=False, results_queue_size=2, **shard) as reader:
+    with make_batch_reader(
+        cache.url(side), num_epochs=1, workers_count=1, shuffle_row_groups=False, results_queue_size=2, **shard
+    ) as reader:
         for group in reader:
             pixels = np.frombuffer(b"".join(group.pixels), np.uint8).reshape(-1, size, size, 3)
             yield Arrays(pixels, np.asarray(group.target, np.int32), list(group.sha256))
@@ -151,7 +161,9 @@ def ahead(batches, depth=AHEAD):
                 if stop.is_set():
                     return
             put((end, None))
-        except BaseException as error:  # handed over: a thread's exception would be lost, and the reader of the queue would wait for ever
+        except (
+            BaseException
+        ) as error:  # handed over: a thread's exception would be lost, and the reader of the queue would wait for ever
             put((end, error))
 
     thread = threading.Thread(target=work, daemon=True, name="feed")

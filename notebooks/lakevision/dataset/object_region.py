@@ -57,10 +57,14 @@ def wanted_from_occlusion(cfg):
 def _checked(box, source, setting):
     left, top, right, bottom = box
     if not (left < right and top < bottom):
-        raise BadRegion(f"{setting}: left, top, right, bottom must grow from left to right and from top to bottom, got {list(box)}")
+        raise BadRegion(
+            f"{setting}: left, top, right, bottom must grow from left to right and from top to bottom, got {list(box)}"
+        )
     if (right - left) * (bottom - top) > LARGEST:
-        raise BadRegion(f"{setting}: {list(box)} covers more than {LARGEST:.0%} of the picture and leaves no surroundings to compare with. "
-                        "Name the part that holds the object, or say evaluation.region_from=occlusion or none")
+        raise BadRegion(
+            f"{setting}: {list(box)} covers more than {LARGEST:.0%} of the picture and leaves no surroundings to compare with. "
+            "Name the part that holds the object, or say evaluation.region_from=occlusion or none"
+        )
     return Region(tuple(map(float, box)), source)
 
 
@@ -70,9 +74,13 @@ def _around_boxes(path):
         raise BadRegion("evaluation.region_from is boxes, but evaluation.boxes names no file")
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            boxes = np.array([[float(row[edge]) for edge in ("left", "top", "right", "bottom")] for row in csv.DictReader(file)])
+            boxes = np.array(
+                [[float(row[edge]) for edge in ("left", "top", "right", "bottom")] for row in csv.DictReader(file)]
+            )
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise BadRegion(f"evaluation.boxes {path}: expected a CSV of path,left,top,right,bottom in shares of the picture ({error!r})") from error
+        raise BadRegion(
+            f"evaluation.boxes {path}: expected a CSV of path,left,top,right,bottom in shares of the picture ({error!r})"
+        ) from error
     if not len(boxes) or boxes.min() < 0 or boxes.max() > 1:
         span = f" from {boxes.min():g} to {boxes.max():g}" if len(boxes) else ""
         raise BadRegion(f"evaluation.boxes {path}: boxes are shares from 0 to 1, got {len(boxes)} boxes{span}")
@@ -97,8 +105,13 @@ def mask(region, side):
     rows, columns = pixels_of(region, side)
     wide = max(1.0, FEATHER * side)
     place = np.arange(side) + 0.5
-    across = [np.minimum(1 if part.start == 0 else (place - part.start) / wide + 0.5, 1 if part.stop == side else (part.stop - place) / wide + 0.5)
-              for part in (rows, columns)]
+    across = [
+        np.minimum(
+            1 if part.start == 0 else (place - part.start) / wide + 0.5,
+            1 if part.stop == side else (part.stop - place) / wide + 0.5,
+        )
+        for part in (rows, columns)
+    ]
     down, along = (np.clip(weights * np.ones(side), 0, 1) for weights in across)
     return (down[:, None] * along[None, :]).astype(np.float32)[..., None]
 
@@ -117,6 +130,8 @@ def surroundings(pixels, region):
 def paste(base, donor, region):
     """Pictures with the surroundings of base and the region of donor, feathered, and the donor's light matched to the base's by the ratio of their
     surroundings in each channel. base, donor: uint8 or float (n, side, side, 3). Returns float32 in 0..255."""
-    gain = np.clip((surroundings(base, region)[0] + 1) / (surroundings(donor, region)[0] + 1), 0.5, 2.0)[:, None, None, :]
+    gain = np.clip((surroundings(base, region)[0] + 1) / (surroundings(donor, region)[0] + 1), 0.5, 2.0)[
+        :, None, None, :
+    ]
     weights = mask(region, base.shape[1])
     return np.clip(base * (1 - weights) + donor * gain * weights, 0, 255).astype(np.float32)

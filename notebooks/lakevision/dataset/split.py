@@ -63,7 +63,9 @@ def _recall(frame, earlier):
     """Writes the placements of earlier runs into frame. What was a copy, or had no label, is placed anew."""
     if earlier is None or not len(earlier):
         return
-    kept = earlier[~earlier["split"].isin(["unlabelled", "duplicate"])].set_index("path")[["episode", "split", "reason"]]
+    kept = earlier[~earlier["split"].isin(["unlabelled", "duplicate"])].set_index("path")[
+        ["episode", "split", "reason"]
+    ]
     known = frame["path"].isin(kept.index)
     frame.loc[known, ["episode", "split", "reason"]] = kept.reindex(frame.loc[known, "path"]).to_numpy()
 
@@ -80,22 +82,30 @@ def _set_copies_aside(frame):
 def _demand_classes(rows, count):
     counts = rows["label"].value_counts()
     if len(counts) < 2:
-        raise CannotSplit(f"training needs two classes, found {dict(counts)} in {count} images. "
-                          "Put the images into class folders, or name them <...>_<label>.jpg (config: ingest.labels)")
+        raise CannotSplit(
+            f"training needs two classes, found {dict(counts)} in {count} images. "
+            "Put the images into class folders, or name them <...>_<label>.jpg (config: ingest.labels)"
+        )
     if len(counts) > max(20, len(rows) // 3):
-        raise CannotSplit(f"{len(counts)} labels for {len(rows)} images, such as {list(counts.index[:3])}: these names hold no labels. "
-                          "Put the images into class folders (config: ingest.labels)")
+        raise CannotSplit(
+            f"{len(counts)} labels for {len(rows)} images, such as {list(counts.index[:3])}: these names hold no labels. "
+            "Put the images into class folders (config: ingest.labels)"
+        )
     if counts.min() < 3:
-        raise CannotSplit(f"class {counts.idxmin()!r} has {counts.min()} image(s); each class needs 3 at least, one for each side")
+        raise CannotSplit(
+            f"class {counts.idxmin()!r} has {counts.min()} image(s); each class needs 3 at least, one for each side"
+        )
 
 
 def _demand_sides(rows, settings):
     for label, of_label in rows.groupby("label"):
         missing = [side for side in SPLIT_NAMES if not (of_label["split"] == side).any()]
         if missing:
-            raise CannotSplit(f"class {label!r} has no image in {' and '.join(missing)} ({dict(of_label['split'].value_counts())}): lower "
-                              f"split.embargo_minutes ({settings.embargo_minutes:g}) or split.episode_gap_minutes "
-                              f"({settings.episode_gap_minutes:g}), or hold out other cameras or days")
+            raise CannotSplit(
+                f"class {label!r} has no image in {' and '.join(missing)} ({dict(of_label['split'].value_counts())}): lower "
+                f"split.embargo_minutes ({settings.embargo_minutes:g}) or split.episode_gap_minutes "
+                f"({settings.episode_gap_minutes:g}), or hold out other cameras or days"
+            )
 
 
 def _untimed(rows):
@@ -126,7 +136,11 @@ def _join(rows, settings):
             rows.loc[members, ["split", "reason"]] = ["embargo", f"joins episodes of {' and '.join(placements)}"]
         else:
             episode = rows["episode"].iat[min(placed)]
-            rows.loc[members, ["episode", "split", "reason"]] = [episode, placements[0], f"belongs to {episode}, placed earlier"]
+            rows.loc[members, ["episode", "split", "reason"]] = [
+                episode,
+                placements[0],
+                f"belongs to {episode}, placed earlier",
+            ]
     return _cut_rare(rows)
 
 
@@ -136,8 +150,10 @@ def _cut_rare(rows):
     waiting = rows["split"] == ""
     whole = rows[waiting | rows["split"].isin(SPLIT_NAMES)].groupby("label")["episode"].nunique()
     for label in whole.index[whole < 3]:
-        warnings.append(f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, and neighbours on both sides "
-                        "of a cut are near copies")
+        warnings.append(
+            f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, and neighbours on both sides "
+            "of a cut are near copies"
+        )
     scarce = rows.loc[waiting & rows["label"].isin(whole.index[whole < 3]), "episode"].unique()
     for episode in scarce:
         members = rows[waiting & (rows["episode"] == episode)]
@@ -146,7 +162,9 @@ def _cut_rare(rows):
         block = by_label.cumcount() * BLOCKS // by_label.transform("size") + 1
         rows.loc[members.index, "episode"] = episode + " block " + block.astype(str)
         span = (members["captured_at"].max() - members["captured_at"].min()).total_seconds() / 60
-        rows.loc[members.index, "radius"] = np.minimum(members["radius"], span / BLOCKS / 4)  # an embargo as wide as a block would leave nothing
+        rows.loc[members.index, "radius"] = np.minimum(
+            members["radius"], span / BLOCKS / 4
+        )  # an embargo as wide as a block would leave nothing
     return warnings
 
 
@@ -159,7 +177,9 @@ def _hold_out(rows, settings):
         for value in wanted:
             chosen = values == value
             if not chosen.any():
-                raise CannotSplit(f"{setting}: there is no image of {value!r}; there are {sorted(values.dropna().unique())[:8]}")
+                raise CannotSplit(
+                    f"{setting}: there is no image of {value!r}; there are {sorted(values.dropna().unique())[:8]}"
+                )
             held |= chosen
             free = chosen & (rows["split"] == "")
             rows.loc[free, ["split", "reason"]] = ["test", f"{setting} names {value}"]
@@ -176,8 +196,11 @@ def _follow_looks(rows, settings):
     together = pd.Series(met)[waiting].groupby(rows.loc[waiting, "episode"]).agg(lambda sets: set().union(*sets))
     for episode, placements in together[together.map(len) > 0].items():
         members = waiting & (rows["episode"] == episode)
-        rows.loc[members, ["split", "reason"]] = ([placements.pop(), "has no time, and looks like images there"] if len(placements) == 1 else
-                                                  ["embargo", f"has no time, and looks like images of {' and '.join(sorted(placements))}"])
+        rows.loc[members, ["split", "reason"]] = (
+            [placements.pop(), "has no time, and looks like images there"]
+            if len(placements) == 1
+            else ["embargo", f"has no time, and looks like images of {' and '.join(sorted(placements))}"]
+        )
 
 
 def _draw(rows, settings, which):
@@ -191,9 +214,24 @@ def _draw(rows, settings, which):
     waiting = which & (rows["split"] == "")
     if not waiting.any():
         return
-    table = rows[waiting].groupby(["episode", "label"]).size().unstack(fill_value=0).reindex(columns=sorted(rows["label"].unique()), fill_value=0)
-    filled = {side: rows.loc[rows["split"] == side, "label"].value_counts().reindex(table.columns, fill_value=0).to_numpy(float) for side in shares}
-    total = sum(filled.values()) + rows.loc[rows["split"] == "", "label"].value_counts().reindex(table.columns, fill_value=0).to_numpy()
+    table = (
+        rows[waiting]
+        .groupby(["episode", "label"])
+        .size()
+        .unstack(fill_value=0)
+        .reindex(columns=sorted(rows["label"].unique()), fill_value=0)
+    )
+    filled = {
+        side: rows.loc[rows["split"] == side, "label"]
+        .value_counts()
+        .reindex(table.columns, fill_value=0)
+        .to_numpy(float)
+        for side in shares
+    }
+    total = (
+        sum(filled.values())
+        + rows.loc[rows["split"] == "", "label"].value_counts().reindex(table.columns, fill_value=0).to_numpy()
+    )
     sizes = dict(zip(table.index, table.to_numpy(float)))
     left = (table.to_numpy() > 0).sum(0)  # episodes of each class that are still to be placed
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{settings.seed} {name}".encode()).hexdigest())
@@ -204,7 +242,9 @@ def _draw(rows, settings, which):
         has = size > 0
         rare = np.flatnonzero(has)[left[has].argmin()]
         lacking = [side for side in shares if filled[side][rare] == 0]
-        choices = lacking if 0 < left[rare] <= len(lacking) else list(shares)  # the last episodes of a class go where it is missing
+        choices = (
+            lacking if 0 < left[rare] <= len(lacking) else list(shares)
+        )  # the last episodes of a class go where it is missing
         side = min(choices, key=lambda side: ((filled[side] + size)[has] / (shares[side] * total[has])).sum())
         placements[episode] = side
         filled[side] = filled[side] + size
@@ -219,7 +259,11 @@ def _embargo(rows):
     for index in rows[episodes.timed(rows)].groupby(rows["device"].fillna("unknown")).groups.values():
         index = index.to_numpy()[np.argsort(minutes[index], kind="stable")]
         steps = [(side, True, [other for other in SPLIT_NAMES if other != side], False) for side in SPLIT_NAMES]
-        for weak, weak_new, strong, strong_new in (*steps, ("train", True, ["validation", "test"], True), ("validation", True, ["test"], True)):
+        for weak, weak_new, strong, strong_new in (
+            *steps,
+            ("train", True, ["validation", "test"], True),
+            ("validation", True, ["test"], True),
+        ):
             group = rows.loc[index]
             moving = index[((group["split"] == weak) & (group["new"] == weak_new)).to_numpy()]
             staying = index[(group["split"].isin(strong) & (group["new"] == strong_new)).to_numpy()]
@@ -230,4 +274,7 @@ def _embargo(rows):
                 distance = np.abs(minutes[moving] - minutes[neighbour])
                 near = distance < np.minimum(rows["radius"].to_numpy()[moving], rows["radius"].to_numpy()[neighbour])
                 for one, other, apart in zip(moving[near], neighbour[near], distance[near]):
-                    rows.loc[one, ["split", "reason"]] = ["embargo", f"{apart:.1f} minutes from an image of {rows['split'].iat[other]}"]
+                    rows.loc[one, ["split", "reason"]] = [
+                        "embargo",
+                        f"{apart:.1f} minutes from an image of {rows['split'].iat[other]}",
+                    ]

@@ -10,7 +10,9 @@ from lakevision.evaluation import confounding
 
 def joined(images, placements):
     """What is known of each image that is learnt from or judged on, in the order of sides. images: as of split_table.metadata; sides: of split.used."""
-    return placements[["path", "sha256", "label", "episode", "split"]].merge(images.drop(columns=["label", "sha256"], errors="ignore"), on="path")
+    return placements[["path", "sha256", "label", "episode", "split"]].merge(
+        images.drop(columns=["label", "sha256"], errors="ignore"), on="path"
+    )
 
 
 def majority(rows):
@@ -23,7 +25,9 @@ def metadata(rows):
     """Which test rows a random forest gets right that knows day, hour, camera, light, size and EXIF, and sees no pixel: bool (tests,)."""
     features, test = _numbers(confounding.features(rows)[0]), (rows["split"] == "test").to_numpy()
     # All features at each split: one that tells everything must not hide among forty that tell nothing.
-    forest = RandomForestClassifier(300, min_samples_leaf=2, max_features=None, random_state=0, n_jobs=1).fit(features[~test], rows.loc[~test, "label"])
+    forest = RandomForestClassifier(300, min_samples_leaf=2, max_features=None, random_state=0, n_jobs=1).fit(
+        features[~test], rows.loc[~test, "label"]
+    )
     return forest.predict(features[test]) == rows.loc[test, "label"].to_numpy()
 
 
@@ -58,7 +62,10 @@ def leakage(rows, seed=0):
     where there are no times. What a random split scores above the other, it scores by memory."""
     test = (rows["split"] == "test").to_numpy()
     as_is, at_random = nearest_in_time(rows), nearest_in_time(rows, np.random.default_rng(seed).permutation(test))
-    return {"random_split": None if at_random is None else float(at_random.mean()), "episodes": None if as_is is None else float(as_is.mean())}
+    return {
+        "random_split": None if at_random is None else float(at_random.mean()),
+        "episodes": None if as_is is None else float(as_is.mean()),
+    }
 
 
 def _numbers(features):

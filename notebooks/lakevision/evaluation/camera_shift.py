@@ -26,7 +26,13 @@ def shifts(pixels, cameras, region=None):
         reference = edges[sample[np.argsort(edges[sample].sum((1, 2)))[len(sample) // 2]]]
         for _ in range(ROUNDS):
             apart, _ = _peaks(edges[sample], reference)
-            reference = np.mean([np.roll(edge, tuple(-np.round(shift).astype(int)), (0, 1)) for edge, shift in zip(edges[sample], apart)], 0)
+            reference = np.mean(
+                [
+                    np.roll(edge, tuple(-np.round(shift).astype(int)), (0, 1))
+                    for edge, shift in zip(edges[sample], apart)
+                ],
+                0,
+            )
         apart, fit = _peaks(edges[rows], reference)
         found[rows] = (apart - apart.mean(0))[:, ::-1] / pixels.shape[1] if np.median(fit) >= FIXED else np.nan
     return found
@@ -41,7 +47,7 @@ def _edges(pixels, region):
         from lakevision.dataset.object_region import pixels_of
 
         rows, columns = pixels_of(region, pixels.shape[1])
-        size[:, max(0, rows.start - 2):rows.stop + 2, max(0, columns.start - 2):columns.stop + 2] = 0
+        size[:, max(0, rows.start - 2) : rows.stop + 2, max(0, columns.start - 2) : columns.stop + 2] = 0
     return size - size.mean((1, 2), keepdims=True)
 
 
@@ -52,12 +58,17 @@ def _peaks(edges, reference):
     found, top = np.empty((len(edges), 2)), np.empty(len(edges))
     spectrum = np.conj(np.fft.rfft2(reference))
     for start in range(0, len(edges), 256):
-        fits = np.fft.irfft2(np.fft.rfft2(edges[start:start + 256]) * spectrum, s=(side, side))
-        fits = np.fft.fftshift(fits, axes=(1, 2))[:, side // 2 - reach:side // 2 + reach + 1, side // 2 - reach:side // 2 + reach + 1]
+        fits = np.fft.irfft2(np.fft.rfft2(edges[start : start + 256]) * spectrum, s=(side, side))
+        fits = np.fft.fftshift(fits, axes=(1, 2))[
+            :, side // 2 - reach : side // 2 + reach + 1, side // 2 - reach : side // 2 + reach + 1
+        ]
         place = fits.reshape(len(fits), -1).argmax(1)
-        top[start:start + 256] = fits.reshape(len(fits), -1).max(1)
+        top[start : start + 256] = fits.reshape(len(fits), -1).max(1)
         for number, (row, column) in enumerate(zip(*np.unravel_index(place, fits.shape[1:]))):
-            found[start + number] = (row + _vertex(fits[number, :, column], row) - reach, column + _vertex(fits[number, row], column) - reach)
+            found[start + number] = (
+                row + _vertex(fits[number, :, column], row) - reach,
+                column + _vertex(fits[number, row], column) - reach,
+            )
     return found, top / (np.linalg.norm(edges, axis=(1, 2)) * np.linalg.norm(reference) + 1e-9)
 
 
@@ -65,6 +76,6 @@ def _vertex(values, place):
     """The top of the parabola through a peak and its neighbours, relative to the peak, in -0.5..0.5."""
     if place in (0, len(values) - 1):
         return 0.0
-    before, top, after = values[place - 1:place + 2]
+    before, top, after = values[place - 1 : place + 2]
     bend = before - 2 * top + after
     return 0.0 if bend >= 0 else float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))

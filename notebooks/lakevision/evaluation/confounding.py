@@ -18,8 +18,21 @@ STRONG = 0.15  # share of the label's entropy that a feature must explain to ala
 UNITS = 2000  # episodes looked at, drawn at random where there are more
 BINS = 10
 # Times stand in EXIF under many names, and capture time is a feature of its own. Free text and thumbnails differ in every frame.
-NO_FEATURES = ("Date", "Time", "Subsec", "SubSec", "Offset", "Stamp", "UniqueID", "UserComment", "Interoperability", "_error",
-               "Thumbnail", "XResolution", "YResolution")
+NO_FEATURES = (
+    "Date",
+    "Time",
+    "Subsec",
+    "SubSec",
+    "Offset",
+    "Stamp",
+    "UniqueID",
+    "UserComment",
+    "Interoperability",
+    "_error",
+    "Thumbnail",
+    "XResolution",
+    "YResolution",
+)
 KEPT = ("ExposureTime",)  # a time, but not of day
 
 
@@ -57,18 +70,26 @@ class Checked:
 
     def table(self):
         """The findings as a DataFrame, for people."""
-        return pd.DataFrame([asdict(finding) for finding in self.findings], columns=["feature", "explained", "p", "accuracy", "alarm"]).round(4)
+        return pd.DataFrame(
+            [asdict(finding) for finding in self.findings], columns=["feature", "explained", "p", "accuracy", "alarm"]
+        ).round(4)
 
 
 def check(images, placements, seen=(), region=None, seed=0):
     """Looks at every feature. images: DataFrame as of split_table.metadata; placements: DataFrame of path, label, episode, split; seen: feed.Arrays of the
     sides, to find out where the camera pointed; where: the object's object_region.Region, or None. Returns Checked."""
-    rows = placements[["path", "label", "episode", "split"]].merge(images.drop(columns="label", errors="ignore"), on="path")
+    rows = placements[["path", "label", "episode", "split"]].merge(
+        images.drop(columns="label", errors="ignore"), on="path"
+    )
     columns, unchecked = features(rows)
     pointing = _pointing(rows, seen, region)
     columns.update(pointing)
     if not pointing:
-        unchecked.append("camera position: the pictures are not of a fixed view" if seen else "camera position: no pictures were given")
+        unchecked.append(
+            "camera position: the pictures are not of a fixed view"
+            if seen
+            else "camera position: no pictures were given"
+        )
     rng = np.random.default_rng(seed)
     groups = rows.groupby(["episode", "label"], sort=True).ngroup().to_numpy()
     chosen = np.unique(groups)
@@ -128,10 +149,15 @@ def _pointing(rows, seen, region):
         return {}
     place = {key: number for number, key in enumerate(key for arrays in seen for key in arrays.keys)}
     order = rows["sha256"].map(place)
-    shifts = camera_shift.shifts(np.concatenate([arrays.pixels for arrays in seen])[order], rows["device"].fillna("unknown"), region)
+    shifts = camera_shift.shifts(
+        np.concatenate([arrays.pixels for arrays in seen])[order], rows["device"].fillna("unknown"), region
+    )
     if np.isnan(shifts).all():
         return {}
-    return {f"camera position, {name}": pd.Series(shifts[:, axis].astype(float), rows.index) for axis, name in enumerate(("sideways", "up and down"))}
+    return {
+        f"camera position, {name}": pd.Series(shifts[:, axis].astype(float), rows.index)
+        for axis, name in enumerate(("sideways", "up and down"))
+    }
 
 
 def _field(values):
@@ -178,13 +204,17 @@ def _explained(bins, labels, shuffled):
     entropy = _entropy(np.bincount(labels, minlength=classes) / len(labels))
 
     def information(drawn):
-        joint = np.stack([inside @ (drawn == label).T.astype(np.float32) for label in range(classes)], -1) / len(labels)  # (bins, draws, classes)
+        joint = np.stack([inside @ (drawn == label).T.astype(np.float32) for label in range(classes)], -1) / len(
+            labels
+        )  # (bins, draws, classes)
         inner = _entropy(joint.sum(-1), axis=0)
         return entropy + inner - _entropy(joint.transpose(1, 0, 2).reshape(joint.shape[1], -1), axis=1)
 
     seen, chance = information(labels[None])[0], information(shuffled)
     expected = chance.mean()
-    return float(max(0.0, (seen - expected) / max(entropy - expected, 1e-9))), float((1 + (chance >= seen - 1e-6).sum()) / (1 + len(chance)))
+    return float(max(0.0, (seen - expected) / max(entropy - expected, 1e-9))), float(
+        (1 + (chance >= seen - 1e-6).sum()) / (1 + len(chance))
+    )
 
 
 def _entropy(shares, axis=-1):

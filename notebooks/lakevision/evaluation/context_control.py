@@ -14,7 +14,9 @@ def control(placements, setting, region, epochs):
     sides: {"train", "validation", "test": feed.Arrays}; setting: loop.Setting; region: Region; epochs: fewer than the model's own are enough, for
     what a shortcut tells is learnt fast; more are made of them where they would be less than STEPS steps.
     """
-    hidden = {side: replace(arrays, pixels=object_region.hide(arrays.pixels, region)) for side, arrays in placements.items()}
+    hidden = {
+        side: replace(arrays, pixels=object_region.hide(arrays.pixels, region)) for side, arrays in placements.items()
+    }
     own = replace(setting, epochs=max(epochs, -(-STEPS * setting.batch_size // len(placements["train"]))), swap=0.0)
     trained = loop.fit(hidden["train"], hidden["validation"], own)
     return loop.predict(loop.with_weights(own, trained.weights), hidden["test"].pixels)

@@ -7,10 +7,10 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from lakevision.dataset import cache, feed, object_region
+from lakevision.dataset.split import SPLIT_NAMES
 from lakevision.evaluation import baselines, context_control, intervals, metrics, occlusion, swap_test, verdict
 from lakevision.registry import tracking
 from lakevision.training import loop
-from lakevision.dataset.split import SPLIT_NAMES
 
 LOOKED_AT = 48  # validation images that a region is learnt from: 64 forward passes each
 
@@ -87,17 +87,32 @@ def on_test(cfg, network, setting, arrays, placements, images, warnings, checked
     probabilities = loop.predict(network, test.pixels)
     validation = loop.predict(network, arrays["validation"].pixels)
     region, unchecked = _region(cfg, network, arrays["validation"])
-    around = context_control.control(arrays, setting, region, cfg.evaluation.control_epochs) if region and cfg.evaluation.control_epochs else None
-    swapped = swap_test.measure(network, test, rows, region, cfg.evaluation) if region and region.known and cfg.evaluation.swap_pairs else None
+    around = (
+        context_control.control(arrays, setting, region, cfg.evaluation.control_epochs)
+        if region and cfg.evaluation.control_epochs
+        else None
+    )
+    swapped = (
+        swap_test.measure(network, test, rows, region, cfg.evaluation)
+        if region and region.known and cfg.evaluation.swap_pairs
+        else None
+    )
 
     def figure(right):
         return None if right is None else intervals.share(right, rows["episode"])
 
     seen = verdict.Evidence(
-        accuracy=figure(probabilities.argmax(1) == test.targets), majority=float(baselines.majority(ordered).mean()),
-        metadata=figure(baselines.metadata(ordered)), nearest=figure(baselines.nearest_in_time(ordered)),
-        context=None if around is None else figure(around.argmax(1) == test.targets), followed=swapped and swapped.followed, region=region,
-        confounders=checked.alarms, suspects=checked.suspects, warnings=list(warnings))
+        accuracy=figure(probabilities.argmax(1) == test.targets),
+        majority=float(baselines.majority(ordered).mean()),
+        metadata=figure(baselines.metadata(ordered)),
+        nearest=figure(baselines.nearest_in_time(ordered)),
+        context=None if around is None else figure(around.argmax(1) == test.targets),
+        followed=swapped and swapped.followed,
+        region=region,
+        confounders=checked.alarms,
+        suspects=checked.suspects,
+        warnings=list(warnings),
+    )
     said, reasons = verdict.judge(seen)
     unchecked = checked.unchecked + unchecked + _not_had(seen, swapped)
     sliced, missing = metrics.slices(rows, probabilities.argmax(1) == test.targets)
@@ -109,13 +124,26 @@ def on_test(cfg, network, setting, arrays, placements, images, warnings, checked
     if len(classes) == 2:
         threshold = metrics.cheapest(*metrics.costs(*known, cfg.evaluation.miss_cost, cfg.evaluation.false_alarm_cost))
     return Evaluation(
-        accuracy=seen.accuracy.value, low=seen.accuracy.low, high=seen.accuracy.high, metadata_baseline=seen.metadata.value,
-        majority_baseline=seen.majority, nearest_baseline=_value(seen.nearest), context_only=_value(seen.context),
-        swap_followed=_value(seen.followed), swap_same_class=None if swapped is None or np.isnan(swapped.same_class) else swapped.same_class, best_baseline=verdict.best_baseline(seen),
-        calibration_error=metrics.calibration_error(probabilities, test.targets), cheapest_threshold=threshold,
-        region=str(region) if region else "none", leakage=baselines.leakage(joined), confounders=checked.figures()["confounders"],
-        confusion=confusion_matrix(test.targets, probabilities.argmax(1), labels=range(len(classes))).tolist(), verdict=said, reasons=reasons,
-        unchecked=unchecked + missing), material
+        accuracy=seen.accuracy.value,
+        low=seen.accuracy.low,
+        high=seen.accuracy.high,
+        metadata_baseline=seen.metadata.value,
+        majority_baseline=seen.majority,
+        nearest_baseline=_value(seen.nearest),
+        context_only=_value(seen.context),
+        swap_followed=_value(seen.followed),
+        swap_same_class=None if swapped is None or np.isnan(swapped.same_class) else swapped.same_class,
+        best_baseline=verdict.best_baseline(seen),
+        calibration_error=metrics.calibration_error(probabilities, test.targets),
+        cheapest_threshold=threshold,
+        region=str(region) if region else "none",
+        leakage=baselines.leakage(joined),
+        confounders=checked.figures()["confounders"],
+        confusion=confusion_matrix(test.targets, probabilities.argmax(1), labels=range(len(classes))).tolist(),
+        verdict=said,
+        reasons=reasons,
+        unchecked=unchecked + missing,
+    ), material
 
 
 def _value(figure):
@@ -126,7 +154,9 @@ def _region(cfg, network, validation):
     """(the object's Region or None, what could not be checked for want of one)."""
     region = object_region.known(cfg)
     if region is None and object_region.wanted_from_occlusion(cfg):
-        region = occlusion.region(occlusion.maps(network, validation.pixels[:LOOKED_AT], validation.targets[:LOOKED_AT]))
+        region = occlusion.region(
+            occlusion.maps(network, validation.pixels[:LOOKED_AT], validation.targets[:LOOKED_AT])
+        )
         if region is None:
             return None, ["the object's region: the model looks all over the picture, and evaluation.region names none"]
         return region, []
@@ -140,9 +170,13 @@ def _not_had(seen, swapped):
     if seen.context is None:
         found.append("context-only control: no region, or evaluation.control_epochs is 0")
     if seen.region and not seen.region.known:
-        found.append("intervention test: the region was learnt from the model itself; name it (evaluation.region_from=config) to exchange objects")
+        found.append(
+            "intervention test: the region was learnt from the model itself; name it (evaluation.region_from=config) to exchange objects"
+        )
     elif seen.region and swapped is None:
-        found.append("intervention test: no two held-out photographs of one camera match in hour and light, or evaluation.swap_pairs is 0")
+        found.append(
+            "intervention test: no two held-out photographs of one camera match in hour and light, or evaluation.swap_pairs is 0"
+        )
     return found
 
 
@@ -156,7 +190,9 @@ def log(evaluation, network, page=""):
     import mlflow
 
     figures = evaluation.figures()
-    mlflow.log_metrics({f"test.{name}": value for name, value in figures.items() if isinstance(value, float) and np.isfinite(value)})
+    mlflow.log_metrics(
+        {f"test.{name}": value for name, value in figures.items() if isinstance(value, float) and np.isfinite(value)}
+    )
     mlflow.set_tag("verdict", evaluation.verdict)
     mlflow.set_tag("verdict.reason", evaluation.reasons[0][:500])
     mlflow.log_dict(figures, "evaluation.json")

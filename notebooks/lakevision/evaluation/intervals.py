@@ -59,7 +59,12 @@ def of(statistic, episodes, draws=300, seed=0):
     """
     groups = list(pd.Series(range(len(episodes))).groupby(np.asarray(episodes, dtype=object)).indices.values())
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(np.concatenate([groups[place] for place in rng.integers(0, len(groups), len(groups))])) for _ in range(draws)])
+    values = np.array(
+        [
+            statistic(np.concatenate([groups[place] for place in rng.integers(0, len(groups), len(groups))]))
+            for _ in range(draws)
+        ]
+    )
     ends = np.full((values.shape[1], 2), np.nan)
     often = np.isnan(values).mean(0) < 0.5
     ends[often] = np.nanquantile(values[:, often], ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0).T
@@ -75,7 +80,15 @@ def _bootstrap(sums, counts, draws, seed, least):
     """The interval of a mean over episodes. least: the smallest value that it can have; 1 is the largest."""
     if len(counts) < 2:
         return least, 1.0  # one episode says nothing of others
-    found = stats.bootstrap((sums, counts), lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis), paired=True, vectorized=True,
-                            n_resamples=draws, batch=200, confidence_level=LEVEL, method="percentile",
-                            random_state=np.random.default_rng(seed)).confidence_interval
+    found = stats.bootstrap(
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=draws,
+        batch=200,
+        confidence_level=LEVEL,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
     return float(found.low), float(found.high)

@@ -15,8 +15,15 @@ FEWEST = 5  # images that a slice must hold
 
 def overall(probabilities, targets, episodes):
     """DataFrame of metric, value, low, high: accuracy, balanced accuracy, macro F1, ROC AUC, average precision, calibration error, log loss."""
-    names = ["accuracy", "balanced accuracy", "F1, mean of classes", "area under ROC", "average precision", "expected calibration error",
-             "log loss (nats)"]
+    names = [
+        "accuracy",
+        "balanced accuracy",
+        "F1, mean of classes",
+        "area under ROC",
+        "average precision",
+        "expected calibration error",
+        "log loss (nats)",
+    ]
 
     def figures(index):
         own, truth = probabilities[index], targets[index]
@@ -24,13 +31,22 @@ def overall(probabilities, targets, episodes):
         recall = sk.recall_score(truth, said, labels=np.unique(truth), average="macro", zero_division=0)
         areas = [_areas(own[:, number], truth == number) for number in range(own.shape[1])]
         area, precision = areas[-1] if own.shape[1] == 2 else np.nanmean(np.array(areas + [(np.nan, np.nan)]), 0)
-        return [(said == truth).mean(), recall, sk.f1_score(truth, said, labels=np.unique(truth), average="macro", zero_division=0), area, precision,
-                calibration_error(own, truth), -np.log(np.clip(own[np.arange(len(truth)), truth], 1e-7, 1)).mean()]
+        return [
+            (said == truth).mean(),
+            recall,
+            sk.f1_score(truth, said, labels=np.unique(truth), average="macro", zero_division=0),
+            area,
+            precision,
+            calibration_error(own, truth),
+            -np.log(np.clip(own[np.arange(len(truth)), truth], 1e-7, 1)).mean(),
+        ]
 
     ends = intervals.of(figures, episodes)
     accuracy = intervals.share(probabilities.argmax(1) == targets, episodes)
     ends[0] = accuracy.low, accuracy.high  # which knows what to say of a perfect score
-    return pd.DataFrame({"metric": names, "value": figures(np.arange(len(targets))), "low": ends[:, 0], "high": ends[:, 1]})
+    return pd.DataFrame(
+        {"metric": names, "value": figures(np.arange(len(targets))), "low": ends[:, 0], "high": ends[:, 1]}
+    )
 
 
 def by_class(probabilities, targets, episodes, classes):
@@ -76,14 +92,29 @@ def curves(probabilities, targets, classes):
             continue
         false_alarms, hits, _ = sk.roc_curve(positive, probabilities[:, number])
         precision, recall, _ = sk.precision_recall_curve(positive, probabilities[:, number])
-        found.append({"class": classes[number], "roc": (false_alarms, hits), "pr": (recall, precision), "area": area, "average_precision": average})
+        found.append(
+            {
+                "class": classes[number],
+                "roc": (false_alarms, hits),
+                "pr": (recall, precision),
+                "area": area,
+                "average_precision": average,
+            }
+        )
     return found
 
 
 def calibration(probabilities, targets):
     """The reliability diagram: DataFrame of confidence, accuracy, images for each of BINS bins of the highest probability that is not empty."""
     sure, right = probabilities.max(1), probabilities.argmax(1) == targets
-    frame = pd.DataFrame({"bin": np.minimum((sure * BINS).astype(int), BINS - 1), "confidence": sure, "accuracy": right.astype(float), "images": 1})
+    frame = pd.DataFrame(
+        {
+            "bin": np.minimum((sure * BINS).astype(int), BINS - 1),
+            "confidence": sure,
+            "accuracy": right.astype(float),
+            "images": 1,
+        }
+    )
     return frame.groupby("bin").agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index(drop=True)
 
 
@@ -118,17 +149,28 @@ def slices(rows, right):
     timed = episodes.timed(rows)
     if timed.any():
         start = rows["captured_at"].dt.hour // 6 * 6
-        groups["hour"] = (start.map("{:02d}".format) + " to " + (start + 6).map("{:02d}".format) + " h UTC").where(timed, "no time")
+        groups["hour"] = (start.map("{:02d}".format) + " to " + (start + 6).map("{:02d}".format) + " h UTC").where(
+            timed, "no time"
+        )
     else:
         missing.append("slices by hour: no capture times")
     if "brightness" in rows and rows["brightness"].notna().any():
-        light = pd.cut(rows["brightness"].astype(float), [-0.01, 0.25, 0.5, 1.01], labels=["dark (under 0.25)", "medium", "bright (over 0.5)"])
+        light = pd.cut(
+            rows["brightness"].astype(float),
+            [-0.01, 0.25, 0.5, 1.01],
+            labels=["dark (under 0.25)", "medium", "bright (over 0.5)"],
+        )
         groups["light"] = light.astype(str)
     else:
         missing.append("slices by light: no brightness in the table images")
     if "quality" in rows:
-        scores = pd.DataFrame([{name: value for name, value in dict(own or {}).items() if name.endswith("_score")} for own in rows["quality"]],
-                              index=rows.index).astype(float)
+        scores = pd.DataFrame(
+            [
+                {name: value for name, value in dict(own or {}).items() if name.endswith("_score")}
+                for own in rows["quality"]
+            ],
+            index=rows.index,
+        ).astype(float)
         for name in scores:
             low = scores[name] <= scores[name].quantile(0.2)
             if 0 < low.sum() < len(rows) and scores[name].nunique() > 1:

@@ -5,8 +5,8 @@ Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014.
 
 import numpy as np
 
-from lakevision.training import loop
 from lakevision.dataset.object_region import Region
+from lakevision.training import loop
 
 GRID = 8  # cells in each direction; the hidden window is two cells wide, so that neighbours overlap
 SHARE = 0.8  # a learnt region holds this share of all that hiding costs
@@ -29,8 +29,10 @@ def maps(network, pixels, targets):
     for row in range(GRID):
         for column in range(GRID):
             hidden = pixels.copy()
-            top, bottom, left, right = (int(np.clip(edge, 0, side)) for edge in (
-                (row - 0.5) * cell, (row + 1.5) * cell, (column - 0.5) * cell, (column + 1.5) * cell))
+            top, bottom, left, right = (
+                int(np.clip(edge, 0, side))
+                for edge in ((row - 0.5) * cell, (row + 1.5) * cell, (column - 0.5) * cell, (column + 1.5) * cell)
+            )
             hidden[:, top:bottom, left:right] = fill
             falls[:, row, column] = before - loop.predict(network, hidden)[rows, targets]
     return falls
@@ -45,9 +47,11 @@ def region(falls):
     sums = np.pad(weight.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     spans = [(start, stop) for start in range(GRID) for stop in range(start + 1, GRID + 1)]
     boxes = [(*rows, *columns) for rows in spans for columns in spans]
-    held = {box: sums[box[1], box[3]] - sums[box[0], box[3]] - sums[box[1], box[2]] + sums[box[0], box[2]] for box in boxes}
+    held = {
+        box: sums[box[1], box[3]] - sums[box[0], box[3]] - sums[box[1], box[2]] + sums[box[0], box[2]] for box in boxes
+    }
     enough = [box for box in boxes if held[box] >= SHARE * weight.sum()]
     top, bottom, left, right = min(enough, key=lambda box: ((box[1] - box[0]) * (box[3] - box[2]), -held[box]))
-    if (bottom - top) * (right - left) > LARGEST * GRID ** 2:
+    if (bottom - top) * (right - left) > LARGEST * GRID**2:
         return None
     return Region((left / GRID, top / GRID, right / GRID, bottom / GRID), "occlusion")

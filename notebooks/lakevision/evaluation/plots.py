@@ -28,8 +28,10 @@ def overview(material, evaluation):
     roc(axes[1, 0], material)
     precision_recall(axes[1, 1], material)
     reliability(axes[1, 2], material)
-    figure.suptitle(f"{evaluation.verdict}: accuracy {material.seen.accuracy} on {len(material.test)} held-out images of "
-                    f"{material.seen.accuracy.episodes} episodes, metadata alone {evaluation.metadata_baseline:.3f}")
+    figure.suptitle(
+        f"{evaluation.verdict}: accuracy {material.seen.accuracy} on {len(material.test)} held-out images of "
+        f"{material.seen.accuracy.episodes} episodes, metadata alone {evaluation.metadata_baseline:.3f}"
+    )
     return figure
 
 
@@ -53,17 +55,26 @@ def worst(material, columns=4):
     for axis, index, heat in zip(axes.flat, material.shown, material.falls):
         said = material.probabilities[index].argmax()
         axis.imshow(Image.open(io.BytesIO(tile(material.test.pixels[index], heat))))
-        axis.set_title(f"{'right' if material.right[index] else 'WRONG'}: says {material.classes[said]} ({material.probabilities[index, said]:.2f}), "
-                       f"is {material.classes[material.test.targets[index]]}", fontsize=8)
-    figure.suptitle("Least likely truths first; right of each picture, the lighter, the more the answer depends on that part")
+        axis.set_title(
+            f"{'right' if material.right[index] else 'WRONG'}: says {material.classes[said]} ({material.probabilities[index, said]:.2f}), "
+            f"is {material.classes[material.test.targets[index]]}",
+            fontsize=8,
+        )
+    figure.suptitle(
+        "Least likely truths first; right of each picture, the lighter, the more the answer depends on that part"
+    )
     return figure
 
 
 def who_knows(axis, material):
     """Accuracy of the model beside what cannot see the object, with intervals."""
     seen = material.seen
-    bars = [("model", seen.accuracy, MODEL), ("metadata only", seen.metadata, OTHER), ("nearest in time", seen.nearest, OTHER),
-            ("surroundings only", seen.context, OTHER)]
+    bars = [
+        ("model", seen.accuracy, MODEL),
+        ("metadata only", seen.metadata, OTHER),
+        ("nearest in time", seen.nearest, OTHER),
+        ("surroundings only", seen.context, OTHER),
+    ]
     bars = [bar for bar in bars if bar[1]][::-1]
     places = np.arange(len(bars))
     axis.barh(places, [figure.value for _, figure, _ in bars], color=[colour for *_, colour in bars], height=0.55)
@@ -71,9 +82,21 @@ def who_knows(axis, material):
         axis.plot((figure.low, figure.high), (place, place), color="#1d2733", linewidth=1.4)
         axis.text(0.015, place + 0.04, f"{figure.value:.3f}", va="bottom", color="white", fontsize=8)
     axis.axvline(seen.majority, color=CHANCE, linestyle="--", linewidth=1)
-    axis.text(seen.majority, len(bars) - 0.45, " most frequent class ", fontsize=8, color=GREY, va="bottom",
-              ha="left" if seen.majority < 0.6 else "right")
-    axis.set(title="Who knows the label?", xlabel="accuracy on held-out episodes, 95 % interval", xlim=(0, 1.02), ylim=(-0.6, len(bars) - 0.1))
+    axis.text(
+        seen.majority,
+        len(bars) - 0.45,
+        " most frequent class ",
+        fontsize=8,
+        color=GREY,
+        va="bottom",
+        ha="left" if seen.majority < 0.6 else "right",
+    )
+    axis.set(
+        title="Who knows the label?",
+        xlabel="accuracy on held-out episodes, 95 % interval",
+        xlim=(0, 1.02),
+        ylim=(-0.6, len(bars) - 0.1),
+    )
     axis.set_yticks(places, [name for name, *_ in bars])
 
 
@@ -81,20 +104,36 @@ def roc(axis, material):
     for colour, curve in zip(COLOURS, metrics.curves(material.probabilities, material.test.targets, material.classes)):
         axis.plot(*curve["roc"], color=colour, label=f"{curve['class']}: area {curve['area']:.3f}")
     axis.plot((0, 1), (0, 1), color=CHANCE, linestyle="--", linewidth=1)
-    axis.set(title="ROC", xlabel="false alarms (share of the others)", ylabel="found (share of the class)", xlim=(-0.02, 1), ylim=(0, 1.02))
+    axis.set(
+        title="ROC",
+        xlabel="false alarms (share of the others)",
+        ylabel="found (share of the class)",
+        xlim=(-0.02, 1),
+        ylim=(0, 1.02),
+    )
     _legend(axis, material, "lower right")
 
 
 def precision_recall(axis, material):
     for colour, curve in zip(COLOURS, metrics.curves(material.probabilities, material.test.targets, material.classes)):
         axis.plot(*curve["pr"], color=colour, label=f"{curve['class']}: average {curve['average_precision']:.3f}")
-    axis.set(title="Precision and recall", xlabel="recall (share of the class found)", ylabel="precision (share of calls that are right)",
-             xlim=(0, 1.02), ylim=(0, 1.02))
+    axis.set(
+        title="Precision and recall",
+        xlabel="recall (share of the class found)",
+        ylabel="precision (share of calls that are right)",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+    )
     _legend(axis, material, "lower left")
 
 
 def _legend(axis, material, place):
-    axis.legend(frameon=False, fontsize=8 if len(material.classes) < 5 else 6.5, ncol=1 if len(material.classes) < 5 else 2, loc=place)
+    axis.legend(
+        frameon=False,
+        fontsize=8 if len(material.classes) < 5 else 6.5,
+        ncol=1 if len(material.classes) < 5 else 2,
+        loc=place,
+    )
 
 
 def reliability(axis, material):
@@ -104,21 +143,42 @@ def reliability(axis, material):
     axis.plot(bins["confidence"], bins["accuracy"], color=MODEL, linewidth=1)
     axis.scatter(bins["confidence"], bins["accuracy"], s=10 + 120 * bins["images"] / bins["images"].sum(), color=MODEL)
     for bin in bins.itertuples():
-        axis.annotate(bin.images, (bin.confidence, bin.accuracy), textcoords="offset points", xytext=(0, -13), ha="center", fontsize=7, color=GREY)
-    axis.set(title=f"Calibration: expected error {error:.3f}", xlabel="probability of what it says", ylabel="share right (images in grey)",
-             ylim=(-0.08, 1.05), xlim=(1 / len(material.classes) - 0.05, 1.02))
+        axis.annotate(
+            bin.images,
+            (bin.confidence, bin.accuracy),
+            textcoords="offset points",
+            xytext=(0, -13),
+            ha="center",
+            fontsize=7,
+            color=GREY,
+        )
+    axis.set(
+        title=f"Calibration: expected error {error:.3f}",
+        xlabel="probability of what it says",
+        ylabel="share right (images in grey)",
+        ylim=(-0.08, 1.05),
+        xlim=(1 / len(material.classes) - 0.05, 1.02),
+    )
 
 
 def cost(axis, material, miss, false_alarm):
     """What each threshold costs; the choice is made on the validation side, and the test side shows what it is worth."""
     test = (material.probabilities, material.test.targets)
-    for colour, name, (scores, targets) in ((OTHER, "validation (chosen on)", material.validation), (MODEL, "test", test)):
+    for colour, name, (scores, targets) in (
+        (OTHER, "validation (chosen on)", material.validation),
+        (MODEL, "test", test),
+    ):
         thresholds, costs = metrics.costs(scores, targets, miss, false_alarm)
         axis.plot(thresholds, costs, color=colour, label=name)
     best = metrics.cheapest(*metrics.costs(*material.validation, miss, false_alarm))
     axis.axvline(best, color=CHANCE, linestyle="--", linewidth=1)
-    axis.set(title=f"Threshold: {best:.2f} is cheapest", xlabel=f"probability from which {material.classes[-1]!r} is said",
-             ylabel=f"cost an image (miss {miss:g}, false alarm {false_alarm:g})", xlim=(0, 1), ylim=(0, None))
+    axis.set(
+        title=f"Threshold: {best:.2f} is cheapest",
+        xlabel=f"probability from which {material.classes[-1]!r} is said",
+        ylabel=f"cost an image (miss {miss:g}, false alarm {false_alarm:g})",
+        xlim=(0, 1),
+        ylim=(0, None),
+    )
     axis.legend(frameon=False, fontsize=8)
 
 
@@ -140,21 +200,48 @@ def explained(axis, checked, most=8):
     colours = [ALARM if finding.alarm else MODEL for finding in findings]
     axis.barh(range(len(findings)), [finding.explained for finding in findings], color=colours, height=0.6)
     axis.set_yticks(range(len(findings)), [finding.feature[:32] for finding in findings], fontsize=8)
-    axis.set(title="What else tells the label? (red: alarm)", xlabel="share of the label explained beyond chance (0 to 1)", xlim=(0, 1.02))
+    axis.set(
+        title="What else tells the label? (red: alarm)",
+        xlabel="share of the label explained beyond chance (0 to 1)",
+        xlim=(0, 1.02),
+    )
 
 
 def looked_at(axis, material):
     """Where hiding costs the model most, on average over the images shown, and the region that the controls hid."""
     side = material.test.pixels.shape[1]
-    axis.imshow(material.test.pixels[material.shown if len(material.shown) else slice(None)].mean(0).astype(np.uint8), extent=(0, 1, 1, 0))
+    axis.imshow(
+        material.test.pixels[material.shown if len(material.shown) else slice(None)].mean(0).astype(np.uint8),
+        extent=(0, 1, 1, 0),
+    )
     heat = np.clip(material.falls.mean(0), 0, None) if len(material.falls) else np.zeros((2, 2))
-    axis.imshow(heat, cmap="magma", alpha=0.55, extent=(0, 1, 1, 0), interpolation="bilinear", vmin=0, vmax=max(0.05, heat.max()))
+    axis.imshow(
+        heat,
+        cmap="magma",
+        alpha=0.55,
+        extent=(0, 1, 1, 0),
+        interpolation="bilinear",
+        vmin=0,
+        vmax=max(0.05, heat.max()),
+    )
     region = material.seen.region
     if region:
         rows, columns = object_region.pixels_of(region, side)
-        axis.add_patch(_rectangle(columns.start / side, rows.start / side, (columns.stop - columns.start) / side, (rows.stop - rows.start) / side))
-    axis.set(title="Where the model looks" + (f"; box: region ({region.source})" if region else ""), xlabel="share of the width",
-             ylabel="share of the height", xlim=(0, 1), ylim=(1, 0))
+        axis.add_patch(
+            _rectangle(
+                columns.start / side,
+                rows.start / side,
+                (columns.stop - columns.start) / side,
+                (rows.stop - rows.start) / side,
+            )
+        )
+    axis.set(
+        title="Where the model looks" + (f"; box: region ({region.source})" if region else ""),
+        xlabel="share of the width",
+        ylabel="share of the height",
+        xlim=(0, 1),
+        ylim=(1, 0),
+    )
 
 
 def _rectangle(left, top, width, height):

@@ -13,7 +13,6 @@ from lakevision.evaluation import intervals
 from lakevision.training import loop
 
 
-
 @dataclass
 class Swapped:
     """followed: share of swaps between classes where the prediction is the region's class, with its interval (intervals.Estimate); same_class: share of
@@ -55,7 +54,9 @@ def _pairs(test, rows, region, settings, seed, same_class):
         apart = np.abs(hour - hour[base])
         apart = np.where(timed & timed[base], np.minimum(apart, 24 - apart), 0)
         darker = np.abs(np.log((light + 1) / (light[base] + 1)))
-        fits = (camera == camera[base]) & (episode != episode[base]) & ((test.targets == test.targets[base]) == same_class)
+        fits = (
+            (camera == camera[base]) & (episode != episode[base]) & ((test.targets == test.targets[base]) == same_class)
+        )
         fits &= (apart <= settings.swap_hours) & (darker <= np.log1p(settings.swap_light))
         if not fits.any():
             unmatched += 1
@@ -70,4 +71,6 @@ def _pairs(test, rows, region, settings, seed, same_class):
 def _ask(network, test, pairs, region):
     if not len(pairs):
         return np.empty(0, int)
-    return loop.predict(network, object_region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], region)).argmax(1)
+    return loop.predict(
+        network, object_region.paste(test.pixels[pairs[:, 0]], test.pixels[pairs[:, 1]], region)
+    ).argmax(1)

@@ -5,8 +5,8 @@ The burden of proof is the model's. What sees no object and scores as well shows
 
 from dataclasses import dataclass, field
 
-from lakevision.evaluation import intervals
 from lakevision.dataset.object_region import Region
+from lakevision.evaluation import intervals
 
 MARGIN = 0.05  # a model that beats a baseline by less than this has not been shown to see more than it
 
@@ -37,9 +37,13 @@ def judge(seen):
     reasons = _doubts(seen)
     if reasons:
         return "weak", reasons
-    followed = f", and its prediction follows the exchanged object in {seen.followed.value:.1%}" if seen.followed else ""
-    return "evaluable", [f"the model reaches {seen.accuracy} on episodes it has not seen, metadata alone {seen.metadata.value:.3f}, the surroundings "
-                         f"alone {seen.context.value:.3f}{followed}"]
+    followed = (
+        f", and its prediction follows the exchanged object in {seen.followed.value:.1%}" if seen.followed else ""
+    )
+    return "evaluable", [
+        f"the model reaches {seen.accuracy} on episodes it has not seen, metadata alone {seen.metadata.value:.3f}, the surroundings "
+        f"alone {seen.context.value:.3f}{followed}"
+    ]
 
 
 def best_baseline(seen):
@@ -58,37 +62,55 @@ def _refutations(seen):
     names = [finding.feature for finding in seen.confounders or seen.suspects]
     blamed = f" (the label follows {_listed(names)})" if names else ""
     found = []
-    for figure, what in ((seen.metadata, "a baseline that sees no pixel (camera, day, hour, light, size, EXIF)"),
-                         (seen.nearest, "saying what the nearest image in time was"),
-                         (seen.context if seen.region and seen.region.known else None, "the same network with the object hidden")):
+    for figure, what in (
+        (seen.metadata, "a baseline that sees no pixel (camera, day, hour, light, size, EXIF)"),
+        (seen.nearest, "saying what the nearest image in time was"),
+        (seen.context if seen.region and seen.region.known else None, "the same network with the object hidden"),
+    ):
         if figure and _as_good(figure, seen):
-            found.append(f"{what} reaches {figure.value:.3f}, the model {seen.accuracy.value:.3f}: this set can't show that the model sees the object"
-                         f"{blamed if not found else ''}")
+            found.append(
+                f"{what} reaches {figure.value:.3f}, the model {seen.accuracy.value:.3f}: this set can't show that the model sees the object"
+                f"{blamed if not found else ''}"
+            )
     for finding in seen.confounders:
         if not found and finding.accuracy > seen.majority + MARGIN and finding.accuracy >= seen.accuracy.value - MARGIN:
-            found.append(f"the {finding.feature} alone tells the label in {finding.accuracy:.3f} of the held-out images, the model in "
-                         f"{seen.accuracy.value:.3f}: this set can't show that the model sees the object")
+            found.append(
+                f"the {finding.feature} alone tells the label in {finding.accuracy:.3f} of the held-out images, the model in "
+                f"{seen.accuracy.value:.3f}: this set can't show that the model sees the object"
+            )
     if seen.followed and seen.followed.value < 0.5 and seen.followed.high < seen.accuracy.low:
-        found.append(f"with the object's region exchanged, the prediction follows the object in {seen.followed.value:.1%} only: the model looks at "
-                     "something else")
+        found.append(
+            f"with the object's region exchanged, the prediction follows the object in {seen.followed.value:.1%} only: the model looks at "
+            "something else"
+        )
     return found
 
 
 def _doubts(seen):
     found = []
     if seen.accuracy.low <= seen.majority:
-        found.append(f"the model's accuracy of {seen.accuracy.value:.3f} has an interval from {seen.accuracy.low:.3f} to {seen.accuracy.high:.3f}, "
-                     f"which holds chance: saying the most frequent class reaches {seen.majority:.3f}")
+        found.append(
+            f"the model's accuracy of {seen.accuracy.value:.3f} has an interval from {seen.accuracy.low:.3f} to {seen.accuracy.high:.3f}, "
+            f"which holds chance: saying the most frequent class reaches {seen.majority:.3f}"
+        )
     for finding in seen.confounders:
-        found.append(f"the label follows the {finding.feature} in part: it explains {finding.explained:.0%} of it and reaches "
-                     f"{finding.accuracy:.3f} alone")
+        found.append(
+            f"the label follows the {finding.feature} in part: it explains {finding.explained:.0%} of it and reaches "
+            f"{finding.accuracy:.3f} alone"
+        )
     if seen.followed and seen.followed.high < seen.accuracy.low:
-        found.append(f"with the object's region exchanged, the prediction follows the object in {seen.followed}, the accuracy is {seen.accuracy}")
+        found.append(
+            f"with the object's region exchanged, the prediction follows the object in {seen.followed}, the accuracy is {seen.accuracy}"
+        )
     if seen.context is None:
-        found.append("whether the surroundings tell the label is unchecked: there was no control with the object hidden")
+        found.append(
+            "whether the surroundings tell the label is unchecked: there was no control with the object hidden"
+        )
     elif not seen.region.known and _as_good(seen.context, seen):
-        found.append(f"with the part hidden that the model looks at most, the same network still reaches {seen.context.value:.3f}: something else "
-                     "tells the label, too")
+        found.append(
+            f"with the part hidden that the model looks at most, the same network still reaches {seen.context.value:.3f}: something else "
+            "tells the label, too"
+        )
     return found + list(seen.warnings)
 
 

@@ -30,8 +30,10 @@ def land(cfg, places):
     source = {"simulated": _simulated, "folder": _replayed, "landing": _uploaded}[cfg.capture.source]
     landed = source(cfg, places)
     if not landed.new + landed.known:
-        raise ValueError(f"capture.source {cfg.capture.source!r} gave no photographs "
-                         f"({cfg.capture.path or places.landing}; suffixes {', '.join(sorted(SUFFIXES))})")
+        raise ValueError(
+            f"capture.source {cfg.capture.source!r} gave no photographs "
+            f"({cfg.capture.path or places.landing}; suffixes {', '.join(sorted(SUFFIXES))})"
+        )
     return landed
 
 
@@ -42,14 +44,18 @@ def _simulated(cfg, places):
     wanted = [scene for scene in scenes if not (Path(places.landing) / porch.key(scene)).exists()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow lets go of the GIL while it draws
         drawn = pool.map(porch.jpeg, wanted)
-        for scene, data in tqdm(zip(wanted, drawn), total=len(wanted), desc="drawing", unit="photo", disable=not wanted):
+        for scene, data in tqdm(
+            zip(wanted, drawn), total=len(wanted), desc="drawing", unit="photo", disable=not wanted
+        ):
             write(Path(places.landing) / porch.key(scene), data)
     return Landed(new=len(wanted), known=len(scenes) - len(wanted))
 
 
 def _replayed(cfg, places):
     if not cfg.capture.path:
-        raise ValueError("capture.source is folder, but capture.path is empty: --images FOLDER, or --set capture.path=FOLDER")
+        raise ValueError(
+            "capture.source is folder, but capture.path is empty: --images FOLDER, or --set capture.path=FOLDER"
+        )
     names, skipped, read = (_bucket if "://" in cfg.capture.path else _folder)(cfg.capture.path)
     landed = Landed(skipped=tuple(skipped))
     for name, size in tqdm(names, desc="replaying", unit="photo"):
@@ -72,7 +78,11 @@ def _folder(path):
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"capture.path: {folder} is no folder")
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
     names = [(file.relative_to(folder).as_posix(), file.stat().st_size) for file in files]
     return _photographs(names) + (lambda name: (folder / name).read_bytes(),)
 
@@ -83,7 +93,11 @@ def _bucket(url):
     from obstore.store import from_url
 
     # Plain http only where the owner's own S3 server says so (MinIO, Ceph); the clouds are https.
-    store = from_url(url, client_options={"allow_http": True}) if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://") else from_url(url)
+    store = (
+        from_url(url, client_options={"allow_http": True})
+        if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        else from_url(url)
+    )
     names = sorted((entry["path"], entry["size"]) for batch in obstore.list(store) for entry in batch)
     return _photographs(names) + (lambda name: obstore.get(store, name).bytes().to_bytes(),)
 

@@ -50,7 +50,9 @@ class Seen:
 
     def _nearest(self, phash, brightness):
         candidates = set()
-        for band, ordered, order, known in zip(_bands(np.array([phash], np.int64)), self.sorted, self.order, self.recent):
+        for band, ordered, order, known in zip(
+            _bands(np.array([phash], np.int64)), self.sorted, self.order, self.recent
+        ):
             start, stop = np.searchsorted(ordered, band[0], "left"), np.searchsorted(ordered, band[0], "right")
             candidates.update(order[start:stop].tolist(), known.get(int(band[0]), ()))
         best = (NEAR_BITS + 1, 0)

@@ -6,23 +6,46 @@ every worker sees (a volume on a cluster).
 
 import hashlib
 import os
-from datetime import timezone
+from datetime import UTC
 
 import pandas as pd
 from pyspark.sql import functions as F
 
-from lakevision.ingest import landing, metadata, quality, tables
 from device import memory
+from lakevision.ingest import landing, metadata, quality, tables
 
 LARGEST = 200_000_000  # bytes; a larger file is no photograph, and would not fit a worker's memory beside its pixels
 ROWS = 32  # of one Arrow batch, photographs' bytes included: the next one finds the memory of the last in the caches
 LISTED = "path string, modified_at timestamp, length bigint"
 # Columns of images that a photograph alone decides; the driver adds what it takes the others to know.
-ALONE = tuple(column for column in tables.IMAGES if column.name not in
-              ("path", "content", "length", "sha256", "duplicate_of", "near_duplicate_of", "modified_at", "quality", "ingested_at"))
+ALONE = tuple(
+    column
+    for column in tables.IMAGES
+    if column.name
+    not in (
+        "path",
+        "content",
+        "length",
+        "sha256",
+        "duplicate_of",
+        "near_duplicate_of",
+        "modified_at",
+        "quality",
+        "ingested_at",
+    )
+)
 SCORES = tuple(quality.GLOBAL)
-DESCRIBED = ", ".join([LISTED, "sha256 string", "signature string", "error string", "kept binary",
-                       *(f"{column.name} {column.type}" for column in ALONE), *(f"score_{issue} double" for issue in SCORES)])
+DESCRIBED = ", ".join(
+    [
+        LISTED,
+        "sha256 string",
+        "signature string",
+        "error string",
+        "kept binary",
+        *(f"{column.name} {column.type}" for column in ALONE),
+        *(f"score_{issue} double" for issue in SCORES),
+    ]
+)
 
 
 def describer(root, zone):
@@ -39,29 +62,48 @@ def describer(root, zone):
         for whole in batches:
             for start in range(0, whole.num_rows, ROWS):
                 batch = whole.slice(start, ROWS)
-                rows = [row for path, modified_at in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist())
-                        if (row := _describe(root, path, modified_at, zone)) is not None]
+                rows = [
+                    row
+                    for path, modified_at in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist())
+                    if (row := _describe(root, path, modified_at, zone)) is not None
+                ]
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     return run
 
 
 def _describe(root, path, modified_at, zone, keep=False):
-    modified_at = modified_at.astimezone(timezone.utc)
+    modified_at = modified_at.astimezone(UTC)
     row = {"path": path, "modified_at": modified_at}
     try:
         signature, data = _read(root, path)
     except FileNotFoundError:
         return None  # removed from the landing zone since it was listed
     except OSError as error:
-        return {**row, "length": 0, "error": f"cannot be read: {error.strerror or error}; it is tried again in the next run"}
+        return {
+            **row,
+            "length": 0,
+            "error": f"cannot be read: {error.strerror or error}; it is tried again in the next run",
+        }
     if data is None:
-        return {**row, "length": int(signature.split()[0]), "signature": signature, "error": f"too large: {signature.split()[0]} bytes, {LARGEST:,} at most"}
+        return {
+            **row,
+            "length": int(signature.split()[0]),
+            "signature": signature,
+            "error": f"too large: {signature.split()[0]} bytes, {LARGEST:,} at most",
+        }
     photo = vars(metadata.describe(path, data, modified_at, zone))  # asdict() would copy a thousand counts
     scores = photo.pop("scores") or {}
     photo["exif"] = None if photo["exif"] is None else list(photo["exif"].items())
-    return {**row, "length": len(data), "signature": signature, "sha256": hashlib.sha256(data).hexdigest(), "kept": data if keep or photo["error"] else None,
-            **photo, **{f"score_{issue}": value for issue, value in scores.items()}}
+    return {
+        **row,
+        "length": len(data),
+        "signature": signature,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "kept": data if keep or photo["error"] else None,
+        **photo,
+        **{f"score_{issue}": value for issue, value in scores.items()},
+    }
 
 
 def _read(root, path):

@@ -18,8 +18,14 @@ def of(image):
     of_luma = moments("L", np.asarray(luma.histogram()))
     factor = max(luma.size) // LONG_SIDE
     small = luma.reduce(factor) if factor > 1 else luma
-    return {"bands": bands, "luma": of_luma, "brightness": of_luma["mean"] / 255, "contrast": of_luma["stddev"] / 255,
-            "entropy": of_luma["entropy"], "sharpness": sharpness(small)}, perceptual_hash(small)
+    return {
+        "bands": bands,
+        "luma": of_luma,
+        "brightness": of_luma["mean"] / 255,
+        "contrast": of_luma["stddev"] / 255,
+        "entropy": of_luma["entropy"],
+        "sharpness": sharpness(small),
+    }, perceptual_hash(small)
 
 
 def moments(band, counts):
@@ -29,9 +35,16 @@ def moments(band, counts):
     mean = float(seen @ present / total)
     share = seen / total
     below = counts.cumsum()
-    return {"band": band, "mean": mean, "median": (_value_at(below, (total - 1) // 2) + _value_at(below, total // 2)) / 2,
-            "stddev": float(seen @ (present - mean) ** 2 / total) ** 0.5, "min": int(present[0]), "max": int(present[-1]),
-            "entropy": max(0.0, float(-(share @ np.log2(share)))), "histogram": counts}
+    return {
+        "band": band,
+        "mean": mean,
+        "median": (_value_at(below, (total - 1) // 2) + _value_at(below, total // 2)) / 2,
+        "stddev": float(seen @ (present - mean) ** 2 / total) ** 0.5,
+        "min": int(present[0]),
+        "max": int(present[-1]),
+        "entropy": max(0.0, float(-(share @ np.log2(share)))),
+        "histogram": counts,
+    }
 
 
 def _value_at(below, rank):
@@ -55,7 +68,7 @@ def sharpness(luma):
         return None
     kept, edge = [], TAPS // 2
     for rows in (pixels, pixels.T):
-        steps = rows[edge + 1:-edge] - rows[edge:-edge - 1]
+        steps = rows[edge + 1 : -edge] - rows[edge : -edge - 1]
         np.abs(steps, out=steps)
         total = float(steps.sum())
         if not total:
@@ -69,7 +82,9 @@ def sharpness(luma):
 
 
 _FREQUENCIES = np.sqrt(2 / 32) * np.cos(np.pi * np.arange(1, 9)[:, None] * (np.arange(32) + 0.5) / 32)
-_FREQUENCIES = np.vstack([np.full((1, 32), np.sqrt(1 / 32)), _FREQUENCIES])[:8].astype(np.float32)  # DCT-II, the 8 lowest of 32
+_FREQUENCIES = np.vstack([np.full((1, 32), np.sqrt(1 / 32)), _FREQUENCIES])[:8].astype(
+    np.float32
+)  # DCT-II, the 8 lowest of 32
 
 
 def perceptual_hash(luma):

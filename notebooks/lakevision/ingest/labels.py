@@ -6,7 +6,7 @@ empty label takes the label away.
 
 import csv
 import io
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from pyspark.sql import Window
@@ -61,7 +61,9 @@ def add_from_source(spark, places, source):
     given = _csv(spark, source, images) if source.lower().endswith(".csv") else _table(spark, source)
     given = given.dropDuplicates(["path", "labelled_at"]).persist()
     try:
-        now = latest(spark, places, explicit=True).select("path", F.col("label").alias("old"), F.col("labelled_at").alias("old_at"))
+        now = latest(spark, places, explicit=True).select(
+            "path", F.col("label").alias("old"), F.col("labelled_at").alias("old_at")
+        )
         later = (F.col("labelled_at") > F.col("old_at")) & ~F.col("label").eqNullSafe(F.col("old"))
         news = given.join(now, "path", "left").where(F.col("old_at").isNull() | later)
         news = news.select([name.split()[0] for name in ROW.split(", ")]).persist()
@@ -80,19 +82,23 @@ def latest(spark, places, version=None, explicit=False):
     rows = rows.withColumn("explicit", ~F.col("source").isin(*FROM_PATH))
     if explicit:
         rows = rows.where("explicit")
-    order = Window.partitionBy("path").orderBy(*(F.col(name).desc() for name in ("explicit", "labelled_at", "ingested_at", "label")))
+    order = Window.partitionBy("path").orderBy(
+        *(F.col(name).desc() for name in ("explicit", "labelled_at", "ingested_at", "label"))
+    )
     return rows.withColumn("rank", F.row_number().over(order)).where("rank = 1").drop("rank", "explicit", "ingested_at")
 
 
 def _append(rows, places):
-    rows.withColumn("ingested_at", F.current_timestamp()).select([column.name for column in tables.LABELS]).writeTo(places.table("labels")).append()
+    rows.withColumn("ingested_at", F.current_timestamp()).select([column.name for column in tables.LABELS]).writeTo(
+        places.table("labels")
+    ).append()
 
 
 def _csv(spark, path, images):
     """A CSV with a header line path,label[,labelled_at][,author] as a DataFrame of ROW; times without an offset are UTC, a missing one is the file's own."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"ingest.label_source: {path} is no file")
-    written = datetime.fromtimestamp(Path(path).stat().st_mtime, timezone.utc)
+    written = datetime.fromtimestamp(Path(path).stat().st_mtime, UTC)
     rows = {}
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -108,16 +114,30 @@ def _csv(spark, path, images):
             try:
                 at = datetime.fromisoformat(at.replace("Z", "+00:00")) if at else written
             except ValueError as error:
-                raise BadLabels(f"{path}, line {reader.line_num}: labelled_at {at!r} is no ISO 8601 time, such as 2026-03-02T08:15:00Z") from error
-            at = at if at.tzinfo else at.replace(tzinfo=timezone.utc)
+                raise BadLabels(
+                    f"{path}, line {reader.line_num}: labelled_at {at!r} is no ISO 8601 time, such as 2026-03-02T08:15:00Z"
+                ) from error
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
             # By path and time: of two lines that say nothing of when, the later one corrects the earlier.
-            rows[row["path"].strip(), at] = (row["path"].strip(), row["label"].strip() or None, "csv", at, (row.get("author") or "").strip() or None)
+            rows[row["path"].strip(), at] = (
+                row["path"].strip(),
+                row["label"].strip() or None,
+                "csv",
+                at,
+                (row.get("author") or "").strip() or None,
+            )
     if not rows:
         return spark.createDataFrame([], ROW)
     # Named as in the camera's folder; in the landing zone capture may have encoded it, or a device has put it there as it is.
-    there = spark.createDataFrame(sorted({(name,) for name, _ in rows}), "path string").join(images.select("path"), "path", "left_semi").collect()
+    there = (
+        spark.createDataFrame(sorted({(name,) for name, _ in rows}), "path string")
+        .join(images.select("path"), "path", "left_semi")
+        .collect()
+    )
     there = {row["path"] for row in there}
-    return spark.createDataFrame([(name if name in there else capture.landing_name(name), *more) for name, *more in rows.values()], ROW)
+    return spark.createDataFrame(
+        [(name if name in there else capture.landing_name(name), *more) for name, *more in rows.values()], ROW
+    )
 
 
 def _table(spark, name):
@@ -126,13 +146,22 @@ def _table(spark, name):
         raise FileNotFoundError(f"ingest.label_source: there is no table {name} (a CSV's name ends in .csv)")
     rows = spark.table(name)
     _columns(rows.columns, name)
-    at, author = (F.col(column) if column in rows.columns else default for column, default in
-                  (("labelled_at", F.current_timestamp()), ("author", F.lit(None).cast("string"))))
+    at, author = (
+        F.col(column) if column in rows.columns else default
+        for column, default in (("labelled_at", F.current_timestamp()), ("author", F.lit(None).cast("string")))
+    )
     label = F.trim(F.col("label").cast("string"))
-    return rows.select("path", F.when(label != "", label).alias("label"), F.lit("table").alias("source"), at.cast("timestamp").alias("labelled_at"),
-                       author.alias("author"))
+    return rows.select(
+        "path",
+        F.when(label != "", label).alias("label"),
+        F.lit("table").alias("source"),
+        at.cast("timestamp").alias("labelled_at"),
+        author.alias("author"),
+    )
 
 
 def _columns(found, name):
     if not {"path", "label"} <= set(found) <= set(COLUMNS):
-        raise BadLabels(f"{name}: expected the columns path,label and perhaps labelled_at,author; found {','.join(map(str, found)) or 'none'}")
+        raise BadLabels(
+            f"{name}: expected the columns path,label and perhaps labelled_at,author; found {','.join(map(str, found)) or 'none'}"
+        )

@@ -8,12 +8,14 @@ import hashlib
 import os
 import re
 from collections import namedtuple
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm"}
 ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
-File = namedtuple("File", "path modified_at length")  # path: relative to the landing zone; modified_at: aware datetime; length: bytes
+File = namedtuple(
+    "File", "path modified_at length"
+)  # path: relative to the landing zone; modified_at: aware datetime; length: bytes
 
 
 def walk(root):
@@ -23,13 +25,20 @@ def walk(root):
         for name in names:
             path = os.path.join(folder, name)
             relative = _text(os.path.relpath(path, root))
-            if name[0] == "." or name.endswith("._COPYING_") or _hidden(relative) and Path(name).suffix.lower() not in SUFFIXES:
+            if (
+                name[0] == "."
+                or name.endswith("._COPYING_")
+                or _hidden(relative)
+                and Path(name).suffix.lower() not in SUFFIXES
+            ):
                 continue  # _SUCCESS, half a copy of `hadoop fs -put`, and the like
             try:
                 status = os.stat(path)
             except FileNotFoundError:
                 continue  # replaced or removed meanwhile
-            yield File(relative, datetime.fromtimestamp(status.st_mtime_ns // 10**6 / 1000, timezone.utc), status.st_size)  # Spark knows milliseconds
+            yield File(
+                relative, datetime.fromtimestamp(status.st_mtime_ns // 10**6 / 1000, UTC), status.st_size
+            )  # Spark knows milliseconds
 
 
 def passed_over(file):
@@ -73,8 +82,12 @@ def content(root, path, sha256, stored):
         with open(address(root, path), "rb") as file:
             data = file.read()
     except OSError as error:
-        raise Changed(f"{path}: {error.strerror}. images keeps no bytes (ingest.keep_content: false), so the landing zone must stay as it was") from error
+        raise Changed(
+            f"{path}: {error.strerror}. images keeps no bytes (ingest.keep_content: false), so the landing zone must stay as it was"
+        ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise Changed(f"{path}: other bytes than those that were ingested. images keeps none (ingest.keep_content: false), so the landing zone "
-                      "must stay as it was")
+        raise Changed(
+            f"{path}: other bytes than those that were ingested. images keeps none (ingest.keep_content: false), so the landing zone "
+            "must stay as it was"
+        )
     return data

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pyspark.sql import functions as F
@@ -84,7 +84,9 @@ def by_table(spark, places, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_
 
     def check():
         if time.monotonic() > until[0]:
-            raise Lost(f"this {name} could not renew its lease for {expires}; what it had not written yet, the next run takes up")
+            raise Lost(
+                f"this {name} could not renew its lease for {expires}; what it had not written yet, the next run takes up"
+            )
 
     renewer = threading.Thread(target=renew, daemon=True)
     renewer.start()
@@ -110,21 +112,32 @@ def _make(spark, places):
 
 def _take(spark, table, name, holder, expires):
     """Takes or renews a lease if it is free, expired or the holder's own. Returns who has it now; "" where two tried at once."""
-    row = spark.table(table).where(F.col("name") == name).select("holder", (F.col("until") > F.lit(datetime.now(timezone.utc))).alias("taken")).first()
+    row = (
+        spark.table(table)
+        .where(F.col("name") == name)
+        .select("holder", (F.col("until") > F.lit(datetime.now(UTC))).alias("taken"))
+        .first()
+    )
     if row and row["taken"] and row["holder"] != holder:
-        return row["holder"]  # asked first: a MERGE that changes nothing is a commit, too, and would keep the holder from giving it back
+        return row[
+            "holder"
+        ]  # asked first: a MERGE that changes nothing is a commit, too, and would keep the holder from giving it back
     return _merge(spark, table, name, holder, expires)
 
 
 def _merge(spark, table, name, holder, expires):
     """As _take(), which may have seen it free a moment ago: Delta looks again and writes in one."""
-    now = datetime.now(timezone.utc)
-    mine = spark.createDataFrame([(name, holder, now, now + expires)], "name string, holder string, now timestamp, until timestamp")
+    now = datetime.now(UTC)
+    mine = spark.createDataFrame(
+        [(name, holder, now, now + expires)], "name string, holder string, now timestamp, until timestamp"
+    )
     mine.createOrReplaceTempView(view := f"lease_{uuid.uuid4().hex}")
     try:
-        spark.sql(f"MERGE INTO {table} AS there USING {view} AS mine ON there.name = mine.name "
-                  "WHEN MATCHED AND (there.until <= mine.now OR there.holder = mine.holder) THEN UPDATE SET holder = mine.holder, until = mine.until "
-                  "WHEN NOT MATCHED THEN INSERT (name, holder, until) VALUES (mine.name, mine.holder, mine.until)")
+        spark.sql(
+            f"MERGE INTO {table} AS there USING {view} AS mine ON there.name = mine.name "
+            "WHEN MATCHED AND (there.until <= mine.now OR there.holder = mine.holder) THEN UPDATE SET holder = mine.holder, until = mine.until "
+            "WHEN NOT MATCHED THEN INSERT (name, holder, until) VALUES (mine.name, mine.holder, mine.until)"
+        )
         return spark.table(table).where(F.col("name") == name).first()["holder"]
     except Exception as error:
         if not _two_at_once(error):
@@ -136,11 +149,20 @@ def _merge(spark, table, name, holder, expires):
 
 def _two_at_once(error):
     """Whether Delta says that another commit came between; its exceptions have no class of their own in common."""
-    return any(word in str(error) for word in ("Concurrent", "DELTA_PROTOCOL_CHANGED", "DELTA_METADATA_CHANGED", "NON_EMPTY_LOCATION", "ALREADY_EXISTS"))
+    return any(
+        word in str(error)
+        for word in (
+            "Concurrent",
+            "DELTA_PROTOCOL_CHANGED",
+            "DELTA_METADATA_CHANGED",
+            "NON_EMPTY_LOCATION",
+            "ALREADY_EXISTS",
+        )
+    )
 
 
 def _myself():
-    return f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    return f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _waiting(name, other):

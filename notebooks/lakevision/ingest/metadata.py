@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
@@ -18,7 +18,9 @@ NAME_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):?(\d\d):?(\d\d)(\.\d{1,6})?(Z?
 # What the capture agent calls a frame: <time>_<boot>_<sequence>[_<label>]; see device/spool/entry.py.
 AGENT_NAME = re.compile(NAME_TIME.pattern + r"_[0-9a-f]{8}_\d{6,}(?:_(?P<label>[^_]+))?")
 TEXT_LIMIT = 2000  # characters kept of one EXIF value: MakerNotes of some phones run to 100 kB
-YEARS = range(1980, 2200)  # before: a clock that was never set; Parquet refuses 1899 and pandas can't hold 2263, so that one odd name would stop everything
+YEARS = range(
+    1980, 2200
+)  # before: a clock that was never set; Parquet refuses 1899 and pandas can't hold 2263, so that one odd name would stop everything
 TAG_LIMIT = 500  # tags kept of one photograph; a camera writes 60
 
 
@@ -62,12 +64,31 @@ def describe(path, data, modified_at, zone="UTC"):
         (width, height), mode = image.size, image.mode  # before the later frames are counted: they may be smaller
         found, phash = image_statistics.of(_rgb(image))
         latitude, longitude, altitude = position(tags)
-        return Photo(captured_at=taken, captured_from=source, device=device(path, tags), width=width, height=height, mode=mode,
-                     format=image.format or "unknown", frames=_frames(image), dpi=_dpi(image, tags), orientation=_whole(tags.get("Orientation"), 1, 8),
-                     make=tags.get("Make") or None, model=tags.get("Model") or None, exposure_s=number(tags.get("ExposureTime"), 0),
-                     aperture=number(tags.get("FNumber"), 0), iso=_whole(tags.get("ISOSpeedRatings"), 1, 10**9), focal_mm=number(tags.get("FocalLength"), 0),
-                     latitude=latitude, longitude=longitude, altitude_m=altitude, exif=tags, statistics=found, phash=phash,
-                     scores=quality.scores(found, width, height))
+        return Photo(
+            captured_at=taken,
+            captured_from=source,
+            device=device(path, tags),
+            width=width,
+            height=height,
+            mode=mode,
+            format=image.format or "unknown",
+            frames=_frames(image),
+            dpi=_dpi(image, tags),
+            orientation=_whole(tags.get("Orientation"), 1, 8),
+            make=tags.get("Make") or None,
+            model=tags.get("Model") or None,
+            exposure_s=number(tags.get("ExposureTime"), 0),
+            aperture=number(tags.get("FNumber"), 0),
+            iso=_whole(tags.get("ISOSpeedRatings"), 1, 10**9),
+            focal_mm=number(tags.get("FocalLength"), 0),
+            latitude=latitude,
+            longitude=longitude,
+            altitude_m=altitude,
+            exif=tags,
+            statistics=found,
+            phash=phash,
+            scores=quality.scores(found, width, height),
+        )
     except transform.BadImage as error:
         return Photo(error=str(error)[:TEXT_LIMIT])
 
@@ -75,7 +96,9 @@ def describe(path, data, modified_at, zone="UTC"):
 def _rgb(image):
     try:
         return transform.rgb(image)
-    except Exception as error:  # as in transform.apply: a conversion that Pillow can't do costs this photograph, never the stream
+    except (
+        Exception
+    ) as error:  # as in transform.apply: a conversion that Pillow can't do costs this photograph, never the stream
         raise transform.BadImage(f"cannot convert mode {image.mode}: {error}") from error
 
 
@@ -84,8 +107,11 @@ def exif(image):
     tags = {}
     try:
         block = image.getexif()
-        for names, entries in ((ExifTags.TAGS, dict(block)), (ExifTags.TAGS, block.get_ifd(ExifTags.IFD.Exif)),
-                               (ExifTags.GPSTAGS, block.get_ifd(ExifTags.IFD.GPSInfo))):
+        for names, entries in (
+            (ExifTags.TAGS, dict(block)),
+            (ExifTags.TAGS, block.get_ifd(ExifTags.IFD.Exif)),
+            (ExifTags.GPSTAGS, block.get_ifd(ExifTags.IFD.GPSInfo)),
+        ):
             for tag, value in entries.items():
                 if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
                     continue
@@ -93,7 +119,9 @@ def exif(image):
                     tags["_error"] = f"more than {TAG_LIMIT} tags; the rest was left out"
                     return tags
                 tags[names.get(tag, f"0x{tag:04X}")] = _text(value)
-    except Exception as error:  # Pillow's EXIF parser raises nearly anything on hostile bytes; the photograph itself is fine
+    except (
+        Exception
+    ) as error:  # Pillow's EXIF parser raises nearly anything on hostile bytes; the photograph itself is fine
         tags["_error"] = f"{type(error).__name__}: {error}"[:200]
     return tags
 
@@ -126,7 +154,10 @@ def _whole(text, low, high):
 
 def position(tags):
     """(latitude, longitude, altitude in metres) in degrees, north and east positive, from the GPS tags; Nones without a whole pair on the globe."""
-    latitude, longitude = (_degrees(tags.get(f"GPS{axis}"), tags.get(f"GPS{axis}Ref", ""), limit) for axis, limit in (("Latitude", 90), ("Longitude", 180)))
+    latitude, longitude = (
+        _degrees(tags.get(f"GPS{axis}"), tags.get(f"GPS{axis}Ref", ""), limit)
+        for axis, limit in (("Latitude", 90), ("Longitude", 180))
+    )
     if latitude is None or longitude is None:
         return None, None, None
     altitude = number(tags.get("GPSAltitude"), 0)
@@ -141,7 +172,7 @@ def _degrees(text, reference, limit):
         return None
     if not 1 <= len(parts) <= 3:
         return None
-    value = sum(part / 60 ** index for index, part in enumerate(parts))
+    value = sum(part / 60**index for index, part in enumerate(parts))
     if not (math.isfinite(value) and 0 <= value <= limit):
         return None
     return -value if reference[:1] in ("S", "W") else value
@@ -166,8 +197,11 @@ def _frames(image):
 def captured_at(path, tags, modified_at, zone="UTC"):
     """(aware UTC datetime, "exif" | "name" | "file"): the first of EXIF, the name and the file's own time that can be read."""
     local = ZoneInfo(zone)
-    for stamp, offset, fraction in (("DateTimeOriginal", "OffsetTimeOriginal", "SubsecTimeOriginal"),
-                                    ("DateTimeDigitized", "OffsetTimeDigitized", "SubsecTimeDigitized"), ("DateTime", "OffsetTime", "SubsecTime")):
+    for stamp, offset, fraction in (
+        ("DateTimeOriginal", "OffsetTimeOriginal", "SubsecTimeOriginal"),
+        ("DateTimeDigitized", "OffsetTimeDigitized", "SubsecTimeDigitized"),
+        ("DateTime", "OffsetTime", "SubsecTime"),
+    ):
         taken = _exif_time(tags.get(stamp, ""), tags.get(offset, ""), tags.get(fraction, ""), local)
         if taken:
             return taken, "exif"
@@ -182,7 +216,7 @@ def _name_time(name, local):
     day, hour, minute, second, fraction, utc = match.groups()
     try:
         naive = datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}") + timedelta(seconds=float(fraction or 0))
-        taken = naive.replace(tzinfo=timezone.utc if utc else local).astimezone(timezone.utc)
+        taken = naive.replace(tzinfo=UTC if utc else local).astimezone(UTC)
     except (ValueError, OverflowError):
         return None  # digits that are no date: 2021-13-45T99...
     return taken if taken.year in YEARS else None
@@ -193,8 +227,10 @@ def _exif_time(stamp, offset, fraction, local):
         taken = datetime.strptime(stamp[:19], "%Y:%m:%d %H:%M:%S")
         if re.fullmatch(r"\d{1,6}", fraction):
             taken += timedelta(seconds=float(f"0.{fraction}"))
-        taken = taken.replace(tzinfo=datetime.strptime(offset, "%z").tzinfo if re.fullmatch(r"[+-]\d\d:\d\d", offset) else local)
-        taken = taken.astimezone(timezone.utc)
+        taken = taken.replace(
+            tzinfo=datetime.strptime(offset, "%z").tzinfo if re.fullmatch(r"[+-]\d\d:\d\d", offset) else local
+        )
+        taken = taken.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return taken if taken.year in YEARS else None

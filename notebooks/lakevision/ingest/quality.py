@@ -30,8 +30,13 @@ def scores(photo_statistics, width, height):
     """
     histogram = photo_statistics["luma"]["histogram"]
     sharp = photo_statistics["sharpness"]
-    return {"dark": image_statistics.percentile(histogram, 0.99) / 255, "light": 1 - image_statistics.percentile(histogram, 0.05) / 255,
-            "blurry": 1.0 if sharp is None else sharp, "low_information": photo_statistics["entropy"] / 8, "odd_aspect": min(width, height) / max(width, height)}
+    return {
+        "dark": image_statistics.percentile(histogram, 0.99) / 255,
+        "light": 1 - image_statistics.percentile(histogram, 0.05) / 255,
+        "blurry": 1.0 if sharp is None else sharp,
+        "low_information": photo_statistics["entropy"] / 8,
+        "odd_aspect": min(width, height) / max(width, height),
+    }
 
 
 @dataclass
@@ -56,7 +61,9 @@ def judge(frames, histories):
     earlier photograph, NaN for none within NEAR_BITS); histories: {device: History}, brought up to date. Returns a DataFrame of
     <issue>_score and is_<issue>_issue for each of ISSUES, same index.
     """
-    judged = pd.DataFrame(index=frames.index, columns=[name for issue in ISSUES for name in (f"{issue}_score", f"is_{issue}_issue")])
+    judged = pd.DataFrame(
+        index=frames.index, columns=[name for issue in ISSUES for name in (f"{issue}_score", f"is_{issue}_issue")]
+    )
     for device, rows in frames.groupby("device", sort=False):
         history = histories.setdefault(device, History(0, {}))
         enough = history.count + len(rows) >= ENOUGH
@@ -74,7 +81,9 @@ def judge(frames, histories):
     judged["is_odd_size_issue"] = judged["odd_size_score"] <= HALF_SIZE
     judged["near_duplicate_score"] = (frames["distance"] / (NEAR_BITS + 1)).fillna(1.0)
     judged["is_near_duplicate_issue"] = frames["distance"].notna()
-    return judged.astype({f"{issue}_score": float for issue in ISSUES} | {f"is_{issue}_issue": bool for issue in ISSUES})
+    return judged.astype(
+        {f"{issue}_score": float for issue in ISSUES} | {f"is_{issue}_issue": bool for issue in ISSUES}
+    )
 
 
 def _remember(history, rows):

@@ -16,9 +16,16 @@ from lakevision.platform import workspace
 
 REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
 USER = "you@example.com"  # who deploys, where nobody is logged in to a workspace
-ITEM_KEYS = ("task_key", "job_cluster_key", "name", "principal")  # a target's list items are merged into those with the same key
-LEVELS = {"jobs": {"CAN_MANAGE": "CAN_MANAGE", "CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN"},
-          "experiments": {"CAN_MANAGE": "CAN_MANAGE", "CAN_VIEW": "CAN_READ"}}
+ITEM_KEYS = (
+    "task_key",
+    "job_cluster_key",
+    "name",
+    "principal",
+)  # a target's list items are merged into those with the same key
+LEVELS = {
+    "jobs": {"CAN_MANAGE": "CAN_MANAGE", "CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN"},
+    "experiments": {"CAN_MANAGE": "CAN_MANAGE", "CAN_VIEW": "CAN_READ"},
+}
 
 
 class BundleError(ValueError):
@@ -52,7 +59,9 @@ def default_target(content):
     targets = content.get("targets", {})
     chosen = [name for name, target in targets.items() if (target or {}).get("default")] or list(targets)[:1]
     if len(chosen) != 1:
-        raise BundleError(f"databricks.yml: targets with default: true: {', '.join(chosen) or 'none'}; there must be one")
+        raise BundleError(
+            f"databricks.yml: targets with default: true: {', '.join(chosen) or 'none'}; there must be one"
+        )
     return chosen[0]
 
 
@@ -76,40 +85,66 @@ def look(content, target, variables=None, user=USER):
     own = content["targets"][target] or {}
     unknown = set(variables or {}) - set(content.get("variables", {}))
     faults = [f"variable {name} is given, and not declared in variables" for name in sorted(unknown)]
-    values = {name: entry.get("default") for name, entry in content.get("variables", {}).items() if isinstance(entry, dict)}
+    values = {
+        name: entry.get("default") for name, entry in content.get("variables", {}).items() if isinstance(entry, dict)
+    }
     for name, value in (own.get("variables") or {}).items():
         if name not in values:
             faults.append(f"targets.{target}.variables.{name} is not declared in variables")
         values[name] = value["default"] if isinstance(value, dict) and "default" in value else value
     values.update(variables or {})
-    merged = _merged(copy.deepcopy({key: value for key, value in content.items() if key not in ("targets", "variables")}),
-                     {key: value for key, value in own.items() if key not in ("variables", "default", "mode")})
+    merged = _merged(
+        copy.deepcopy({key: value for key, value in content.items() if key not in ("targets", "variables")}),
+        {key: value for key, value in own.items() if key not in ("variables", "default", "mode")},
+    )
     short = re.sub(r"[^A-Za-z0-9]", "_", user.partition("@")[0])
-    known = {"bundle.target": target, "bundle.name": merged.get("bundle", {}).get("name"), "bundle.git.commit": "0" * 40,
-             "workspace.current_user.userName": user, "workspace.current_user.short_name": short,
-             **{f"var.{name}": value for name, value in values.items() if value is not None},
-             **{f"variables.{name}": value for name, value in values.items() if value is not None},
-             "workspace.root_path": (merged.get("workspace", {}).get("root_path")
-                                     or f"/Workspace/Users/{user}/.bundle/${{bundle.name}}/${{bundle.target}}"),
-             "workspace.file_path": "${workspace.root_path}/files"}
+    known = {
+        "bundle.target": target,
+        "bundle.name": merged.get("bundle", {}).get("name"),
+        "bundle.git.commit": "0" * 40,
+        "workspace.current_user.userName": user,
+        "workspace.current_user.short_name": short,
+        **{f"var.{name}": value for name, value in values.items() if value is not None},
+        **{f"variables.{name}": value for name, value in values.items() if value is not None},
+        "workspace.root_path": (
+            merged.get("workspace", {}).get("root_path")
+            or f"/Workspace/Users/{user}/.bundle/${{bundle.name}}/${{bundle.target}}"
+        ),
+        "workspace.file_path": "${workspace.root_path}/files",
+    }
     merged = _filled(merged, known, faults, lambda name: not name.startswith("resources."))
     if own.get("mode") == "development":
         _developed(merged, short)
     _shared(merged)
-    merged = _filled(merged, {**known, **_flat(merged.get("resources", {}), "resources.")}, faults, lambda name: name.startswith("resources."))
+    merged = _filled(
+        merged,
+        {**known, **_flat(merged.get("resources", {}), "resources.")},
+        faults,
+        lambda name: name.startswith("resources."),
+    )
     return merged, list(dict.fromkeys(faults))
 
 
 def _merged(base, more):
     """base with a target's own things laid over it: mappings by key, lists by the key that names an item, else one behind the other."""
     if isinstance(base, dict) and isinstance(more, dict):
-        return {**base, **{key: _merged(base[key], value) if key in base else copy.deepcopy(value) for key, value in more.items()}}
+        return {
+            **base,
+            **{key: _merged(base[key], value) if key in base else copy.deepcopy(value) for key, value in more.items()},
+        }
     if not (isinstance(base, list) and isinstance(more, list)):
         return copy.deepcopy(more)
     result = list(base)
     for item in more:
         key = next((key for key in ITEM_KEYS if isinstance(item, dict) and key in item), None)
-        same = next((place for place, other in enumerate(result) if key and isinstance(other, dict) and other.get(key) == item[key]), None)
+        same = next(
+            (
+                place
+                for place, other in enumerate(result)
+                if key and isinstance(other, dict) and other.get(key) == item[key]
+            ),
+            None,
+        )
         if same is None:
             result.append(copy.deepcopy(item))
         else:
@@ -152,7 +187,7 @@ def _name(entry, number):
 def _flat(thing, prefix):
     """{"resources.schemas.x.name": value, ...} of all that a reference can name."""
     flat = {}
-    for key, value in (thing.items() if isinstance(thing, dict) else ()):
+    for key, value in thing.items() if isinstance(thing, dict) else ():
         flat[f"{prefix}{key}"] = value
         flat.update(_flat(value, f"{prefix}{key}."))
     return flat
@@ -161,7 +196,11 @@ def _flat(thing, prefix):
 def _developed(bundle, short):
     """What `mode: development` does: names that can't collide with another person's, schedules paused, a tag."""
     resources = bundle.get("resources", {})
-    for kind, prefix in (("jobs", f"[dev {short}] "), ("schemas", f"dev_{short}_"), ("registered_models", f"dev_{short}_")):
+    for kind, prefix in (
+        ("jobs", f"[dev {short}] "),
+        ("schemas", f"dev_{short}_"),
+        ("registered_models", f"dev_{short}_"),
+    ):
         for resource in resources.get(kind, {}).values():
             resource["name"] = prefix + str(resource.get("name", ""))
     for experiment in resources.get("experiments", {}).values():
@@ -179,16 +218,21 @@ def _shared(bundle):
         for resource in bundle.get("resources", {}).get(kind, {}).values():
             if kind == "jobs" and bundle.get("run_as"):
                 resource.setdefault("run_as", dict(bundle["run_as"]))
-            more = [{**permission, "level": levels[permission["level"]]} for permission in bundle.get("permissions", [])
-                    if permission.get("level") in levels]
+            more = [
+                {**permission, "level": levels[permission["level"]]}
+                for permission in bundle.get("permissions", [])
+                if permission.get("level") in levels
+            ]
             if more:
                 resource["permissions"] = [*resource.get("permissions", []), *more]
 
 
 def parameters(job, task):
     """What a task's notebook gets in its widgets: {name: value}. The job's own are pushed down to it, and outrank the task's."""
-    return {**(task.get("notebook_task", {}).get("base_parameters") or {}),
-            **{entry.get("name"): entry.get("default") for entry in job.get("parameters", [])}}
+    return {
+        **(task.get("notebook_task", {}).get("base_parameters") or {}),
+        **{entry.get("name"): entry.get("default") for entry in job.get("parameters", [])},
+    }
 
 
 def tasks(resolved, job="tour", folder=None):
@@ -202,13 +246,17 @@ def tasks(resolved, job="tour", folder=None):
         notebook = entry.get("notebook_task", {}).get("notebook_path", "")
         path = folder / notebook
         if not path.is_file():
-            raise BundleError(f"databricks.yml: job {job}, task {entry.get('task_key')}: notebook {notebook!r} does not exist")
+            raise BundleError(
+                f"databricks.yml: job {job}, task {entry.get('task_key')}: notebook {notebook!r} does not exist"
+            )
         after = tuple(dependency["task_key"] for dependency in entry.get("depends_on", []))
         waiting[entry["task_key"]] = Task(path.stem, path, parameters(jobs[job], entry), after)
     for key, task in waiting.items():
         unknown = set(task.after) - set(waiting)
         if unknown:
-            raise BundleError(f"databricks.yml: job {job}, task {key} depends on {', '.join(sorted(unknown))}, which is no task of it")
+            raise BundleError(
+                f"databricks.yml: job {job}, task {key} depends on {', '.join(sorted(unknown))}, which is no task of it"
+            )
     order, left = in_order({key: task.after for key, task in waiting.items()})
     if left:
         raise BundleError(f"databricks.yml: job {job}: tasks {', '.join(left)} wait for each other")

@@ -16,11 +16,28 @@ from pathlib import Path
 from lakevision.job import bundle, quartz
 from lakevision.platform import config, workspace
 
-TOP = {"bundle", "variables", "resources", "targets", "sync", "permissions", "run_as", "workspace", "include", "artifacts", "presets", "experimental",
-       "scripts", "python", "environments"}
+TOP = {
+    "bundle",
+    "variables",
+    "resources",
+    "targets",
+    "sync",
+    "permissions",
+    "run_as",
+    "workspace",
+    "include",
+    "artifacts",
+    "presets",
+    "experimental",
+    "scripts",
+    "python",
+    "environments",
+}
 KINDS = {"jobs", "schemas", "volumes", "registered_models", "experiments"}
-FIELDS = {"registered_models": {"catalog_name", "schema_name", "name", "comment", "storage_location", "grants", "lifecycle"},
-          "experiments": {"name", "artifact_location", "tags", "permissions", "lifecycle"}}
+FIELDS = {
+    "registered_models": {"catalog_name", "schema_name", "name", "comment", "storage_location", "grants", "lifecycle"},
+    "experiments": {"name", "artifact_location", "tags", "permissions", "lifecycle"},
+}
 NEEDED = {"registered_models": {"catalog_name", "schema_name", "name"}, "experiments": {"name"}}
 
 
@@ -39,10 +56,17 @@ def check(content, target, variables=None, user=bundle.USER, folder=None):
         for key, entry in entries.items():
             place = f"resources.{kind}.{key}"
             if kind in FIELDS:
-                faults += [f"{place}.{field}: no such field{_near(field, FIELDS[kind])}" for field in sorted(set(entry) - FIELDS[kind])]
+                faults += [
+                    f"{place}.{field}: no such field{_near(field, FIELDS[kind])}"
+                    for field in sorted(set(entry) - FIELDS[kind])
+                ]
                 faults += [f"{place}: {field} is missing" for field in sorted(NEEDED[kind] - set(entry))]
-            if kind in ("volumes", "registered_models") and entry.get("schema_name") not in _named(resources, "schemas", "name"):
-                faults.append(f"{place}.schema_name: {entry.get('schema_name')!r} is no schema of this target: ${{resources.schemas...}} is")
+            if kind in ("volumes", "registered_models") and entry.get("schema_name") not in _named(
+                resources, "schemas", "name"
+            ):
+                faults.append(
+                    f"{place}.schema_name: {entry.get('schema_name')!r} is no schema of this target: ${{resources.schemas...}} is"
+                )
             if kind == "experiments" and not str(entry.get("name", "")).startswith("/"):
                 faults.append(f"{place}.name: {entry.get('name')!r} must be a path in the workspace, /Users/...")
             if kind == "jobs":
@@ -60,7 +84,9 @@ def _outside(content):
     """Faults of what is no resource: sections, variables."""
     faults = [f"{key}: no section of a bundle{_near(key, TOP)}" for key in content if key not in TOP]
     variables = content.get("variables", {})
-    used = str([value for key, value in content.items() if key != "variables"]) + str([entry.get("default") for entry in variables.values()])
+    used = str([value for key, value in content.items() if key != "variables"]) + str(
+        [entry.get("default") for entry in variables.values()]
+    )
     for name, entry in variables.items():
         if not str(entry.get("description") or "").strip():
             faults.append(f"variables.{name}: no description")
@@ -76,7 +102,9 @@ def _mode(content, target, resolved, user):
     if mode not in (None, "development", "production"):
         faults.append(f"{place}.mode: {mode!r}{_near(mode, ('development', 'production'))}")
     if mode == "development" and root and user not in root and not root.startswith("~/"):
-        faults.append(f"{place}.workspace.root_path: {root} is not below the user's own folder, as development mode wants it")
+        faults.append(
+            f"{place}.workspace.root_path: {root} is not below the user's own folder, as development mode wants it"
+        )
     if mode == "production":
         if not own.get("workspace", {}).get("root_path"):
             faults.append(f"{place}.workspace.root_path: production mode wants it said, so that there is one copy only")
@@ -90,16 +118,29 @@ def _job(place, job, folder):
     tasks = {task.get("task_key"): task for task in job.get("tasks", [])}
     clusters = {cluster.get("job_cluster_key") for cluster in job.get("job_clusters", [])}
     faults = [f"{place}.tasks: two of them have the same task_key"] if len(tasks) != len(job.get("tasks", [])) else []
-    after = {key: [dependency.get("task_key") for dependency in task.get("depends_on", [])] for key, task in tasks.items()}
+    after = {
+        key: [dependency.get("task_key") for dependency in task.get("depends_on", [])] for key, task in tasks.items()
+    }
     for key, task in tasks.items():
         at = f"{place}.tasks[{key}]"
-        faults += [f"{at}.depends_on: {other!r} is no task of this job{_near(other, tasks)}" for other in after[key] if other not in tasks]
+        faults += [
+            f"{at}.depends_on: {other!r} is no task of this job{_near(other, tasks)}"
+            for other in after[key]
+            if other not in tasks
+        ]
         if "job_cluster_key" in task and task["job_cluster_key"] not in clusters:
-            faults.append(f"{at}.job_cluster_key: {task['job_cluster_key']!r} is none of job_clusters{_near(task['job_cluster_key'], clusters)}")
+            faults.append(
+                f"{at}.job_cluster_key: {task['job_cluster_key']!r} is none of job_clusters{_near(task['job_cluster_key'], clusters)}"
+            )
         elif not {"job_cluster_key", "new_cluster", "existing_cluster_id", "environment_key"} & set(task):
             faults.append(f"{at}: says no job_cluster_key, so it would run on serverless compute, which has no Horovod")
-        faults += [f"{at}.libraries: {library['requirements']} does not exist" for library in task.get("libraries", [])
-                   if isinstance(library, dict) and "requirements" in library and not (folder / library["requirements"]).is_file()]
+        faults += [
+            f"{at}.libraries: {library['requirements']} does not exist"
+            for library in task.get("libraries", [])
+            if isinstance(library, dict)
+            and "requirements" in library
+            and not (folder / library["requirements"]).is_file()
+        ]
         faults += _notebook(at, job, task, folder)
     known = {key: [other for other in before if other in tasks] for key, before in after.items()}
     waiting = bundle.in_order(known)[1]
@@ -116,12 +157,18 @@ def _notebook(at, job, task, folder):
     if not (folder / path).is_file():
         return [f"{at}.notebook_task.notebook_path: {path!r} does not exist"]
     base = task["notebook_task"].get("base_parameters") or {}
-    faults = [f"{at}.notebook_task.base_parameters.{name}: {value!r} is no text; quote it" for name, value in base.items()
-              if not isinstance(value, str)]
+    faults = [
+        f"{at}.notebook_task.base_parameters.{name}: {value!r} is no text; quote it"
+        for name, value in base.items()
+        if not isinstance(value, str)
+    ]
     if base and job.get("parameters"):
         faults.append(f"{at}.notebook_task.base_parameters: a job with parameters of its own takes none in its tasks")
     given, read = set(bundle.parameters(job, task)), widgets(folder / path)
-    faults += [f"{at}: {path} has no widget {name!r}, and would not notice the parameter{_near(name, read)}" for name in sorted(given - read)]
+    faults += [
+        f"{at}: {path} has no widget {name!r}, and would not notice the parameter{_near(name, read)}"
+        for name in sorted(given - read)
+    ]
     faults += [f"{at}: {path} has a widget {name!r} that no parameter fills" for name in sorted(read - given)]
     return faults
 
@@ -133,7 +180,11 @@ def widgets(path):
         called = ast.unparse(call.func)
         if called == "workspace.configuration":
             names |= set(workspace.parameters())
-        elif (called == "workspace.parameter" or called.startswith("dbutils.widgets.")) and call.args and isinstance(call.args[0], ast.Constant):
+        elif (
+            (called == "workspace.parameter" or called.startswith("dbutils.widgets."))
+            and call.args
+            and isinstance(call.args[0], ast.Constant)
+        ):
             names.add(call.args[0].value)
     return names
 
@@ -141,9 +192,15 @@ def widgets(path):
 def _parameters(place, job):
     entries = job.get("parameters", [])
     names = [entry.get("name") for entry in entries]
-    faults = [f"{place}.parameters: {name!r} is there twice" for name in sorted({str(name) for name in names if names.count(name) > 1})]
-    return faults + [f"{place}.parameters[{entry.get('name')}].default: {entry.get('default')!r} is no text; quote it" for entry in entries
-                     if not isinstance(entry.get("default"), str)]
+    faults = [
+        f"{place}.parameters: {name!r} is there twice"
+        for name in sorted({str(name) for name in names if names.count(name) > 1})
+    ]
+    return faults + [
+        f"{place}.parameters[{entry.get('name')}].default: {entry.get('default')!r} is no text; quote it"
+        for entry in entries
+        if not isinstance(entry.get("default"), str)
+    ]
 
 
 def _schedule(place, job):
@@ -156,11 +213,16 @@ def _schedule(place, job):
         if zone not in zoneinfo.available_timezones():
             faults.append(f"{place}.schedule.timezone_id: {zone!r} is no time zone" + _zone_hint(zone))
     for event, addresses in ((event, addresses) for event, addresses in mails.items() if isinstance(addresses, list)):
-        faults += [f"{place}.email_notifications.{event}: {address!r} is no e-mail address" for address in addresses
-                   if "@" not in str(address) and "${" not in str(address)]
+        faults += [
+            f"{place}.email_notifications.{event}: {address!r} is no e-mail address"
+            for address in addresses
+            if "@" not in str(address) and "${" not in str(address)
+        ]
     rules = [rule.get("metric") for rule in job.get("health", {}).get("rules", [])]
     if mails.get("on_duration_warning_threshold_exceeded") and "RUN_DURATION_SECONDS" not in rules:
-        faults.append(f"{place}.email_notifications.on_duration_warning_threshold_exceeded: never sent without a health rule on RUN_DURATION_SECONDS")
+        faults.append(
+            f"{place}.email_notifications.on_duration_warning_threshold_exceeded: never sent without a health rule on RUN_DURATION_SECONDS"
+        )
     return faults
 
 
@@ -171,19 +233,31 @@ def _zone_hint(zone):
 
 def _settings(place, job, resources):
     """Faults of what the notebooks are told: settings that config does not know, and places that are none of the bundle's resources."""
-    told = {entry.get("name"): entry.get("default") for entry in job.get("parameters", []) if isinstance(entry.get("default"), str)}
+    told = {
+        entry.get("name"): entry.get("default")
+        for entry in job.get("parameters", [])
+        if isinstance(entry.get("default"), str)
+    }
     if not {"config", "place", "set"} <= set(told):
         return []
     try:
         cfg = config.load(told["config"], {f"{place}.parameters[{name}]": told[name] for name in ("place", "set")})
     except config.ConfigError as error:
         return [str(error) if place in str(error) else f"{place}.parameters: {error}"]
-    made = {"storage.catalog": _named(resources, "schemas", "catalog_name"), "storage.schema": _named(resources, "schemas", "name"),
-            **{f"storage.{name}": _volumes(resources) for name in ("root", "landing", "edge")},
-            "storage.experiment": _named(resources, "experiments", "name"), "deploy.model": _named(resources, "registered_models", "name")}
+    made = {
+        "storage.catalog": _named(resources, "schemas", "catalog_name"),
+        "storage.schema": _named(resources, "schemas", "name"),
+        **{f"storage.{name}": _volumes(resources) for name in ("root", "landing", "edge")},
+        "storage.experiment": _named(resources, "experiments", "name"),
+        "deploy.model": _named(resources, "registered_models", "name"),
+    }
     flat = cfg.flat()
-    return [f"{place}.parameters[place]: {name} is {flat[name]!r}, which this target does not make (it makes {', '.join(sorted(known)) or 'none'}): "
-            "refer to it by ${resources...}" for name, known in made.items() if flat[name] not in known]
+    return [
+        f"{place}.parameters[place]: {name} is {flat[name]!r}, which this target does not make (it makes {', '.join(sorted(known)) or 'none'}): "
+        "refer to it by ${resources...}"
+        for name, known in made.items()
+        if flat[name] not in known
+    ]
 
 
 def _named(resources, kind, field):
@@ -191,7 +265,10 @@ def _named(resources, kind, field):
 
 
 def _volumes(resources):
-    return {f"/Volumes/{entry.get('catalog_name')}/{entry.get('schema_name')}/{entry.get('name')}" for entry in resources.get("volumes", {}).values()}
+    return {
+        f"/Volumes/{entry.get('catalog_name')}/{entry.get('schema_name')}/{entry.get('name')}"
+        for entry in resources.get("volumes", {}).values()
+    }
 
 
 def main(words):

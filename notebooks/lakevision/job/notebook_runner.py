@@ -61,7 +61,9 @@ def cells(path):
         elif word == "%sql":
             made.append(nbformat.v4.new_code_cell(f"workspace.display(spark.sql({body.strip().rstrip(';')!r}))"))
         elif word == "%pip":
-            made.append(nbformat.v4.new_markdown_cell(f"`{magic}` runs on Databricks; here `config/setup.sh` has done it."))
+            made.append(
+                nbformat.v4.new_markdown_cell(f"`{magic}` runs on Databricks; here `config/setup.sh` has done it.")
+            )
         else:
             raise SourceError(f"{path}, cell {number}: {word} can't run here; %md, %sql and %pip can")
     return made
@@ -72,7 +74,8 @@ def notebook(path, parameters, library):
     first = nbformat.v4.new_code_cell(
         "# The parameters of this run; on Databricks the job fills widgets instead.\n"
         f"import sys\nsys.path.insert(0, {str(library)!r})\nfrom lakevision.platform import workspace\n"
-        f"workspace.set_parameters({', '.join(f'{key}={value!r}' for key, value in parameters.items())})")
+        f"workspace.set_parameters({', '.join(f'{key}={value!r}' for key, value in parameters.items())})"
+    )
     made = nbformat.v4.new_notebook(cells=[first, *cells(path)])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return made
@@ -100,10 +103,17 @@ def execute(name, book, folder, on_cell=None):
     except CellExecutionError:
         failure = _failure(book, reached)
     except DeadKernelError:
-        failure = Failure(reached + 1, book.cells[reached].source, "the kernel died: was it killed, or did it run out of memory?")
+        failure = Failure(
+            reached + 1, book.cells[reached].source, "the kernel died: was it killed, or did it run out of memory?"
+        )
     finally:
         _keep(name, book, folder)
-    pictures = [output["data"]["image/png"] for cell in book.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
+    pictures = [
+        output["data"]["image/png"]
+        for cell in book.cells
+        for output in cell.get("outputs", ())
+        if "image/png" in output.get("data", {})
+    ]
     return Done(name, time.monotonic() - began, "failed" if failure else "ok", failure, pictures)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from lakevision.platform import figures
 
 
-
 def contact_sheet(photographs, title, columns=6):
     """photographs: list of (bytes, caption)."""
     rows = max(1, -(-len(photographs) // columns))
@@ -30,13 +29,32 @@ def by_hour(images, title):
         counts = np.bincount(hours[images["label"].fillna("(none)") == label], minlength=24)
         left.bar(range(24), counts, bottom=bottom, color=colour, label=label, width=0.85)
         bottom += counts
-    left.set(title="Photographs by hour and label", xlabel="hour of capture (UTC)", ylabel="photographs", xticks=range(0, 24, 3))
+    left.set(
+        title="Photographs by hour and label",
+        xlabel="hour of capture (UTC)",
+        ylabel="photographs",
+        xticks=range(0, 24, 3),
+    )
     left.legend(frameon=False, fontsize=8, ncol=2 if len(labels) > 5 else 1)
     cameras = sorted(images["device"].unique())[:10]
     for colour, camera in zip(figures.cycle(cameras), cameras):
         rows = images["device"] == camera
-        right.scatter(hours[rows] + images["captured_at"].dt.minute[rows] / 60, images["brightness"][rows], s=9, alpha=0.6, color=colour, label=camera)
-    right.set(title="Brightness by hour and camera", xlabel="hour of capture (UTC)", ylabel="mean luma (0 to 1)", xticks=range(0, 25, 3), xlim=(0, 24), ylim=(0, 1))
+        right.scatter(
+            hours[rows] + images["captured_at"].dt.minute[rows] / 60,
+            images["brightness"][rows],
+            s=9,
+            alpha=0.6,
+            color=colour,
+            label=camera,
+        )
+    right.set(
+        title="Brightness by hour and camera",
+        xlabel="hour of capture (UTC)",
+        ylabel="mean luma (0 to 1)",
+        xticks=range(0, 25, 3),
+        xlim=(0, 24),
+        ylim=(0, 1),
+    )
     right.legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure
@@ -63,14 +81,39 @@ def search(trials, title):
     for resumed, marker, label in ((False, "o", "trial"), (True, "D", "resumed from a search that was killed")):
         rows = [trial for trial in good if bool(trial.get("resumed")) == resumed]
         if rows:
-            left.scatter([trial["number"] + 1 for trial in rows], [trial["loss"] for trial in rows], marker=marker, zorder=3, label=label,
-                         color=figures.COLOURS[0] if not resumed else "white", edgecolor=figures.COLOURS[0])
-    left.step([trial["number"] + 1 for trial in good], np.minimum.accumulate([trial["loss"] for trial in good]), where="post", color=figures.COLOURS[1], label="best so far")
+            left.scatter(
+                [trial["number"] + 1 for trial in rows],
+                [trial["loss"] for trial in rows],
+                marker=marker,
+                zorder=3,
+                label=label,
+                color=figures.COLOURS[0] if not resumed else "white",
+                edgecolor=figures.COLOURS[0],
+            )
+    left.step(
+        [trial["number"] + 1 for trial in good],
+        np.minimum.accumulate([trial["loss"] for trial in good]),
+        where="post",
+        color=figures.COLOURS[1],
+        label="best so far",
+    )
     if failed:
-        left.scatter([trial["number"] + 1 for trial in failed], [0.03] * len(failed), marker="x", color=figures.COLOURS[3], transform=left.get_xaxis_transform(),
-                     label="failed (no loss)", clip_on=False)
-    left.set(title="Validation loss by trial", xlabel="trial, in the order of suggestion", ylabel="cross-entropy (nats)", xlim=(0.5, len(trials) + 0.5),
-             xticks=range(1, len(trials) + 1, max(1, len(trials) // 12)))
+        left.scatter(
+            [trial["number"] + 1 for trial in failed],
+            [0.03] * len(failed),
+            marker="x",
+            color=figures.COLOURS[3],
+            transform=left.get_xaxis_transform(),
+            label="failed (no loss)",
+            clip_on=False,
+        )
+    left.set(
+        title="Validation loss by trial",
+        xlabel="trial, in the order of suggestion",
+        ylabel="cross-entropy (nats)",
+        xlim=(0.5, len(trials) + 0.5),
+        xticks=range(1, len(trials) + 1, max(1, len(trials) // 12)),
+    )
     left.margins(y=0.12)
     left.legend(frameon=False, fontsize=8)
     _parallel(figure, right, good, failed)
@@ -80,7 +123,12 @@ def search(trials, title):
 
 def _parallel(figure, axis, good, failed):
     """Parallel coordinates: a line for each trial through its searched values and its loss, coloured by loss; failed ones end dashed before it."""
-    names = (("learning_rate", "learning rate\n(log scale)"), ("dropout", "dropout\n(share)"), ("width", "width\n(channels)"), ("loss", "validation loss\n(nats)"))
+    names = (
+        ("learning_rate", "learning rate\n(log scale)"),
+        ("dropout", "dropout\n(share)"),
+        ("width", "width\n(channels)"),
+        ("loss", "validation loss\n(nats)"),
+    )
     limits = {}
     for place, (name, _) in enumerate(names):
         values = np.array([trial[name] for trial in (good if name == "loss" else good + failed)], float)
@@ -89,16 +137,37 @@ def _parallel(figure, axis, good, failed):
         axis.axvline(place, color="#999999", linewidth=0.8, zorder=1)
         for tick in sorted(set(values)) if name == "width" else np.unique([values.min(), values.max()]):
             height = ((np.log10(tick) if name == "learning_rate" else tick) - low) / span
-            axis.text(place + 0.03, height, f"{tick:.3g}", fontsize=8, va="bottom", zorder=4,
-                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5})
-    colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(*np.array(sorted(trial["loss"] for trial in good))[[0, -1]]), "viridis_r")
+            axis.text(
+                place + 0.03,
+                height,
+                f"{tick:.3g}",
+                fontsize=8,
+                va="bottom",
+                zorder=4,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+            )
+    colours = matplotlib.cm.ScalarMappable(
+        matplotlib.colors.Normalize(*np.array(sorted(trial["loss"] for trial in good))[[0, -1]]), "viridis_r"
+    )
     for trial in failed + sorted(good, key=lambda trial: -trial["loss"]):
         used = names if trial["status"] == "ok" else names[:-1]
-        heights = [((np.log10(trial[name]) if name == "learning_rate" else trial[name]) - limits[name][0]) / limits[name][1] for name, _ in used]
-        style = {"color": colours.to_rgba(trial["loss"]), "linewidth": 1.8} if trial["status"] == "ok" else {"color": figures.COLOURS[3], "linewidth": 1, "linestyle": "--"}
+        heights = [
+            ((np.log10(trial[name]) if name == "learning_rate" else trial[name]) - limits[name][0]) / limits[name][1]
+            for name, _ in used
+        ]
+        style = (
+            {"color": colours.to_rgba(trial["loss"]), "linewidth": 1.8}
+            if trial["status"] == "ok"
+            else {"color": figures.COLOURS[3], "linewidth": 1, "linestyle": "--"}
+        )
         axis.plot(range(len(used)), heights, zorder=2, **style)
-    axis.set(title="Searched values and what came of them" + (" (dashed: failed)" if failed else ""), xlim=(-0.1, len(names) - 0.65), ylim=(-0.06, 1.1), yticks=[],
-             xlabel="searched value, each on a scale of its own; the last is the outcome")
+    axis.set(
+        title="Searched values and what came of them" + (" (dashed: failed)" if failed else ""),
+        xlim=(-0.1, len(names) - 0.65),
+        ylim=(-0.06, 1.1),
+        yticks=[],
+        xlabel="searched value, each on a scale of its own; the last is the outcome",
+    )
     axis.set_xticks(range(len(names)), [label for _, label in names])
     axis.spines["left"].set_visible(False)
     figure.colorbar(colours, ax=axis, label="validation loss: cross-entropy (nats)")

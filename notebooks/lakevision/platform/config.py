@@ -219,8 +219,11 @@ class Config:
 
     def flat(self):
         """{"training.epochs": 30, ...}: what MLflow logs."""
-        return {f"{section.name}.{key}": value for section in dataclasses.fields(self)
-                for key, value in dataclasses.asdict(getattr(self, section.name)).items()}
+        return {
+            f"{section.name}.{key}": value
+            for section in dataclasses.fields(self)
+            for key, value in dataclasses.asdict(getattr(self, section.name)).items()
+        }
 
 
 def load(target="local", overrides="", folder=FOLDER):
@@ -247,7 +250,9 @@ def load(target="local", overrides="", folder=FOLDER):
             for key, value in values.items():
                 _known(key, known, f"setting of {section}", source)
                 merged.setdefault(section, {})[key] = (value, source)
-    return Config(**{section: _section(section, cls, merged.get(section, {})) for section, cls in get_type_hints(Config).items()})
+    return Config(
+        **{section: _section(section, cls, merged.get(section, {})) for section, cls in get_type_hints(Config).items()}
+    )
 
 
 def notebook_defaults(folder=FOLDER):
@@ -260,24 +265,43 @@ def of_record(values, now):
 
     Returns (Config, list in words of the settings that only one of the record and this code knows). Raises ConfigError for a value out of range.
     """
-    placed = {"storage": {key: getattr(now.storage, key) for key in ("root", "landing", "edge", "mlflow_uri", "registry_uri")}, "spark": dataclasses.asdict(now.spark)}
+    placed = {
+        "storage": {
+            key: getattr(now.storage, key) for key in ("root", "landing", "edge", "mlflow_uri", "registry_uri")
+        },
+        "spark": dataclasses.asdict(now.spark),
+    }
     notes, sections = [], {}
     for section, cls in get_type_hints(Config).items():
         given, known = values.get(section, {}), [field.name for field in dataclasses.fields(cls)]
-        notes += [f"{section}.{key} = {given[key]!r} was recorded; this code has no such setting" for key in given if key not in known]
-        notes += [f"{section}.{key} was not recorded; it is {getattr(getattr(now, section), key)!r} now" for key in known if key not in given]
-        taken = {**dataclasses.asdict(getattr(now, section)), **{key: given[key] for key in given if key in known}, **placed.get(section, {})}
+        notes += [
+            f"{section}.{key} = {given[key]!r} was recorded; this code has no such setting"
+            for key in given
+            if key not in known
+        ]
+        notes += [
+            f"{section}.{key} was not recorded; it is {getattr(getattr(now, section), key)!r} now"
+            for key in known
+            if key not in given
+        ]
+        taken = {
+            **dataclasses.asdict(getattr(now, section)),
+            **{key: given[key] for key in given if key in known},
+            **placed.get(section, {}),
+        }
         sections[section] = _section(section, cls, {key: (value, "the record") for key, value in taken.items()})
     notes += [f"section {section} was recorded; this code has none" for section in values if section not in sections]
     return Config(**sections), notes
 
 
 def parse_overrides(overrides, source="--set"):
-    """"a.b=1 c.d=[1, 2]" or a list of such -> {"a": {"b": 1}, "c": {"d": [1, 2]}}; values are YAML. source: for messages. Raises ConfigError."""
+    """ "a.b=1 c.d=[1, 2]" or a list of such -> {"a": {"b": 1}, "c": {"d": [1, 2]}}; values are YAML. source: for messages. Raises ConfigError."""
     try:
         words = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
     except ValueError as error:
-        raise ConfigError(f"{source} {overrides!r}: {error}; quote as in a shell: 'deploy.promote_anyway=who, and why' training.epochs=3") from error
+        raise ConfigError(
+            f"{source} {overrides!r}: {error}; quote as in a shell: 'deploy.promote_anyway=who, and why' training.epochs=3"
+        ) from error
     nested = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -305,7 +329,9 @@ def _read(path):
 def _known(name, known, what, source):
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1, 0.5)
-        raise ConfigError(f"{source}: {name!r} is not a {what}; {f'did you mean {near[0]!r}?' if near else 'there are ' + ', '.join(known)}")
+        raise ConfigError(
+            f"{source}: {name!r} is not a {what}; {f'did you mean {near[0]!r}?' if near else 'there are ' + ', '.join(known)}"
+        )
 
 
 def _section(section, cls, values):
@@ -325,14 +351,20 @@ def _check(value, kind, where):
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             near = difflib.get_close_matches(str(value), map(str, get_args(kind)), 1, 0.5)
-            raise ConfigError(f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+            raise ConfigError(
+                f"{where} must be one of {', '.join(map(str, get_args(kind)))}, got {value!r}{f'; did you mean {near[0]!r}?' if near else ''}"
+            )
         return value
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        if not isinstance(value, (list, tuple)) or not (value or kinds == (str, Ellipsis)):  # of names there may be none
+        if not isinstance(value, (list, tuple)) or not (
+            value or kinds == (str, Ellipsis)
+        ):  # of names there may be none
             raise ConfigError(f"{where} must be a list, got {value!r}")
         if kinds[-1] is not Ellipsis and len(value) != len(kinds):
-            raise ConfigError(f"{where} must be a list of {len(kinds)} values{', low and high' if len(kinds) == 2 else ''}, got {value!r}")
+            raise ConfigError(
+                f"{where} must be a list of {len(kinds)} values{', low and high' if len(kinds) == 2 else ''}, got {value!r}"
+            )
         item = Annotated[kinds[0], limits] if limits else kinds[0]
         checked = tuple(_check(element, item, where) for element in value)
         if len(kinds) == 2 and kinds[-1] is not Ellipsis and checked[0] > checked[1]:
@@ -343,7 +375,9 @@ def _check(value, kind, where):
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{where} must be {kind.__name__}, got {value!r}{' (YAML wants a dot: 1.0e-5)' if kind is float and isinstance(value, str) else ''}")
+        raise ConfigError(
+            f"{where} must be {kind.__name__}, got {value!r}{' (YAML wants a dot: 1.0e-5)' if kind is float and isinstance(value, str) else ''}"
+        )
     if limits and not limits.low <= value <= limits.high:
         raise ConfigError(f"{where} must be from {limits.low} to {limits.high}, got {value!r}")
     return value

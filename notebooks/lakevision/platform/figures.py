@@ -6,7 +6,15 @@ import numpy as np
 
 from device.model import transform
 
-matplotlib.rcParams.update({"figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "figure.constrained_layout.use": True})
+matplotlib.rcParams.update(
+    {
+        "figure.dpi": 100,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 11,
+        "figure.constrained_layout.use": True,
+    }
+)
 COLOURS = ("#3b6fb6", "#d1792c", "#4b9a5c", "#b24a57", "#7d62a8", "#8a6f4d", "#c46aa0", "#6d7278", "#9a9a2e", "#2f9aa8")
 
 
@@ -28,8 +36,15 @@ def confusion(axis, counts, classes):
     axis.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
         share = counts[row, column] / max(counts[row].sum(), 1)
-        axis.text(column, row, counts[row, column], ha="center", va="center", color="white" if share > 0.6 else "black",
-                  fontsize=10 if len(classes) < 8 else 7)
+        axis.text(
+            column,
+            row,
+            counts[row, column],
+            ha="center",
+            va="center",
+            color="white" if share > 0.6 else "black",
+            fontsize=10 if len(classes) < 8 else 7,
+        )
     axis.set(title="Held-out episodes: confusion (images)", xlabel="predicted", ylabel="truth")
     axis.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) < 4 else 60)
     axis.set_yticks(range(len(classes)), classes)

@@ -27,7 +27,9 @@ def session(cfg, warehouse):
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYSPARK_PYTHON"] = cfg.spark.python or sys.executable
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:pkg_resources is deprecated as an API:UserWarning")  # hyperopt, in every worker
+    os.environ.setdefault(
+        "PYTHONWARNINGS", "ignore:pkg_resources is deprecated as an API:UserWarning"
+    )  # hyperopt, in every worker
     if on_this_machine(cfg.spark.master):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.master(cfg.spark.master).appName("lakevision")
@@ -37,7 +39,11 @@ def session(cfg, warehouse):
     made.sparkContext.setLogLevel("ERROR")
     # Defaults meant for large tables make these crawl: as many parts as there are slots, and not 200, 50 and 10,000.
     parts = slots(made)
-    for key in ("spark.sql.shuffle.partitions", "spark.databricks.delta.snapshotPartitions", "spark.sql.sources.parallelPartitionDiscovery.parallelism"):
+    for key in (
+        "spark.sql.shuffle.partitions",
+        "spark.databricks.delta.snapshotPartitions",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism",
+    ):
         if key not in options(cfg.spark.options):
             made.conf.set(key, parts)
     return made
@@ -55,7 +61,7 @@ def settings(cfg, warehouse):
         "spark.ui.showConsoleProgress": "false",
         # The simple compiler starts soonest; its code cache of 48 MB runs full after an hour of notebooks, and then nothing is compiled any more.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseParallelGC "
-                                         f"-Dlog4j2.configurationFile={_quiet_log4j()}",
+        f"-Dlog4j2.configurationFile={_quiet_log4j()}",
         "spark.sql.files.openCostInBytes": "0",  # else a task for every few photographs
         "spark.python.worker.reuse": "true",
         # One slot is one core: a model in a UDF must not take all. And glibc keeps what a worker frees, see lakevision/platform/memory.py.
@@ -79,7 +85,9 @@ def options(words):
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key.startswith("spark."):
-            raise ConfigError(f"spark.options: {word!r} is no Spark setting: expected spark.<name>=<value>, as in spark.executor.memory=4g")
+            raise ConfigError(
+                f"spark.options: {word!r} is no Spark setting: expected spark.<name>=<value>, as in spark.executor.memory=4g"
+            )
         made[key.strip()] = value.strip()
     return made
 
@@ -106,13 +114,15 @@ def slots(spark, wanted=0):
 
 def _quiet_log4j():
     path = Path(tempfile.gettempdir()) / f"lakevision-log4j2-{os.getuid()}.properties"
-    path.write_text("rootLogger.level = error\nrootLogger.appenderRef.console.ref = console\nappender.console.type = Console\n"
-                    "appender.console.name = console\nappender.console.target = SYSTEM_ERR\nappender.console.layout.type = PatternLayout\n"
-                    "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n\n"
-                    # pyspark-shell says that it sets a level where these two have another than the root.
-                    "logger.submit.name = org.apache.spark.deploy.SparkSubmit\nlogger.submit.level = error\n"
-                    "logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer\nlogger.gateway.level = error\n"
-                    # As it ends, local-cluster starts executors in place of those that it stops, and says at length that it can't.
-                    "logger.worker.name = org.apache.spark.deploy.worker.Worker\nlogger.worker.level = off\n"
-                    "logger.rpc.name = org.apache.spark.network.server.TransportRequestHandler\nlogger.rpc.level = off\n")
+    path.write_text(
+        "rootLogger.level = error\nrootLogger.appenderRef.console.ref = console\nappender.console.type = Console\n"
+        "appender.console.name = console\nappender.console.target = SYSTEM_ERR\nappender.console.layout.type = PatternLayout\n"
+        "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n\n"
+        # pyspark-shell says that it sets a level where these two have another than the root.
+        "logger.submit.name = org.apache.spark.deploy.SparkSubmit\nlogger.submit.level = error\n"
+        "logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer\nlogger.gateway.level = error\n"
+        # As it ends, local-cluster starts executors in place of those that it stops, and says at length that it can't.
+        "logger.worker.name = org.apache.spark.deploy.worker.Worker\nlogger.worker.level = off\n"
+        "logger.rpc.name = org.apache.spark.network.server.TransportRequestHandler\nlogger.rpc.level = off\n"
+    )
     return path

@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
 import lakevision
@@ -54,12 +55,20 @@ def parameter(name):
 def configuration():
     """The Config that this notebook's parameters name: overlay `config`, then `place`, then `set`. Raises config.ConfigError naming the widget."""
     taken = {name: parameter(name) for name in parameters()}
-    cfg = config.load(taken["config"], {"widget place": taken["place"], "widget set": taken["set"],
-                                        "the widgets": [f"notebook.{name}={json.dumps(value)}" for name, value in taken.items()]})
+    cfg = config.load(
+        taken["config"],
+        {
+            "widget place": taken["place"],
+            "widget set": taken["set"],
+            "the widgets": [f"notebook.{name}={json.dumps(value)}" for name, value in taken.items()],
+        },
+    )
     if ON_DATABRICKS and not cfg.storage.root.startswith("/Volumes/"):
-        raise config.ConfigError(f"storage.root is {cfg.storage.root}, and on Databricks it must be a volume: run the notebook by the bundle's "
-                                 "job, or fill in the widgets: config dev, place storage.catalog=<catalog> storage.schema=<schema> "
-                                 "storage.root=/Volumes/<catalog>/<schema>/<volume>")
+        raise config.ConfigError(
+            f"storage.root is {cfg.storage.root}, and on Databricks it must be a volume: run the notebook by the bundle's "
+            "job, or fill in the widgets: config dev, place storage.catalog=<catalog> storage.schema=<schema> "
+            "storage.root=/Volumes/<catalog>/<schema>/<volume>"
+        )
     return cfg
 
 
@@ -121,8 +130,14 @@ def places(cfg):
     if cfg.storage.catalog:
         schema = f"`{cfg.storage.catalog}`.{schema}"
     mlflow_uri = cfg.storage.mlflow_uri or ("databricks" if ON_DATABRICKS else f"sqlite:///{root / 'mlflow.db'}")
-    return Places(root=str(root), **folders, warehouse="" if cfg.storage.catalog else str(root / "warehouse"), schema=schema,
-                  mlflow_uri=mlflow_uri, registry_uri=cfg.storage.registry_uri or mlflow_uri)
+    return Places(
+        root=str(root),
+        **folders,
+        warehouse="" if cfg.storage.catalog else str(root / "warehouse"),
+        schema=schema,
+        mlflow_uri=mlflow_uri,
+        registry_uri=cfg.storage.registry_uri or mlflow_uri,
+    )
 
 
 def spark(cfg):
@@ -131,7 +146,11 @@ def spark(cfg):
 
     from lakevision.platform import spark_session
 
-    session = SparkSession.builder.getOrCreate() if ON_DATABRICKS else spark_session.session(cfg, Path(places(cfg).root) / "warehouse")
+    session = (
+        SparkSession.builder.getOrCreate()
+        if ON_DATABRICKS
+        else spark_session.session(cfg, Path(places(cfg).root) / "warehouse")
+    )
     _send_library(session)
     return session
 
@@ -160,7 +179,9 @@ def library():
         for package in (Path(lakevision.__file__).parent, REPOSITORY / "device"):
             for path in sorted(package.rglob("*.py")):
                 # A fixed time: the same code must give the same bytes, whenever it was checked out.
-                archive.writestr(zipfile.ZipInfo(str(path.relative_to(package.parent))), path.read_bytes(), zipfile.ZIP_DEFLATED)
+                archive.writestr(
+                    zipfile.ZipInfo(str(path.relative_to(package.parent))), path.read_bytes(), zipfile.ZIP_DEFLATED
+                )
     return out.getvalue()
 
 
@@ -170,7 +191,11 @@ def _send_library(session):
     The file is named by its content: a cluster's notebooks share one Spark context, which takes a name once and from one path only.
     """
     content = library()
-    path = Path(tempfile.gettempdir()) / f"lakevision-{os.getuid()}" / f"lakevision_library_{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    path = (
+        Path(tempfile.gettempdir())
+        / f"lakevision-{os.getuid()}"
+        / f"lakevision_library_{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    )
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")
     partial.write_bytes(content)
@@ -197,7 +222,10 @@ def check_versions():
     found = runtime.here(ON_DATABRICKS)
     runtime.demand(found)
     differing = runtime.differences((REPOSITORY / "requirements.txt").read_text(), ON_DATABRICKS)
-    print(found.in_words() + (", versions as pinned" if not differing else "; these differ from requirements.txt: " + ", ".join(differing)))
+    print(
+        found.in_words()
+        + (", versions as pinned" if not differing else "; these differ from requirements.txt: " + ", ".join(differing))
+    )
 
 
 def report(places, stage, figures):
@@ -218,9 +246,9 @@ def reported(places, stage):
 
 def now():
     """The time, as a page shows it."""
-    from datetime import datetime, timezone
+    from datetime import datetime
 
-    return f"{datetime.now(timezone.utc):%d %B %Y, %H:%M} UTC"
+    return f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC"
 
 
 def commit():

@@ -14,8 +14,14 @@ REQUIREMENTS = ("numpy", "pandas", "pillow", "mlflow")  # and TensorFlow, see te
 
 def card(cfg, cache, **lineage):
     """What must travel with a model for it to be used rightly: classes, transform, threshold, and where it comes from."""
-    return {"classes": list(cache.classes), "transform": cache.transform, "threshold": cfg.training.threshold,
-            "delta_version": cache.delta_version, "commit": workspace.commit(), **lineage}
+    return {
+        "classes": list(cache.classes),
+        "transform": cache.transform,
+        "threshold": cfg.training.threshold,
+        "delta_version": cache.delta_version,
+        "commit": workspace.commit(),
+        **lineage,
+    }
 
 
 def log(network, model_card, example):
@@ -28,9 +34,17 @@ def log(network, model_card, example):
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array
 
-    signature = ModelSignature(Schema([ColSpec(DataType.binary, "image", required=False), ColSpec(DataType.string, "path", required=False)]), Schema([
-        ColSpec(DataType.string, "label", required=False), ColSpec(DataType.double, "probability", required=False),
-        ColSpec(Array(DataType.double), "scores", required=False), ColSpec(DataType.string, "error", required=False)]))
+    signature = ModelSignature(
+        Schema([ColSpec(DataType.binary, "image", required=False), ColSpec(DataType.string, "path", required=False)]),
+        Schema(
+            [
+                ColSpec(DataType.string, "label", required=False),
+                ColSpec(DataType.double, "probability", required=False),
+                ColSpec(Array(DataType.double), "scores", required=False),
+                ColSpec(DataType.string, "error", required=False),
+            ]
+        ),
+    )
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "saved_model")
         with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the addresses of all its tensors
@@ -39,9 +53,14 @@ def log(network, model_card, example):
         # Given, not inferred: MLflow's inference takes 13 s and pins what happens to be imported.
         pins = [f"{name}=={version(name)}" for name in (tensorflow(), *REQUIREMENTS)]
         logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(Path(__file__).with_name("pyfunc_model.py")), signature=signature, pip_requirements=pins,
-            artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))}, code_paths=[str(workspace.REPOSITORY / "device")],
-            input_example=pd.DataFrame({"image": [example]}))
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            signature=signature,
+            pip_requirements=pins,
+            artifacts={"saved_model": str(saved), "card": str(Path(folder, "card.json"))},
+            code_paths=[str(workspace.REPOSITORY / "device")],
+            input_example=pd.DataFrame({"image": [example]}),
+        )
     return logged.model_uri
 
 
@@ -88,7 +107,11 @@ def files(training):
 
     keras = mlflow.artifacts.download_artifacts(run_id=training["run_id"], artifact_path="keras/model.keras")
     folder = mlflow.artifacts.download_artifacts(training["model_uri"])
-    return Files(keras, str(Path(folder, "artifacts", "saved_model")), json.loads(Path(folder, "artifacts", "card.json").read_text()))
+    return Files(
+        keras,
+        str(Path(folder, "artifacts", "saved_model")),
+        json.loads(Path(folder, "artifacts", "card.json").read_text()),
+    )
 
 
 def version_of(cfg, alias):
@@ -100,7 +123,11 @@ def version_of(cfg, alias):
         return MlflowClient().get_model_version_by_alias(name(cfg), alias)
     except MlflowException as error:
         # No such model, no such alias: a file of sqlite, a server and Unity Catalog (which searches no models) say each in words of its own.
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST" or error.error_code == "INVALID_PARAMETER_VALUE" and "not found" in error.message:
+        if (
+            error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            or error.error_code == "INVALID_PARAMETER_VALUE"
+            and "not found" in error.message
+        ):
             return None
         raise
 

@@ -14,8 +14,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from device.model import edge_model
-from device.model import transform
+from device.model import edge_model, transform
 
 BATCH = 64  # images at a time: bounds the memory at 64 * 224 * 224 * 3 * 4 = 39 MB
 
@@ -36,7 +35,7 @@ class PhotoModel(mlflow.pyfunc.PythonModel):
 
     def rows(self, images):
         """(label, probability, scores, error) of each in a list of bytes, base64 texts or Paths: what the REST service calls, without pandas around it."""
-        return [row for start in range(0, len(images), BATCH) for row in self._batch(images[start:start + BATCH])]
+        return [row for start in range(0, len(images), BATCH) for row in self._batch(images[start : start + BATCH])]
 
     def _batch(self, images):
         side, classes = transform.image_size(self.card["transform"]), self.card["classes"]

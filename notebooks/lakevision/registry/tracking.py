@@ -26,7 +26,9 @@ def start(cfg, places):
     if existing:
         return existing.experiment_id
     local = places.mlflow_uri.startswith("sqlite:")
-    return mlflow.create_experiment(name, artifact_location=Path(places.root, "mlartifacts").as_uri() if local else None)
+    return mlflow.create_experiment(
+        name, artifact_location=Path(places.root, "mlartifacts").as_uri() if local else None
+    )
 
 
 def record(cfg, delta_version, placements, **tags):
@@ -56,7 +58,20 @@ def versions():
     """{package or python: version} of what decides a model's numbers."""
     from importlib.metadata import version
 
-    names = ("tensorflow-cpu", "tensorflow", "keras", "horovod", "petastorm", "hyperopt", "pyspark", "delta-spark", "pyarrow", "numpy", "pillow", "mlflow")
+    names = (
+        "tensorflow-cpu",
+        "tensorflow",
+        "keras",
+        "horovod",
+        "petastorm",
+        "hyperopt",
+        "pyspark",
+        "delta-spark",
+        "pyarrow",
+        "numpy",
+        "pillow",
+        "mlflow",
+    )
     return {"python": platform.python_version(), **{name: version(name) for name in names if _installed(name)}}
 
 

@@ -21,23 +21,42 @@ def compare(spark, cfg, places, material, version, scheme):
         return {}
     model = model_registry.load(cfg, "champion")
     classes = tuple(model.unwrap_python_model().card["classes"])
-    found = {"version": serving.version, "note": "" if serving.tags.get("split_scheme") == scheme else
-             "the champion was trained under another split: it may have been trained on these very images"}
+    found = {
+        "version": serving.version,
+        "note": ""
+        if serving.tags.get("split_scheme") == scheme
+        else "the champion was trained under another split: it may have been trained on these very images",
+    }
     if classes != material.classes:
         return {**found, "note": f"the champion knows other classes ({', '.join(classes)}): the two can't be compared"}
     chosen = material.rows.iloc[:MOST]
     wanted = spark.createDataFrame(chosen[["path"]])
-    images = tables.at(spark, places, "images", version).join(F.broadcast(wanted), "path").select("path", "sha256", "content")
+    images = (
+        tables.at(spark, places, "images", version)
+        .join(F.broadcast(wanted), "path")
+        .select("path", "sha256", "content")
+    )
     said = {}
     for batch in _batches(images.toLocalIterator(), places.landing, 64):
         answers = model.predict(batch[["image"]])
         said |= dict(zip(batch["sha256"], answers["scores"]))
-    own = np.array([np.argmax(said[key]) == target if said.get(key) is not None else False
-                    for key, target in zip(chosen["sha256"], material.test.targets[:MOST])])
+    own = np.array(
+        [
+            np.argmax(said[key]) == target if said.get(key) is not None else False
+            for key, target in zip(chosen["sha256"], material.test.targets[:MOST])
+        ]
+    )
     new = material.right[:MOST]
     apart = intervals.difference(new, own, chosen["episode"])
-    return {**found, "champion": float(own.mean()), "challenger": float(new.mean()), "difference": apart.value, "low": apart.low, "high": apart.high,
-            "images": len(own)}
+    return {
+        **found,
+        "champion": float(own.mean()),
+        "challenger": float(new.mean()),
+        "difference": apart.value,
+        "low": apart.low,
+        "high": apart.high,
+        "images": len(own),
+    }
 
 
 def _batches(rows, root, size):

@@ -25,13 +25,23 @@ from lakevision.serving.rest import loaded_model
 
 def main(words=None, cfg=None):
     """Runs one command; returns the exit status. cfg: the Config, where the caller has it."""
-    parser = argparse.ArgumentParser(prog="python -m lakevision.release.cli", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lakevision.release.cli",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", choices=["why", "list", "promote", "rollback", "settle"])
     parser.add_argument("version", nargs="?", default="")
     parser.add_argument("--who", default=getpass.getuser(), help="who decides (default: the user)")
     parser.add_argument("--because", default="", help="why: needed to promote and to roll back")
     parser.add_argument("--config", default="local", help="the overlay in config/ (default: local)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting that differs; can be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a setting that differs; can be repeated",
+    )
     given = parser.parse_args(words)
     if given.action in ("promote", "rollback") and not given.because:
         parser.error(f"{given.action} needs --because: it stays with the version")
@@ -50,7 +60,11 @@ def main(words=None, cfg=None):
         promotions.answered(lambda: tracking.start(cfg, places), "nothing was decided")
         tables.create(spark, places)
         if given.action == "list":
-            shown = promotions.rows(spark, places, cfg).orderBy("number").select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")
+            shown = (
+                promotions.rows(spark, places, cfg)
+                .orderBy("number")
+                .select("number", "decided_at", "action", "version", "promoted", "forced", "who", "reason")
+            )
             print(shown.toPandas().to_string(index=False))
         elif given.action == "settle":
             print(f"champion: version {promotions.settle(spark, cfg, places) or '(none)'}")

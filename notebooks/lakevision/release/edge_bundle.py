@@ -8,14 +8,13 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from device.model import edge_model
-from device.model import transform
+from device.model import edge_model, transform
 from lakevision.dataset import cache, feed
 from lakevision.platform import workspace
 from lakevision.registry import model_registry
@@ -36,13 +35,18 @@ def build(cfg, training, saved, version):
     """Converts a version for the device, into a scratch folder. training: the figures of 03_train; saved: model_registry.Files. Returns Built."""
     pixels = feed.load(cache.opened(training["cache"]), "train").pixels
     # Spread over the training share, so that day and night are both in it.
-    sample = pixels[:: max(1, len(pixels) // cfg.deploy.calibration_images)][:cfg.deploy.calibration_images]
+    sample = pixels[:: max(1, len(pixels) // cfg.deploy.calibration_images)][: cfg.deploy.calibration_images]
     folder = tempfile.mkdtemp(prefix="lakevision-edge-")
     variants = edge_export.export(saved.saved_model, sample, folder)
     lineage = {key: value for key, value in saved.card.items() if key not in ("classes", "threshold", "transform")}
-    manifest = {"model": model_registry.name(cfg), "version": version, "variants": variants, "golden": [],
-                **{key: saved.card[key] for key in ("classes", "threshold", "transform")},
-                "lineage": {**lineage, "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}}
+    manifest = {
+        "model": model_registry.name(cfg),
+        "version": version,
+        "variants": variants,
+        "golden": [],
+        **{key: saved.card[key] for key in ("classes", "threshold", "transform")},
+        "lineage": {**lineage, "made_at": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
     edge_export.seal(folder, manifest)
     return Built(folder, manifest)
 
@@ -51,15 +55,28 @@ def measured(built, agreed):
     """Adds to a manifest what the comparison found: parity and latency of each variant, and golden images with their scores. agreed: parity.Parity."""
     for variant, path in parity.VARIANTS.items():
         times = np.percentile(agreed.milliseconds[variant], [50, 90])
-        built.manifest["variants"][variant].update(largest=agreed.largest(path), agreement=agreed.agreement(path),
-                                                   p50_ms=round(float(times[0]), 3), p90_ms=round(float(times[1]), 3))
+        built.manifest["variants"][variant].update(
+            largest=agreed.largest(path),
+            agreement=agreed.agreement(path),
+            p50_ms=round(float(times[0]), 3),
+            p90_ms=round(float(times[1]), 3),
+        )
     Path(built.folder, "golden").mkdir(exist_ok=True)
     built.manifest["golden"] = []
     for number, place in enumerate(_golden(agreed)):
         data = agreed.images[place]
         Path(built.folder, "golden", f"{number}.jpg").write_bytes(data)
-        built.manifest["golden"].append({"file": f"golden/{number}.jpg", **edge_export.digest(data), "label": agreed.names[place], "scores": {
-            variant: [float(score) for score in agreed.scores[path][place]] for variant, path in parity.VARIANTS.items()}})
+        built.manifest["golden"].append(
+            {
+                "file": f"golden/{number}.jpg",
+                **edge_export.digest(data),
+                "label": agreed.names[place],
+                "scores": {
+                    variant: [float(score) for score in agreed.scores[path][place]]
+                    for variant, path in parity.VARIANTS.items()
+                },
+            }
+        )
     edge_export.seal(built.folder, built.manifest)
 
 
@@ -76,7 +93,9 @@ def publish(places, built, version, model_uri):
     from mlflow import MlflowClient
 
     edge_model.read_manifest(built.folder)
-    MlflowClient().log_model_artifacts(model_uri.removeprefix("models:/"), built.folder, f"edge/{version}")  # two versions may be of one training
+    MlflowClient().log_model_artifacts(
+        model_uri.removeprefix("models:/"), built.folder, f"edge/{version}"
+    )  # two versions may be of one training
     edge_export.publish(built.folder, places.edge, version)
     edge_export.point(places.edge, "challenger", version)
     shutil.rmtree(built.folder)
@@ -84,9 +103,22 @@ def publish(places, built, version, model_uri):
 
 def variants(manifest, accuracies):
     """The manifest's files as a table. accuracies: {variant: share right on the test side}."""
-    return pd.DataFrame([{"variant": name, "kB": round(entry["bytes"] / 1000, 1), "input": entry["input"], "largest difference": f"{entry['largest']:.1e}",
-                          "same label": f"{entry['agreement']:.1%}", "p50 (ms)": entry["p50_ms"], "p90 (ms)": entry["p90_ms"],
-                          "accuracy": accuracies[name], "sha256": entry["sha256"][:16]} for name, entry in manifest["variants"].items()])
+    return pd.DataFrame(
+        [
+            {
+                "variant": name,
+                "kB": round(entry["bytes"] / 1000, 1),
+                "input": entry["input"],
+                "largest difference": f"{entry['largest']:.1e}",
+                "same label": f"{entry['agreement']:.1%}",
+                "p50 (ms)": entry["p50_ms"],
+                "p90 (ms)": entry["p90_ms"],
+                "accuracy": accuracies[name],
+                "sha256": entry["sha256"][:16],
+            }
+            for name, entry in manifest["variants"].items()
+        ]
+    )
 
 
 class NoService(RuntimeError):
@@ -101,14 +133,37 @@ def service(places, version, words):
     from mlflow.utils.databricks_utils import get_databricks_env_vars
 
     # The other paths have no such limits.
-    own = ("serve.host=127.0.0.1", "serve.port=0", "serve.workers=1", "serve.max_request_mb=256", "serve.max_megapixels=120")
+    own = (
+        "serve.host=127.0.0.1",
+        "serve.port=0",
+        "serve.workers=1",
+        "serve.max_request_mb=256",
+        "serve.max_megapixels=120",
+    )
     words = [word for setting in (*words, *own) for word in ("--set", setting)]
     # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
-    environment = {**os.environ, **get_databricks_env_vars(places.mlflow_uri),
-                   "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)])}
+    environment = {
+        **os.environ,
+        **get_databricks_env_vars(places.mlflow_uri),
+        "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)]),
+    }
     with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen([sys.executable, "-m", "lakevision.serving.rest.main", "--config", workspace.parameter("config"), "--version", str(version), *words],
-                                   stdout=subprocess.PIPE, stderr=told, text=True, env=environment)
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "lakevision.serving.rest.main",
+                "--config",
+                workspace.parameter("config"),
+                "--version",
+                str(version),
+                *words,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            env=environment,
+        )
         try:
             for line in process.stdout:
                 if found := re.search(r"http://[\d.]+:\d+", line):
@@ -116,7 +171,9 @@ def service(places, version, words):
                     break
             else:
                 told.seek(0)
-                raise NoService(f"lakevision.serving.rest.main ended with status {process.wait()}: {told.read()[-2000:]}")
+                raise NoService(
+                    f"lakevision.serving.rest.main ended with status {process.wait()}: {told.read()[-2000:]}"
+                )
         finally:
             process.terminate()
             try:

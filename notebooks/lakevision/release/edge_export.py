@@ -12,14 +12,13 @@ import shutil
 import subprocess
 import sys
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from device.model import edge_model
 from lakevision.platform import workspace
-
 
 # {variant: (dtype of the input, by how much probabilities of the golden images may differ on a device from those here before it must not use it)}.
 # Another CPU rounds otherwise, in float32 by 1e-6; a wrong kernel or a damaged file is wrong by tenths.
@@ -40,16 +39,30 @@ def export(saved_model, calibration, folder):
     folder.mkdir(parents=True, exist_ok=True)
     sample = folder / "calibration.npy"
     np.save(sample, calibration)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run([sys.executable, "-m", "lakevision.release.edge_export", str(saved_model), str(sample), str(folder)],
-                          capture_output=True, text=True, env=environment, cwd=workspace.REPOSITORY)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "lakevision.release.edge_export", str(saved_model), str(sample), str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=workspace.REPOSITORY,
+    )
     sample.unlink()
     if done.returncode:
         raise CannotConvert(f"exit status {done.returncode} converting {saved_model}\n{done.stderr[-3000:]}")
     variants = {}
     for variant, (dtype, tolerance) in VARIANTS.items():
-        variants[variant] = {"file": f"{variant}.tflite", **digest((folder / f"{variant}.tflite").read_bytes()), "input": dtype,
-                             "tolerance": tolerance}
+        variants[variant] = {
+            "file": f"{variant}.tflite",
+            **digest((folder / f"{variant}.tflite").read_bytes()),
+            "input": dtype,
+            "tolerance": tolerance,
+        }
     return variants
 
 
@@ -71,7 +84,9 @@ def publish(built, place, version):
     A version that lies there is never changed: a device may be fetching it. Raises FileExistsError."""
     there = Path(place, "versions", version)
     if found := published(place, version):
-        raise FileExistsError(f"{there}: version {version} has been published before, of model {found}. Models can't share a place: see storage.edge")
+        raise FileExistsError(
+            f"{there}: version {version} has been published before, of model {found}. Models can't share a place: see storage.edge"
+        )
     shutil.rmtree(there, ignore_errors=True)  # half a copy of a run that was killed
     there.mkdir(parents=True)
     for path in sorted(Path(built).rglob("*")):
@@ -94,9 +109,15 @@ def published(place, version):
 def point(place, alias, version):
     """Makes an alias of the place that devices read name a published version. Raises FileNotFoundError where it has not been published."""
     data = Path(place, "versions", version, "manifest.json").read_bytes()
-    pointer = {"schema_version": edge_model.SCHEMA_VERSION, "alias": alias, "version": version, "folder": f"versions/{version}",
-               "manifest_sha256": hashlib.sha256(data).hexdigest(), "manifest_bytes": len(data),
-               "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    pointer = {
+        "schema_version": edge_model.SCHEMA_VERSION,
+        "alias": alias,
+        "version": version,
+        "folder": f"versions/{version}",
+        "manifest_sha256": hashlib.sha256(data).hexdigest(),
+        "manifest_bytes": len(data),
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     partial = Path(place, f"{alias}.{uuid.uuid4().hex[:8]}.part")
     partial.write_text(json.dumps(pointer, indent=2))
     os.replace(partial, Path(place, f"{alias}.json"))

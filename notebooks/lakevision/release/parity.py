@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from device.model import edge_model
-from device.model import transform
+from device.model import edge_model, transform
 from lakevision.serving.rest import client
 from lakevision.serving.spark import score
 
@@ -32,16 +31,27 @@ class Parity:
 
     def apart(self, path):
         """Largest difference from Keras' probabilities of each image, float (n,): 0 where both refuse it, infinite where one of them does."""
-        return np.array([0.0 if one is None and other is None else np.inf if one is None or other is None else float(np.abs(one - other).max())
-                         for one, other in zip(self.scores[REFERENCE], self.scores[path])])
+        return np.array(
+            [
+                0.0
+                if one is None and other is None
+                else np.inf
+                if one is None or other is None
+                else float(np.abs(one - other).max())
+                for one, other in zip(self.scores[REFERENCE], self.scores[path])
+            ]
+        )
 
     def largest(self, path):
         return float(self.apart(path).max())
 
     def agreement(self, path):
         """Share of the images that decode on which a path gives the label that Keras gives."""
-        same = [other is not None and self._label(one) == self._label(other)
-                for one, other in zip(self.scores[REFERENCE], self.scores[path]) if one is not None]
+        same = [
+            other is not None and self._label(one) == self._label(other)
+            for one, other in zip(self.scores[REFERENCE], self.scores[path])
+            if one is not None
+        ]
         return float(np.mean(same))
 
     def _label(self, scores):
@@ -53,7 +63,17 @@ class Parity:
         return max(self.largest(path) for path in self.scores if path in EXACT)
 
 
-HARD = ("turned by EXIF", "greyscale", "CMYK", "progressive, quality 30", "PNG with transparency", "12 megapixels", "8 x 8 pixels", "cut in half", "HTML")
+HARD = (
+    "turned by EXIF",
+    "greyscale",
+    "CMYK",
+    "progressive, quality 30",
+    "PNG with transparency",
+    "12 megapixels",
+    "8 x 8 pixels",
+    "cut in half",
+    "HTML",
+)
 
 
 def hard(photograph):
@@ -70,9 +90,22 @@ def hard(photograph):
     exif[0x0112] = 6  # turned by 90 degrees, by the tag alone
     clear = image.convert("RGBA")
     clear.putalpha(Image.linear_gradient("L").resize(image.size))
-    return list(zip(HARD, [saved(image, exif=exif), saved(image.convert("L")), saved(image.convert("CMYK")), saved(image, quality=30, progressive=True),
-                           saved(clear, "PNG"), saved(image.resize((4000, 3000))), saved(image.resize((8, 8))),
-                           photograph[:len(photograph) // 2], b"<html>404 Not Found</html>"]))
+    return list(
+        zip(
+            HARD,
+            [
+                saved(image, exif=exif),
+                saved(image.convert("L")),
+                saved(image.convert("CMYK")),
+                saved(image, quality=30, progressive=True),
+                saved(clear, "PNG"),
+                saved(image.resize((4000, 3000))),
+                saved(image.resize((8, 8))),
+                photograph[: len(photograph) // 2],
+                b"<html>404 Not Found</html>",
+            ],
+        )
+    )
 
 
 def compare(spark, held_out, keras_file, model_uri, pyfunc, url, edge_folder):
@@ -105,7 +138,9 @@ def in_keras(images, keras_file, line):
             pixels[place] = np.frombuffer(transform.pixels(image, line), np.uint8).reshape(side, side, 3)
         except transform.BadImage:
             continue  # its place stays None
-    said = np.asarray(tf.keras.models.load_model(keras_file)(np.stack(list(pixels.values())).astype(np.float32), training=False))
+    said = np.asarray(
+        tf.keras.models.load_model(keras_file)(np.stack(list(pixels.values())).astype(np.float32), training=False)
+    )
     found = dict(zip(pixels, said))
     return [found.get(place) for place in range(len(images))]
 
@@ -141,8 +176,12 @@ def accuracies(arrays, edge_folder, most=1000):
     found = {}
     for variant in manifest["variants"]:
         loaded = edge_model.load(edge_folder, variant)
-        said = [loaded.classes.index(edge_model.decide(edge_model.invoke(loaded, image.tobytes()), loaded.classes, loaded.threshold))
-                for image in arrays.pixels[chosen]]
+        said = [
+            loaded.classes.index(
+                edge_model.decide(edge_model.invoke(loaded, image.tobytes()), loaded.classes, loaded.threshold)
+            )
+            for image in arrays.pixels[chosen]
+        ]
         found[variant] = float(np.mean(np.array(said) == arrays.targets[chosen]))
     return found
 

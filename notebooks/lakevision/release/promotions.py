@@ -7,7 +7,7 @@ promoted, so a decision that was cut short between the two is finished by the ne
 import getpass
 import json
 from dataclasses import asdict
-from datetime import timezone
+from datetime import UTC
 
 from pyspark.sql import functions as F
 
@@ -36,8 +36,19 @@ def gated(spark, cfg, places, version, decision, compared_with):
 
     Returns the alias that the version has. Raises Stale, RegistryDown.
     """
-    if _write(spark, cfg, places, "gate", version, decision.promoted, bool(decision.word), f"04_deploy, {_who(spark)}", decision.reason,
-              json.dumps([asdict(check) for check in decision.checks]), compared_with):
+    if _write(
+        spark,
+        cfg,
+        places,
+        "gate",
+        version,
+        decision.promoted,
+        bool(decision.word),
+        f"04_deploy, {_who(spark)}",
+        decision.reason,
+        json.dumps([asdict(check) for check in decision.checks]),
+        compared_with,
+    ):
         return "champion"
     return "challenger"
 
@@ -46,12 +57,26 @@ def promote(spark, cfg, places, version, who, why):
     """Makes a version champion by hand. Against the evaluation's word, or where no gate was asked, it is forced, and says so for ever.
 
     Raises NotPossible where the gate found something broken, such as paths that differ: nobody's word mends that."""
-    asked = rows(spark, places, cfg).where((F.col("version") == version) & (F.col("action") == "gate")).orderBy(F.desc("number")).first()
-    broken = [check for check in json.loads(asked["checks"] or "[]") if not check["passed"] and not check["evaluation"]] if asked else []
+    asked = (
+        rows(spark, places, cfg)
+        .where((F.col("version") == version) & (F.col("action") == "gate"))
+        .orderBy(F.desc("number"))
+        .first()
+    )
+    broken = (
+        [check for check in json.loads(asked["checks"] or "[]") if not check["passed"] and not check["evaluation"]]
+        if asked
+        else []
+    )
     if broken:
-        raise NotPossible(f"version {version} is broken, and nobody's word mends that: " + "; ".join(
-            f"{check['name']}: {check['found']}, wanted: {check['wanted']}" for check in broken) + ". Mend it, or its limit, and run 04_deploy")
-    passed = rows(spark, places, cfg).where((F.col("version") == version) & F.col("promoted") & ~F.col("forced")).count() > 0
+        raise NotPossible(
+            f"version {version} is broken, and nobody's word mends that: "
+            + "; ".join(f"{check['name']}: {check['found']}, wanted: {check['wanted']}" for check in broken)
+            + ". Mend it, or its limit, and run 04_deploy"
+        )
+    passed = (
+        rows(spark, places, cfg).where((F.col("version") == version) & F.col("promoted") & ~F.col("forced")).count() > 0
+    )
     _write(spark, cfg, places, "promote", version, True, not passed, who, why)
 
 
@@ -65,7 +90,9 @@ def rollback(spark, cfg, places, version, who, why):
             raise NotPossible(f"version {now or '(none)'} has nothing before it to return to")
     if version not in {row["version"] for row in history}:
         champions = sorted({row["version"] for row in history}, key=int)
-        raise NotPossible(f"version {version} has never been champion ({', '.join(champions) or 'none has'}): promote it instead")
+        raise NotPossible(
+            f"version {version} has never been champion ({', '.join(champions) or 'none has'}): promote it instead"
+        )
     forced = next(row["forced"] for row in reversed(history) if row["version"] == version)
     _write(spark, cfg, places, "rollback", version, True, forced, who, why)
     return version
@@ -92,33 +119,67 @@ def _write(spark, cfg, places, action, version, promoted, forced, who, reason, c
     from delta.tables import DeltaTable
     from mlflow import MlflowClient
 
-    found = answered(lambda: MlflowClient().get_model_version(model_registry.name(cfg), version), f"nothing was decided on version {version}", version)
+    found = answered(
+        lambda: MlflowClient().get_model_version(model_registry.name(cfg), version),
+        f"nothing was decided on version {version}",
+        version,
+    )
     for attempt in range(TRIES):
         previous = answered(lambda: serving(cfg), f"nothing was decided on version {version}")
         if promoted and compared_with is not None and (compared_with or "") != previous:
-            raise Stale(f"version {previous or 'none'} serves, and version {version} was compared with {compared_with or 'none'}: run 04_deploy again")
+            raise Stale(
+                f"version {previous or 'none'} serves, and version {version} was compared with {compared_with or 'none'}: run 04_deploy again"
+            )
         number = (spark.table(places.table("promotions")).agg(F.max("number")).first()[0] or 0) + 1
-        row = spark.createDataFrame([(number, action, model_registry.name(cfg), version, promoted, forced, who, reason, previous or None, found.run_id, checks)],
-                                    "number long, action string, model string, version string, promoted boolean, forced boolean, who string, reason string, "
-                                    "previous string, run_id string, checks string").withColumn("decided_at", F.current_timestamp())
+        row = spark.createDataFrame(
+            [
+                (
+                    number,
+                    action,
+                    model_registry.name(cfg),
+                    version,
+                    promoted,
+                    forced,
+                    who,
+                    reason,
+                    previous or None,
+                    found.run_id,
+                    checks,
+                )
+            ],
+            "number long, action string, model string, version string, promoted boolean, forced boolean, who string, reason string, "
+            "previous string, run_id string, checks string",
+        ).withColumn("decided_at", F.current_timestamp())
         try:
-            merge = DeltaTable.forName(spark, places.table("promotions")).alias("old").merge(row.alias("new"), "old.number = new.number")
+            merge = (
+                DeltaTable.forName(spark, places.table("promotions"))
+                .alias("old")
+                .merge(row.alias("new"), "old.number = new.number")
+            )
             merge.whenNotMatchedInsertAll().execute()
         except Exception as error:
             if "Concurrent" not in str(error) or attempt == TRIES - 1:
                 raise
             continue
-        mine = spark.table(places.table("promotions")).where((F.col("number") == number)).first()
+        mine = spark.table(places.table("promotions")).where(F.col("number") == number).first()
         if (mine["version"], mine["who"], mine["reason"]) == (version, who, reason):
             break
     else:
-        raise NotPossible(f"nothing was decided on version {version}: {TRIES} other decisions came before it one after the other; try again")
+        raise NotPossible(
+            f"nothing was decided on version {version}: {TRIES} other decisions came before it one after the other; try again"
+        )
     done = f"decision {number} on version {version} is in `promotions`, but the alias was not moved: `settle` does it when the registry is back"
     tags = {"promoted": str(promoted).lower(), "reason": reason, "decided_by": who, "decision": str(number)}
     words = found.tags.get("promoted_anyway", "")
     if forced and not (words and action == "rollback"):  # a rollback to it keeps whose word it was
         tags["promoted_anyway"] = f"{words}; {who}: {reason}".removeprefix("; ")
-    answered(lambda: [MlflowClient().set_model_version_tag(model_registry.name(cfg), version, key, value[:TAG]) for key, value in tags.items()], done)
+    answered(
+        lambda: [
+            MlflowClient().set_model_version_tag(model_registry.name(cfg), version, key, value[:TAG])
+            for key, value in tags.items()
+        ],
+        done,
+    )
     if promoted:
         answered(lambda: settle(spark, cfg, places), done)
     return promoted
@@ -155,15 +216,24 @@ def why(spark, cfg, places):
     newest = rows(spark, places, cfg).where("promoted").orderBy(F.desc("number")).first()
     if not now and newest is None:
         held = rows(spark, places, cfg).orderBy(F.desc("number")).first()
-        return f"no version of {model_registry.name(cfg)} serves" + (f"; version {held['version']} was held back: {held['reason']}" if held else "")
+        return f"no version of {model_registry.name(cfg)} serves" + (
+            f"; version {held['version']} was held back: {held['reason']}" if held else ""
+        )
     if newest is None or newest["version"] != now:
-        return (f"version {now or '(none)'} of {model_registry.name(cfg)} is champion, but the newest promotion names {newest['version'] if newest else 'none'}: "
-                "the alias was moved by hand, or a decision was cut short (`settle` finishes it)")
-    lines = [f"version {now} of {model_registry.name(cfg)} serves since {_utc(newest['decided_at']):%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
-             f"because: {newest['reason']}", f"before it: version {newest['previous'] or '(none)'}"]
+        return (
+            f"version {now or '(none)'} of {model_registry.name(cfg)} is champion, but the newest promotion names {newest['version'] if newest else 'none'}: "
+            "the alias was moved by hand, or a decision was cut short (`settle` finishes it)"
+        )
+    lines = [
+        f"version {now} of {model_registry.name(cfg)} serves since {_utc(newest['decided_at']):%d %B %Y, %H:%M} UTC, by {newest['action']} of {newest['who']}",
+        f"because: {newest['reason']}",
+        f"before it: version {newest['previous'] or '(none)'}",
+    ]
     forced = rows(spark, places, cfg).where((F.col("version") == now) & F.col("forced")).orderBy("number").first()
     if forced:
-        lines.append(f"it was promoted against the gate on {_utc(forced['decided_at']):%d %B %Y} by {forced['who']}: {forced['reason']}")
+        lines.append(
+            f"it was promoted against the gate on {_utc(forced['decided_at']):%d %B %Y} by {forced['who']}: {forced['reason']}"
+        )
     if edge_export.published(places.edge, now) != model_registry.name(cfg):
         lines.append("devices stay with what they have: it has no edge files (04_deploy makes them)")
     return "\n".join(lines)
@@ -171,7 +241,7 @@ def why(spark, cfg, places):
 
 def _utc(naive):
     """A time that Spark hands to Python is this machine's."""
-    return naive.astimezone(timezone.utc)
+    return naive.astimezone(UTC)
 
 
 def _who(spark):

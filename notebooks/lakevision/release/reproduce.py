@@ -16,14 +16,22 @@ import numpy as np
 import pandas as pd
 
 from lakevision.dataset import cache
+from lakevision.dataset.object_region import Region
 from lakevision.evaluation import evaluate
 from lakevision.ingest import tables
 from lakevision.platform import config, workspace
 from lakevision.registry import tracking
 from lakevision.training import backbone, horovod_ranks, loop, training_record
-from lakevision.dataset.object_region import Region
 
-GONE = ("FileNotFound", "does not exist", "Cannot time travel", "VERSION_NOT_FOUND", "DELTA_FILE_NOT_FOUND", "recreateVersion", "MISSING_PART_FILES")
+GONE = (
+    "FileNotFound",
+    "does not exist",
+    "Cannot time travel",
+    "VERSION_NOT_FOUND",
+    "DELTA_FILE_NOT_FOUND",
+    "recreateVersion",
+    "MISSING_PART_FILES",
+)
 ARTIFACTS = ("config.json", "versions.json", "split.csv", "setting.json", "training.json", "keras/model.keras")
 
 
@@ -67,16 +75,24 @@ class Comparison:
     @property
     def agrees(self):
         """Equal weights; else accuracy and probabilities both within the tolerance."""
-        return self.equal or (abs(self.accuracy_now - self.accuracy_then) <= self.tolerance and self.probabilities_apart <= self.tolerance)
+        return self.equal or (
+            abs(self.accuracy_now - self.accuracy_then) <= self.tolerance and self.probabilities_apart <= self.tolerance
+        )
 
     def lines(self):
         """The comparison as lines of text."""
-        rows = [f"epoch {number:>3}  validation loss {then:.6f}, repeated {now:.6f}" for number, (then, now) in enumerate(self.losses, start=1)]
+        rows = [
+            f"epoch {number:>3}  validation loss {then:.6f}, repeated {now:.6f}"
+            for number, (then, now) in enumerate(self.losses, start=1)
+        ]
         apart = f"not equal: {self.weights_apart:.3g} apart at most; probabilities {self.probabilities_apart:.3g} on average"
         said = "agrees" if self.agrees else "DOES NOT AGREE"
-        return [*rows, f"test accuracy {self.accuracy_then:.4f}, repeated {self.accuracy_now:.4f}",
-                f"weights {'equal to the bit' if self.equal else apart}",
-                f"{said} (equal weights, or accuracy and probabilities within {self.tolerance:g}: evaluation.repeat_tolerance)"]
+        return [
+            *rows,
+            f"test accuracy {self.accuracy_then:.4f}, repeated {self.accuracy_now:.4f}",
+            f"weights {'equal to the bit' if self.equal else apart}",
+            f"{said} (equal weights, or accuracy and probabilities within {self.tolerance:g}: evaluation.repeat_tolerance)",
+        ]
 
 
 def read(run_id, now, folder):
@@ -91,22 +107,37 @@ def read(run_id, now, folder):
     try:
         run = MlflowClient(uri).get_run(run_id)
     except MlflowException as error:
-        raise NotRepeatable(f"run {run_id} is not in this lakehouse's MLflow ({error}): name the one it was trained in, by the same --images, or "
-                            "--set storage.root=<folder>") from error
+        raise NotRepeatable(
+            f"run {run_id} is not in this lakehouse's MLflow ({error}): name the one it was trained in, by the same --images, or "
+            "--set storage.root=<folder>"
+        ) from error
     kept = {name: _fetch(uri, run_id, name, folder) for name in ARTIFACTS}
     cfg, notes = config.of_record(_json(kept["config.json"]), now)
     setting, more = _setting(_json(kept["setting.json"]))
     training = _json(kept["training.json"])
     if backbone.frozen(setting):
         if setting.weights != "imagenet" and not Path(setting.weights).is_file():
-            raise NotRepeatable(f"the backbone's weights {setting.weights} are no longer there: put the file back (training.weights of run {run_id})")
+            raise NotRepeatable(
+                f"the backbone's weights {setting.weights} are no longer there: put the file back (training.weights of run {run_id})"
+            )
         if backbone.source(setting) != training["weights"]:
             more.append(f"weights of the backbone: {training['weights']} then, {backbone.source(setting)} now")
     cfg = replace(cfg, training=replace(cfg.training, ranks=training["ranks"]))
     tags = run.data.tags
-    return Record(run_id, cfg, int(tags["delta_version"]), tags.get("labels_version", ""), tags["commit"], _json(kept["versions.json"]),
-                  pd.read_csv(kept["split.csv"], dtype=str, keep_default_na=False), setting, training, notes + more, kept["keras/model.keras"],
-                  run.data.metrics.get("test.accuracy"))
+    return Record(
+        run_id,
+        cfg,
+        int(tags["delta_version"]),
+        tags.get("labels_version", ""),
+        tags["commit"],
+        _json(kept["versions.json"]),
+        pd.read_csv(kept["split.csv"], dtype=str, keep_default_na=False),
+        setting,
+        training,
+        notes + more,
+        kept["keras/model.keras"],
+        run.data.metrics.get("test.accuracy"),
+    )
 
 
 def _fetch(uri, run_id, name, folder):
@@ -114,10 +145,14 @@ def _fetch(uri, run_id, name, folder):
     from mlflow.exceptions import MlflowException
 
     try:
-        return mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=uri, dst_path=str(folder))
+        return mlflow.artifacts.download_artifacts(
+            run_id=run_id, artifact_path=name, tracking_uri=uri, dst_path=str(folder)
+        )
     except (MlflowException, OSError) as error:
-        raise NotRepeatable(f"run {run_id} has no {name} ({error}): it is no finished training of 03_train, or one of before runs were recorded "
-                            "whole; give the run that 03_train calls `final`") from error
+        raise NotRepeatable(
+            f"run {run_id} has no {name} ({error}): it is no finished training of 03_train, or one of before runs were recorded "
+            "whole; give the run that 03_train calls `final`"
+        ) from error
 
 
 def _json(path):
@@ -127,11 +162,17 @@ def _json(path):
 def _setting(values):
     """(loop.Setting, what is not known on both sides in words) from setting.json."""
     fields = {field.name: field for field in dataclasses.fields(loop.Setting)}
-    notes = [f"setting {name} = {values[name]!r} was recorded; this code has no such setting" for name in values if name not in fields]
+    notes = [
+        f"setting {name} = {values[name]!r} was recorded; this code has no such setting"
+        for name in values
+        if name not in fields
+    ]
     absent = [name for name in fields if name not in values]
     missing = [name for name in absent if fields[name].default is dataclasses.MISSING]
     if missing:
-        raise NotRepeatable(f"setting.json lacks {', '.join(missing)}: this code can't train without; check out the commit of the record")
+        raise NotRepeatable(
+            f"setting.json lacks {', '.join(missing)}: this code can't train without; check out the commit of the record"
+        )
     notes += [f"setting {name} was not recorded; it is {fields[name].default!r} now" for name in absent]
     known = {name: value for name, value in values.items() if name in fields}
     if known.get("region"):
@@ -145,8 +186,11 @@ def differences(record):
     lines = [] if commit == record.commit else [f"code: commit {record.commit} then, {commit} now"]
     if record.commit.endswith("+changes"):
         lines.append("code: it was trained from a tree with changes that no commit holds")
-    lines += [f"{name}: {record.versions.get(name, 'absent')} then, {now.get(name, 'absent')} now"
-              for name in sorted(record.versions.keys() | now.keys()) if record.versions.get(name) != now.get(name)]
+    lines += [
+        f"{name}: {record.versions.get(name, 'absent')} then, {now.get(name, 'absent')} now"
+        for name in sorted(record.versions.keys() | now.keys())
+        if record.versions.get(name) != now.get(name)
+    ]
     return lines + record.notes
 
 
@@ -160,15 +204,24 @@ def demand_images(spark, places, record):
     keys = ["path", "sha256"]
     wanted = spark.createDataFrame(record.sides[keys])
     try:
-        found = tables.at(spark, places, "images", record.delta_version).select(keys).join(F.broadcast(wanted), keys, "left_semi").count()
+        found = (
+            tables.at(spark, places, "images", record.delta_version)
+            .select(keys)
+            .join(F.broadcast(wanted), keys, "left_semi")
+            .count()
+        )
     except (PySparkException, Py4JJavaError) as error:
         if not any(sign in str(error) for sign in GONE):
             raise
-        raise NotRepeatable(f"version {record.delta_version} of images can't be read any more: VACUUM has removed its files, which are kept for "
-                            "ingest.retention_days. The training can't be repeated; its model is still in its run") from error
+        raise NotRepeatable(
+            f"version {record.delta_version} of images can't be read any more: VACUUM has removed its files, which are kept for "
+            "ingest.retention_days. The training can't be repeated; its model is still in its run"
+        ) from error
     if found != len(record.sides):
-        raise NotRepeatable(f"version {record.delta_version} of images holds {found} of the {len(record.sides)} photographs that the run was trained "
-                            "on: this is another lakehouse, or the table was made anew; name the right one by --images or --set storage.root")
+        raise NotRepeatable(
+            f"version {record.delta_version} of images holds {found} of the {len(record.sides)} photographs that the run was trained "
+            "on: this is another lakehouse, or the table was made anew; name the right one by --images or --set storage.root"
+        )
 
 
 def train_again(spark, record):
@@ -181,17 +234,26 @@ def train_again(spark, record):
     cfg, places = record.cfg, workspace.places(record.cfg)
     demand_images(spark, places, record)
     experiment = tracking.start(cfg, places)
-    with mlflow.start_run(experiment_id=experiment, run_name=f"repeat of {record.run_id[:8]}", tags={"repeats": record.run_id}) as own:
+    with mlflow.start_run(
+        experiment_id=experiment, run_name=f"repeat of {record.run_id[:8]}", tags={"repeats": record.run_id}
+    ) as own:
         tracking.record(cfg, record.delta_version, record.sides, labels_version=record.labels_version)
         mlflow.log_dict({"differences": differences(record)}, "differences.json")
         pixels = cache.build(spark, cfg, places, record.sides, record.delta_version)
-        trained = horovod_ranks.train(spark, cfg, places, pixels, record.setting, {"uri": places.mlflow_uri, "run_id": own.info.run_id})
+        trained = horovod_ranks.train(
+            spark, cfg, places, pixels, record.setting, {"uri": places.mlflow_uri, "run_id": own.info.run_id}
+        )
         training_record.record_training(record.setting, trained)
         network = loop.with_weights(record.setting, trained.result.weights)
         tracking.record_network(network)
         found = compare(record, trained, network, evaluate.load(pixels)["test"])
-        mlflow.log_metrics({"test.accuracy": found.accuracy_now, "weights_apart": found.weights_apart,
-                            "probabilities_apart": found.probabilities_apart})
+        mlflow.log_metrics(
+            {
+                "test.accuracy": found.accuracy_now,
+                "weights_apart": found.weights_apart,
+                "probabilities_apart": found.probabilities_apart,
+            }
+        )
         mlflow.log_dict({**dataclasses.asdict(found), "agrees": found.agrees}, "comparison.json")
         mlflow.set_tag("agrees", found.agrees)
     return found, own.info.run_id
@@ -205,9 +267,18 @@ def compare(record, trained, network, test):
     then, now = (loop.predict(model, test.pixels) for model in (old, network))
     apart = max(float(np.abs(one - two).max()) for one, two in zip(old.get_weights(), trained.result.weights))
     accuracy = loop.score(then, test.targets)[1] if record.accuracy is None else record.accuracy
-    losses = [(one["val_loss"], two["val_loss"]) for one, two in zip(record.training["history"], trained.result.history)]
-    return Comparison(record.training["digest"] == trained.result.digest, accuracy, loop.score(now, test.targets)[1], apart,
-                      float(np.abs(then - now).mean()), losses, record.cfg.evaluation.repeat_tolerance)
+    losses = [
+        (one["val_loss"], two["val_loss"]) for one, two in zip(record.training["history"], trained.result.history)
+    ]
+    return Comparison(
+        record.training["digest"] == trained.result.digest,
+        accuracy,
+        loop.score(now, test.targets)[1],
+        apart,
+        float(np.abs(then - now).mean()),
+        losses,
+        record.cfg.evaluation.repeat_tolerance,
+    )
 
 
 def main(run_id, now):
@@ -216,9 +287,15 @@ def main(run_id, now):
     Raises NotRepeatable."""
     with tempfile.TemporaryDirectory() as folder:
         record = read(run_id, now, folder)
-        print(f"repeats {run_id}: images, version {record.delta_version}; {len(record.sides)} photographs; {record.training['ranks']} ranks, "
-              f"{record.setting.epochs} epochs of {record.setting.model}")
-        print(*[f"differs: {line}" for line in differences(record)] or ["code and packages as they were"], sep="\n", flush=True)
+        print(
+            f"repeats {run_id}: images, version {record.delta_version}; {len(record.sides)} photographs; {record.training['ranks']} ranks, "
+            f"{record.setting.epochs} epochs of {record.setting.model}"
+        )
+        print(
+            *[f"differs: {line}" for line in differences(record)] or ["code and packages as they were"],
+            sep="\n",
+            flush=True,
+        )
         spark = workspace.spark(record.cfg)
         try:
             found, own = train_again(spark, record)

@@ -24,9 +24,21 @@ def deploy(cfg, version, progress=print, pause=10.0):
     """
     from mlflow.deployments import get_deploy_client
 
-    client, name, deadline = get_deploy_client("databricks"), cfg.serve.endpoint_name, time.monotonic() + 60 * cfg.serve.endpoint_minutes
-    wanted = {"served_entities": [{"entity_name": model_registry.name(cfg), "entity_version": str(version), "workload_size": cfg.serve.workload_size,
-                                   "scale_to_zero_enabled": cfg.serve.scale_to_zero}]}
+    client, name, deadline = (
+        get_deploy_client("databricks"),
+        cfg.serve.endpoint_name,
+        time.monotonic() + 60 * cfg.serve.endpoint_minutes,
+    )
+    wanted = {
+        "served_entities": [
+            {
+                "entity_name": model_registry.name(cfg),
+                "entity_version": str(version),
+                "workload_size": cfg.serve.workload_size,
+                "scale_to_zero_enabled": cfg.serve.scale_to_zero,
+            }
+        ]
+    }
     found = _found(client, name)
     if found is None:
         progress(f"endpoint {name}: created, with version {version}")
@@ -37,7 +49,9 @@ def deploy(cfg, version, progress=print, pause=10.0):
         _asked(name, lambda: client.update_endpoint_config(name, config=wanted))
     found = _settled(client, name, progress, deadline, pause)
     if found["state"].get("config_update") in FAILED or not _serves(found, wanted):
-        raise NotServing(f"endpoint {name} does not take version {version}: {_words(found)}; its page in the workspace has the build log")
+        raise NotServing(
+            f"endpoint {name} does not take version {version}: {_words(found)}; its page in the workspace has the build log"
+        )
     answer = _answer(client, name, deadline, pause)
     progress(f"endpoint {name}: answers, version {version}")
     return answer
@@ -73,7 +87,9 @@ def _asked(name, request):
 def _serves(found, wanted):
     """Whether an endpoint's active configuration is the wanted one; what Databricks adds to it does not count."""
     active = found.get("config", {}).get("served_entities", [])
-    return len(active) == 1 and all(str(active[0].get(key)) == str(value) for key, value in wanted["served_entities"][0].items())
+    return len(active) == 1 and all(
+        str(active[0].get(key)) == str(value) for key, value in wanted["served_entities"][0].items()
+    )
 
 
 def _settled(client, name, progress, deadline, pause):
@@ -84,7 +100,9 @@ def _settled(client, name, progress, deadline, pause):
         if found is None:
             raise NotServing(f"endpoint {name} is gone: somebody has deleted it meanwhile")
         state = found["state"]
-        if state.get("config_update") in FAILED or (state.get("ready") == "READY" and state.get("config_update") != "IN_PROGRESS"):
+        if state.get("config_update") in FAILED or (
+            state.get("ready") == "READY" and state.get("config_update") != "IN_PROGRESS"
+        ):
             return found
         if _words(found) != said:
             said = _words(found)
@@ -97,7 +115,10 @@ def _settled(client, name, progress, deadline, pause):
 def _words(found):
     """State of an endpoint and of what it is to serve, in Databricks' words."""
     entities = found.get("pending_config", found.get("config", {})).get("served_entities", [])
-    details = [entity.get("state", {}).get("deployment_state_message") or entity.get("state", {}).get("deployment") for entity in entities]
+    details = [
+        entity.get("state", {}).get("deployment_state_message") or entity.get("state", {}).get("deployment")
+        for entity in entities
+    ]
     return ", ".join(filter(None, [found["state"].get("ready"), found["state"].get("config_update"), *details]))
 
 
@@ -107,8 +128,13 @@ def _answer(client, name, deadline, pause):
 
     while True:
         try:
-            answer = client.predict(endpoint=name, inputs={"dataframe_split": {"columns": ["image"], "data": [[GREY]]}})["predictions"][0]
-        except (OSError, MlflowException) as error:  # requests' errors are OSErrors, and so is the TimeoutError that ends MLflow's own tries
+            answer = client.predict(
+                endpoint=name, inputs={"dataframe_split": {"columns": ["image"], "data": [[GREY]]}}
+            )["predictions"][0]
+        except (
+            OSError,
+            MlflowException,
+        ) as error:  # requests' errors are OSErrors, and so is the TimeoutError that ends MLflow's own tries
             status = getattr(getattr(error, "response", None), "status_code", None)
             if status is not None and status < 500 and status not in (404, 408, 429):
                 raise NotServing(f"endpoint {name} refuses a picture: {error}") from error

@@ -57,7 +57,9 @@ def located(model, weights):
         return weights
     path = Path(weights) if os.path.isabs(weights) else workspace.REPOSITORY / weights
     if not path.is_file():
-        raise BadWeights(f"training.weights: {path} is no file; expected imagenet, none, or a .weights.h5, .h5 or .keras file")
+        raise BadWeights(
+            f"training.weights: {path} is no file; expected imagenet, none, or a .weights.h5, .h5 or .keras file"
+        )
     return str(path)
 
 
@@ -111,14 +113,17 @@ def _network(known, side, weights):
                 f"training.weights: imagenet: Keras could not get the weights of {known.network} for {side} px: {error}. This needs the network "
                 f"once on each machine. Without it: fetch the file of that address elsewhere and put it into {_models()} under its own name, or name "
                 "it as training.weights=<path>; if a file of that name lies there already, it is half a file: delete it. Or train from scratch: "
-                "training.weights=none, or training.model=small_cnn") from error
+                "training.weights=none, or training.model=small_cnn"
+            ) from error
     network = make(weights=None, **shape)
     if weights != "none" and not weights.endswith(".keras"):
         try:
             network.load_weights(weights)
         except (ValueError, OSError, KeyError) as error:
-            raise BadWeights(f"training.weights: {weights} holds no weights of keras.applications.{known.network}(include_top=False), or is damaged: "
-                             f"{error}") from error
+            raise BadWeights(
+                f"training.weights: {weights} holds no weights of keras.applications.{known.network}(include_top=False), or is damaged: "
+                f"{error}"
+            ) from error
     return network
 
 
@@ -132,8 +137,10 @@ def _from_model(made, network, path):
     given, wanted = (inside[0], made) if inside else (loaded, network)
     shapes = [[tuple(weight.shape) for weight in model.weights] for model in (given, wanted)]
     if shapes[0] != shapes[1]:
-        raise BadWeights(f"training.weights: {path} holds another network than {network.name} without its top: {len(shapes[0])} arrays of weights, "
-                         f"{len(shapes[1])} expected{'' if len(shapes[0]) != len(shapes[1]) else ' of other shapes'}")
+        raise BadWeights(
+            f"training.weights: {path} holds another network than {network.name} without its top: {len(shapes[0])} arrays of weights, "
+            f"{len(shapes[1])} expected{'' if len(shapes[0]) != len(shapes[1]) else ' of other shapes'}"
+        )
     wanted.set_weights(given.get_weights())
 
 
@@ -162,7 +169,7 @@ def thaw(backbone, count):
     """
     network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
     backbone.trainable = True
-    for layer in network.layers[:max(0, len(network.layers) - count)] + _normalisations(network):
+    for layer in network.layers[: max(0, len(network.layers) - count)] + _normalisations(network):
         layer.trainable = False
 
 
@@ -172,7 +179,7 @@ def features(network, pixels):
 
     network = network if isinstance(network, keras.Model) else build(network.model, network.side, network.weights)
     forward = tf.function(lambda batch: network(tf.cast(batch, tf.float32), training=False), reduce_retracing=True)
-    made = [forward(pixels[start:start + BATCH]).numpy() for start in range(0, len(pixels), BATCH)]
+    made = [forward(pixels[start : start + BATCH]).numpy() for start in range(0, len(pixels), BATCH)]
     return np.concatenate(made) if made else np.zeros((0, network.output_shape[-1]), np.float32)
 
 
@@ -219,7 +226,9 @@ def head(count, classes, dropout, seed):
     keras.utils.set_random_seed(seed)
     given = keras.Input((count,), name="features")
     x = layers.Dropout(dropout)(given)
-    return keras.Model(given, layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32")(x), name="head")
+    return keras.Model(
+        given, layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32")(x), name="head"
+    )
 
 
 def joined(backbone, top):
@@ -256,7 +265,9 @@ def fit(train, validation, setting, train_network, on_epoch=None, features_of=No
     history = result.history
     if setting.fine_tune_epochs:
         thaw(base, setting.fine_tune_layers)
-        again = replace(setting, epochs=setting.fine_tune_epochs, learning_rate=setting.learning_rate * setting.fine_tune_rate)
+        again = replace(
+            setting, epochs=setting.fine_tune_epochs, learning_rate=setting.learning_rate * setting.fine_tune_rate
+        )
         before = len(history)
         later = on_epoch and (lambda epoch, figures: on_epoch(before + epoch, figures))
         history = history + train_network(train, validation, again, whole, later).history

@@ -10,7 +10,6 @@ from pathlib import Path
 from lakevision.platform import spark_session, workspace
 from lakevision.training.loop import Result
 
-
 # What a rank says whose neighbour went away in the middle of an operation: Horovod's own words, or those of the connection below it.
 NEIGHBOUR_GONE = ("HorovodInternalError", "Horovod has been shut down", "gloo/transport")
 
@@ -56,7 +55,14 @@ def train(spark, cfg, places, cache, setting, on_epoch_log=None):
     run_folder.mkdir(parents=True, exist_ok=True)
     # On Databricks a rank has nothing of the notebook's login: there the driver logs, at the end.
     later = bool(on_epoch_log) and on_epoch_log["uri"].startswith("databricks")
-    job = {"cache": cache, "setting": setting, "folder": str(run_folder), "log": None if later else on_epoch_log, "ranks": count, "memory_mb": cfg.training.memory_mb}
+    job = {
+        "cache": cache,
+        "setting": setting,
+        "folder": str(run_folder),
+        "log": None if later else on_epoch_log,
+        "ranks": count,
+        "memory_mb": cfg.training.memory_mb,
+    }
     began = time.time()
     for left in range(cfg.training.retries, -1, -1):
         try:
@@ -65,7 +71,9 @@ def train(spark, cfg, places, cache, setting, on_epoch_log=None):
         except RankLost as error:
             if not left:
                 raise
-            print(f"{str(error).splitlines()[0]}: the ranks start again from the last whole epoch ({left} more {'tries' if left > 1 else 'try'})")
+            print(
+                f"{str(error).splitlines()[0]}: the ranks start again from the last whole epoch ({left} more {'tries' if left > 1 else 'try'})"
+            )
     shutil.rmtree(run_folder, ignore_errors=True)
     digests = [digest for digest, _, _ in results]
     if len(set(digests)) > 1:
@@ -80,7 +88,9 @@ def train(spark, cfg, places, cache, setting, on_epoch_log=None):
 
 def key(cache, setting, ranks):
     """The name of a training: what decides its weights. A training that was cut short is found by it, and goes on."""
-    return hashlib.sha256(f"{Path(cache.folder).parent.name} {setting} {ranks} {workspace.commit()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        f"{Path(cache.folder).parent.name} {setting} {ranks} {workspace.commit()}".encode()
+    ).hexdigest()[:16]
 
 
 def _launch(job):
@@ -92,14 +102,24 @@ def _launch(job):
     job = {**job, "scratch": str(scratch)}
     try:
         with open(scratch / "stdout", "w") as out, open(scratch / "stderr", "w") as err:
-            results = horovod.spark.run(entry(), args=(workspace.library(), pickle.dumps((work, job))), num_proc=job["ranks"], use_gloo=True,
-                                        verbose=0, start_timeout=120, stdout=out, stderr=err)
+            results = horovod.spark.run(
+                entry(),
+                args=(workspace.library(), pickle.dumps((work, job))),
+                num_proc=job["ranks"],
+                use_gloo=True,
+                verbose=0,
+                start_timeout=120,
+                stdout=out,
+                stderr=err,
+            )
     except Exception as error:
         reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
         own = [report for report in reports if not any(word in report for word in NEIGHBOUR_GONE)]
         if own:
             raise RankFailed("\n".join([str(error), *own])) from None
-        raise RankLost(f"a rank went away without a word (killed, or out of memory): {error}\n{(scratch / 'stderr').read_text()[-3000:]}") from None
+        raise RankLost(
+            f"a rank went away without a word (killed, or out of memory): {error}\n{(scratch / 'stderr').read_text()[-3000:]}"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return [pickle.loads(result) for result in results]
@@ -149,10 +169,18 @@ def work(job):
         own_a_gpu(hvd.local_rank())
         placements = [feed.opened(job["cache"], side, job["memory_mb"]) for side in ("train", "validation")]
         frozen = backbone.frozen(job["setting"])
-        features = [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if frozen else None
+        features = (
+            [backbone.kept(job["cache"], job["setting"], side) for side in ("train", "validation")] if frozen else None
+        )
         began = time.time()
-        result = loop.fit(*placements, job["setting"], hvd=hvd, features_of=features, on_epoch=_logger(job["log"]) if job["log"] else None,
-                           kept_at=str(Path(job["folder"], "checkpoint")))
+        result = loop.fit(
+            *placements,
+            job["setting"],
+            hvd=hvd,
+            features_of=features,
+            on_epoch=_logger(job["log"]) if job["log"] else None,
+            kept_at=str(Path(job["folder"], "checkpoint")),
+        )
         return result.digest, result if hvd.rank() == 0 else None, began
     except Exception:
         # The driver sees "non-zero status" only; this file is what it shows.

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from device import memory
 from device.model import transform
 from lakevision.dataset import feed, object_region
-from device import memory
-from lakevision.training import checkpoint, region_swap
 from lakevision.dataset.object_region import Region
+from lakevision.training import checkpoint, region_swap
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,13 @@ def fit(train, validation, setting, hvd=None, on_epoch=None, network=None, featu
         phases = itertools.count()
 
         def loop(*arguments):
-            return fit(*arguments[:3], hvd, on_epoch=arguments[4], network=arguments[3], kept_at=kept_at and f"{kept_at}.{next(phases)}")
+            return fit(
+                *arguments[:3],
+                hvd,
+                on_epoch=arguments[4],
+                network=arguments[3],
+                kept_at=kept_at and f"{kept_at}.{next(phases)}",
+            )
 
         return backbone.fit(train, validation, setting, loop, on_epoch, features_of)
     rank, ranks = (hvd.rank(), hvd.size()) if hvd else (0, 1)
@@ -117,9 +123,18 @@ def fit(train, validation, setting, hvd=None, on_epoch=None, network=None, featu
             figures = hvd.allreduce(tf.constant(figures), op=hvd.Average, name="figures").numpy()
             _average_statistics(network, hvd)
         if not np.isfinite(figures[0]):
-            raise NotFinite(f"the loss is {figures[0]} in epoch {epoch + 1} at learning rate {setting.learning_rate:.2g}: lower it")
+            raise NotFinite(
+                f"the loss is {figures[0]} in epoch {epoch + 1} at learning rate {setting.learning_rate:.2g}: lower it"
+            )
         val_loss, val_accuracy = judge(forward, validation, hvd if ranks > 1 else None)
-        state["history"].append({"loss": float(figures[0]), "accuracy": float(figures[1]), "val_loss": val_loss, "val_accuracy": val_accuracy})
+        state["history"].append(
+            {
+                "loss": float(figures[0]),
+                "accuracy": float(figures[1]),
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+            }
+        )
         better = val_loss < state["best_loss"]
         state["stale"] = 0 if better else state["stale"] + 1
         if better:
@@ -144,7 +159,9 @@ def _built(setting):
     usual = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16" if setting.mixed_precision else usual)
-        return networks.build(setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed)
+        return networks.build(
+            setting.model, setting.side, setting.classes, setting.width, setting.dropout, setting.seed
+        )
     finally:
         keras.config.set_dtype_policy(usual)
 
@@ -188,8 +205,10 @@ def _near(train, setting):
     if not setting.swap:
         return None
     if not isinstance(train, feed.Arrays):
-        raise ValueError("training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, "
-                         "or set swap to 0")
+        raise ValueError(
+            "training.swap exchanges regions between any two photographs, so they must be in memory: raise training.memory_mb, "
+            "or set swap to 0"
+        )
     return region_swap.donors(train.pixels, train.targets, setting.region)
 
 
@@ -226,9 +245,11 @@ def _schedule(setting, steps, ranks):
     (Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, 2022); Goyal's linear rule is for SGD."""
     import tensorflow as tf
 
-    peak, total = setting.learning_rate * ranks ** 0.5, steps * setting.epochs
+    peak, total = setting.learning_rate * ranks**0.5, steps * setting.epochs
     warm = max(1, total // 10)
-    return tf.keras.optimizers.schedules.CosineDecay(peak / 10, max(1, total - warm), warmup_target=peak, warmup_steps=warm)
+    return tf.keras.optimizers.schedules.CosineDecay(
+        peak / 10, max(1, total - warm), warmup_target=peak, warmup_steps=warm
+    )
 
 
 def _average(gradients, hvd):
@@ -262,10 +283,27 @@ def augment(images, random, noise=0.0):
     centre = (side - 1) / 2
     zero = tf.zeros([count])
     # One projective transform does it all: (x, y) of the output -> (a x + b y + c, d x + e y + f) of the input.
-    matrix = tf.stack([flip * cos, -sin, centre - (flip * cos - sin) * centre + move[:, 0],
-                       flip * sin, cos, centre - (flip * sin + cos) * centre + move[:, 1], zero, zero], 1)
-    images = tf.raw_ops.ImageProjectiveTransformV3(images=images, transforms=matrix, output_shape=tf.shape(images)[1:3],
-                                                   interpolation="BILINEAR", fill_mode="REFLECT", fill_value=0.0)
+    matrix = tf.stack(
+        [
+            flip * cos,
+            -sin,
+            centre - (flip * cos - sin) * centre + move[:, 0],
+            flip * sin,
+            cos,
+            centre - (flip * sin + cos) * centre + move[:, 1],
+            zero,
+            zero,
+        ],
+        1,
+    )
+    images = tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=matrix,
+        output_shape=tf.shape(images)[1:3],
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+        fill_value=0.0,
+    )
     gain = random.uniform([count, 1, 1, 1], 0.75, 1.25) * random.uniform([count, 1, 1, 3], 0.9, 1.1)
     images = images * gain + random.uniform([count, 1, 1, 1], -16.0, 16.0)
     if noise:
@@ -282,8 +320,12 @@ def class_weights(targets, classes):
 def predict(network, pixels, batch_size=128):
     """Probabilities, float32 (n, classes), of uint8 pixels (n, side, side, 3). network: anything callable on a batch, such as a
     Keras model or a tf.function of one; Keras' own predict() costs 55 ms each time."""
-    return np.concatenate([np.asarray(network(pixels[start:start + batch_size].astype(np.float32)))
-                           for start in range(0, len(pixels), batch_size)])
+    return np.concatenate(
+        [
+            np.asarray(network(pixels[start : start + batch_size].astype(np.float32)))
+            for start in range(0, len(pixels), batch_size)
+        ]
+    )
 
 
 def score(probabilities, targets):
@@ -307,15 +349,31 @@ def first_setting(cfg, cache):
 
     region = object_region.known(cfg) if cfg.training.swap else None
     if cfg.training.swap and region is None:
-        raise object_region.BadRegion("training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
-                               f"it is {cfg.evaluation.region_from}")
-    return Setting(model=cfg.training.model, side=transform.image_size(cache.transform), classes=len(cache.classes), epochs=cfg.training.epochs,
-                   batch_size=cfg.training.batch_size, learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
-                   dropout=cfg.tuning.dropout[0], width=cfg.tuning.width[0], augment=cfg.training.augment, seed=cfg.training.seed,
-                   swap=cfg.training.swap, region=region, weights=backbone.located(cfg.training.model, cfg.training.weights),
-                   fine_tune_epochs=cfg.training.fine_tune_epochs, fine_tune_rate=cfg.training.fine_tune_rate,
-                   fine_tune_layers=cfg.training.fine_tune_layers, noise=cfg.training.noise, patience=cfg.training.patience,
-                   mixed_precision=cfg.training.mixed_precision)
+        raise object_region.BadRegion(
+            "training.swap needs to know where the object is before training: evaluation.region_from must be config or boxes, "
+            f"it is {cfg.evaluation.region_from}"
+        )
+    return Setting(
+        model=cfg.training.model,
+        side=transform.image_size(cache.transform),
+        classes=len(cache.classes),
+        epochs=cfg.training.epochs,
+        batch_size=cfg.training.batch_size,
+        learning_rate=float(np.sqrt(np.prod(cfg.tuning.learning_rate))),
+        dropout=cfg.tuning.dropout[0],
+        width=cfg.tuning.width[0],
+        augment=cfg.training.augment,
+        seed=cfg.training.seed,
+        swap=cfg.training.swap,
+        region=region,
+        weights=backbone.located(cfg.training.model, cfg.training.weights),
+        fine_tune_epochs=cfg.training.fine_tune_epochs,
+        fine_tune_rate=cfg.training.fine_tune_rate,
+        fine_tune_layers=cfg.training.fine_tune_layers,
+        noise=cfg.training.noise,
+        patience=cfg.training.patience,
+        mixed_precision=cfg.training.mixed_precision,
+    )
 
 
 def longer(setting, epochs):

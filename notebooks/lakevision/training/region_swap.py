@@ -15,7 +15,7 @@ def donors(pixels, targets, region):
     bring another label.
     """
     cells = object_region.surroundings(pixels, region)[1]
-    squares = (cells ** 2).sum(1)
+    squares = (cells**2).sum(1)
     classes = np.unique(targets)
     found = []
     for label in classes:

@@ -44,7 +44,17 @@ def tune(spark, cfg, places, cache, setting, experiment_id, parent, fit=None):
     client, setting = MlflowClient(places.mlflow_uri), replace(setting, epochs=cfg.tuning.epochs)
     with search_store.opened(places.root, search_store.key(cfg, cache, setting)) as folder:
         records, header = search_store.resume(folder, client, parent)
-        job = trial.Job(cache, setting, "spark", folder, experiment_id, parent, places.mlflow_uri, cfg.tuning.trial_timeout_s, fit or loop.fit)
+        job = trial.Job(
+            cache,
+            setting,
+            "spark",
+            folder,
+            experiment_id,
+            parent,
+            places.mlflow_uri,
+            cfg.tuning.trial_timeout_s,
+            fit or loop.fit,
+        )
         if records:
             print(f"a search that did not finish goes on: {len(records)} trials are there already")
         load = functools.cache(lambda: tuple(feed.load(cache, side) for side in ("train", "validation")))
@@ -52,7 +62,9 @@ def tune(spark, cfg, places, cache, setting, experiment_id, parent, fit=None):
         print(f"trials on {kind.name}: {kind.why}")
         search_store.keep_header(folder, {**header, "kind": kind.name, "slots": kind.slots, "why": kind.why})
         client.set_tag(parent, "trials_on", kind.name)
-        client.log_dict(parent, {"trials_on": kind.name, "slots": kind.slots, "why": kind.why, **kind.figures}, "trial_kind.json")
+        client.log_dict(
+            parent, {"trials_on": kind.name, "slots": kind.slots, "why": kind.why, **kind.figures}, "trial_kind.json"
+        )
         job = replace(job, kind=kind.name, arrays=load() if kind.name == "driver" else None)
         _search(spark, cfg, job, kind.slots, records)
         done = [records[number] for number in sorted(records)]
@@ -67,10 +79,22 @@ def _kind(spark, cfg, header, job, load, left):
         return trial_placement.Kind(header["kind"], header["slots"], f"as this search began: {header['why']}", {})
     slots = min(cfg.tuning.parallelism, spark_session.slots(spark), cfg.tuning.trials)
     try:
-        return trial_placement.choose(cfg, left, slots, lambda: trial_placement.trial_seconds(*load(), job.setting, job.fit, warm=True),
-                                 lambda: trial_placement.on_spark(spark, slots, job))
-    except Exception as error:  # the trials will most likely fail likewise, each with its traceback; the driver gets there soonest
-        return trial_placement.Kind("driver", 1, f"a few steps to measure failed with {type(error).__name__}: {str(error).splitlines()[0][:200]}", {})
+        return trial_placement.choose(
+            cfg,
+            left,
+            slots,
+            lambda: trial_placement.trial_seconds(*load(), job.setting, job.fit, warm=True),
+            lambda: trial_placement.on_spark(spark, slots, job),
+        )
+    except (
+        Exception
+    ) as error:  # the trials will most likely fail likewise, each with its traceback; the driver gets there soonest
+        return trial_placement.Kind(
+            "driver",
+            1,
+            f"a few steps to measure failed with {type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            {},
+        )
 
 
 def _search(spark, cfg, job, slots, records):
@@ -90,7 +114,9 @@ def _search(spark, cfg, job, slots, records):
 
 def out_of_patience(records, upto, patience):
     """Whether the last `patience` of the finished trials with numbers below upto brought no lower loss; failed ones do not count. 0 is never."""
-    losses = [records[number]["loss"] for number in sorted(records) if number < upto and records[number]["status"] == "ok"]
+    losses = [
+        records[number]["loss"] for number in sorted(records) if number < upto and records[number]["status"] == "ok"
+    ]
     return bool(patience and losses and len(losses) - 1 - int(np.argmin(losses)) >= patience)
 
 
@@ -100,22 +126,38 @@ def _wave(spark, cfg, job, wave, earlier):
     from hyperopt.exceptions import AllTrialsFailed
 
     docs = suggestions(cfg, wave, earlier)
-    for doc, number in zip(docs, wave):  # the number rides along with the values: TPE knows nothing of it, the trial does
+    for doc, number in zip(
+        docs, wave
+    ):  # the number rides along with the values: TPE knows nothing of it, the trial does
         doc["misc"]["idxs"]["number"], doc["misc"]["vals"]["number"] = [number], [number]
     trials = SparkTrials(parallelism=len(wave), spark_session=spark) if job.kind == "spark" else Trials()
     with _said_by_spark() as said:
         try:
-            fmin(functools.partial(trial.attempt, job), {"number": hp.uniform("number", 0, 1), **space(cfg)}, algo=lambda *_: docs,
-                 max_evals=len(wave), max_queue_len=len(wave), trials=trials, rstate=np.random.default_rng(cfg.tuning.seed),
-                 show_progressbar=False, verbose=False, return_argmin=False)
+            fmin(
+                functools.partial(trial.attempt, job),
+                {"number": hp.uniform("number", 0, 1), **space(cfg)},
+                algo=lambda *_: docs,
+                max_evals=len(wave),
+                max_queue_len=len(wave),
+                trials=trials,
+                rstate=np.random.default_rng(cfg.tuning.seed),
+                show_progressbar=False,
+                verbose=False,
+                return_argmin=False,
+            )
         except AllTrialsFailed:
             pass  # the records say why
     kept = search_store.read(job.folder)
     for doc, number in zip(docs, wave):
         if kept.get(number, {"status": "running"})["status"] == "running":
             values = {name: _value(cfg, name, doc["misc"]["vals"][name][0]) for name in SEARCHED}
-            about = "\n".join(line for message in said if message.startswith(f"trial task {number} ") for line in message.splitlines()
-                              if not line.lstrip().startswith(("at ", "...")))  # the JVM's own frames tell nothing
+            about = "\n".join(
+                line
+                for message in said
+                if message.startswith(f"trial task {number} ")
+                for line in message.splitlines()
+                if not line.lstrip().startswith(("at ", "..."))
+            )  # the JVM's own frames tell nothing
             kept[number] = trial.lost(job, kept.get(number, {"number": number, "kind": job.kind, **values}), about)
     return {number: kept[number] for number in wave}
 
@@ -125,8 +167,11 @@ def space(cfg):
     from hyperopt import hp
 
     low, high = np.log(cfg.tuning.learning_rate)
-    return {"learning_rate": hp.loguniform("learning_rate", low, high), "dropout": hp.uniform("dropout", *cfg.tuning.dropout),
-            "width": hp.choice("width", cfg.tuning.width)}
+    return {
+        "learning_rate": hp.loguniform("learning_rate", low, high),
+        "dropout": hp.uniform("dropout", *cfg.tuning.dropout),
+        "width": hp.choice("width", cfg.tuning.width),
+    }
 
 
 def suggestions(cfg, numbers, earlier):
@@ -139,14 +184,21 @@ def suggestions(cfg, numbers, earlier):
     for number, record in sorted(earlier.items()):
         values = {name: cfg.tuning.width.index(record[name]) if name == "width" else record[name] for name in SEARCHED}
         result = {"status": STATUS_OK, "loss": record["loss"]} if record["status"] == "ok" else {"status": STATUS_FAIL}
-        misc = {"tid": number, "cmd": domain.cmd, "idxs": {name: [number] for name in values},
-                "vals": {name: [value] for name, value in values.items()}}
-        doc, = history.new_trial_docs([number], [None], [result], [misc])
+        misc = {
+            "tid": number,
+            "cmd": domain.cmd,
+            "idxs": {name: [number] for name in values},
+            "vals": {name: [value] for name, value in values.items()},
+        }
+        (doc,) = history.new_trial_docs([number], [None], [result], [misc])
         history.insert_trial_doc({**doc, "state": JOB_STATE_DONE})
     history.refresh()
     start_up = min(20, max(2, cfg.tuning.trials // 3))
     seeds = {number: int(np.random.default_rng((cfg.tuning.seed, number)).integers(2**31 - 1)) for number in numbers}
-    return [tpe.suggest([number], domain, history, seeds[number], n_startup_jobs=start_up, verbose=False)[0] for number in numbers]
+    return [
+        tpe.suggest([number], domain, history, seeds[number], n_startup_jobs=start_up, verbose=False)[0]
+        for number in numbers
+    ]
 
 
 def _value(cfg, name, sampled):

@@ -21,9 +21,15 @@ class SearchRuns(RuntimeError):
 
 def key(cfg, cache, setting):
     """16 hexadecimal digits for what decides a search's outcome. setting: loop.Setting with the trials' epochs."""
-    parts = {"cache": Path(cache.folder).parent.name, "transform": cache.transform, "classes": cache.classes, "counts": cache.counts,
-             "setting": dataclasses.asdict(setting), "seed": cfg.tuning.seed,
-             "space": [cfg.tuning.learning_rate, cfg.tuning.dropout, cfg.tuning.width]}
+    parts = {
+        "cache": Path(cache.folder).parent.name,
+        "transform": cache.transform,
+        "classes": cache.classes,
+        "counts": cache.counts,
+        "setting": dataclasses.asdict(setting),
+        "seed": cfg.tuning.seed,
+        "space": [cfg.tuning.learning_rate, cfg.tuning.dropout, cfg.tuning.width],
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -34,13 +40,18 @@ def opened(root, name):
     The lock lies on this machine's own disk, where it ends with the process that holds it; a search on another machine is not noticed.
     """
     folder = Path(root) / "searches" / name
-    lock = Path(tempfile.gettempdir()) / f"lakevision-search-{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+    lock = (
+        Path(tempfile.gettempdir())
+        / f"lakevision-search-{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+    )
     with open(lock, "w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SearchRuns("the same search (images, space, start, seed, epochs) runs in another process: wait for it, "
-                             "or set another tuning.seed") from None
+            raise SearchRuns(
+                "the same search (images, space, start, seed, epochs) runs in another process: wait for it, "
+                "or set another tuning.seed"
+            ) from None
         folder.mkdir(parents=True, exist_ok=True)
         yield str(folder)
 

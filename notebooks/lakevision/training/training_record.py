@@ -10,5 +10,12 @@ def record_training(setting, trained):
     import mlflow
 
     mlflow.log_dict(asdict(setting), "setting.json")
-    mlflow.log_dict({"digest": trained.result.digest, "ranks": len(trained.digests), "history": trained.result.history,
-                     "weights": backbone.source(setting) if backbone.frozen(setting) else ""}, "training.json")
+    mlflow.log_dict(
+        {
+            "digest": trained.result.digest,
+            "ranks": len(trained.digests),
+            "history": trained.result.history,
+            "weights": backbone.source(setting) if backbone.frozen(setting) else "",
+        },
+        "training.json",
+    )

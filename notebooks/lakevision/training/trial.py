@@ -42,7 +42,11 @@ def attempt(job, sampled):
     """Runs a trial. sampled: {learning_rate, dropout, width, number} of Hyperopt. Returns its record, as search_store.write() kept it: a dict with
     status (ok, fail) and, of an ok one, the loss; a trial that raises is a failed one, not an exception."""
     number = int(sampled["number"])
-    values = {"learning_rate": float(sampled["learning_rate"]), "dropout": float(sampled["dropout"]), "width": int(sampled["width"])}
+    values = {
+        "learning_rate": float(sampled["learning_rate"]),
+        "dropout": float(sampled["dropout"]),
+        "width": int(sampled["width"]),
+    }
     earlier = search_store.read(job.folder).get(number)
     if earlier and earlier["status"] != "running":
         return earlier
@@ -53,14 +57,18 @@ def attempt(job, sampled):
             return lost(job, earlier, f"Spark gave the trial to {ATTEMPTS} workers, and each died")
         search_store.interrupted(job.uri, earlier["run_id"], f"its worker died; attempt {attempt} is a run of its own")
     began = time.monotonic()
-    client, run_id = tracking.child(job.uri, job.experiment_id, job.parent, f"trial {number + 1}", {**values, "trials_on": job.kind})
+    client, run_id = tracking.child(
+        job.uri, job.experiment_id, job.parent, f"trial {number + 1}", {**values, "trials_on": job.kind}
+    )
     record = {"number": number, "attempt": attempt, "status": "running", "kind": job.kind, "run_id": run_id, **values}
     search_store.write(job.folder, record)
     try:
         last = _fit(job, replace(job.setting, **values), number, client, run_id)
     except Exception as error:
         # Hyperopt would show the exception's text alone, and only in the executor's log.
-        return _failed(job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began)
+        return _failed(
+            job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began
+        )
     except BaseException:
         # Interrupted by hand: the trial neither finished nor failed, a search that goes on makes it anew.
         search_store.forget(job.folder, number)
@@ -68,7 +76,13 @@ def attempt(job, sampled):
         raise
     finally:
         gc.collect()  # of the driver's memory, too: the next trial's network comes on top
-    record = {**record, "status": "ok", "loss": last["val_loss"], "accuracy": last["val_accuracy"], "seconds": time.monotonic() - began}
+    record = {
+        **record,
+        "status": "ok",
+        "loss": last["val_loss"],
+        "accuracy": last["val_accuracy"],
+        "seconds": time.monotonic() - began,
+    }
     search_store.write(job.folder, record)
     client.set_terminated(run_id)
     return record
@@ -76,8 +90,8 @@ def attempt(job, sampled):
 
 def _fit(job, setting, number, client, run_id):
     """The last epoch's figures. Raises loop.NotFinite and whatever training raises."""
-    from lakevision.dataset import feed
     from device import memory
+    from lakevision.dataset import feed
     from lakevision.training import backbone, loop
 
     if job.kind == "spark":
@@ -95,13 +109,21 @@ def _fit(job, setting, number, client, run_id):
     # The clock starts here: a worker's start-up, which the driver has not, would make the limit mean two things.
     with deadline(job.timeout_s):
         if frozen:
-            _, result = backbone.fit_head(*placements, setting, lambda train, validation, own, network, on_epoch:
-                                          job.fit(train, validation, own, on_epoch=on_epoch, network=network), log)
+            _, result = backbone.fit_head(
+                *placements,
+                setting,
+                lambda train, validation, own, network, on_epoch: job.fit(
+                    train, validation, own, on_epoch=on_epoch, network=network
+                ),
+                log,
+            )
         else:
             result = job.fit(*placements, replace(setting, fine_tune_epochs=0), on_epoch=log)
     last = result.history[-1]
     if not math.isfinite(last["val_loss"]):
-        raise loop.NotFinite(f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it")
+        raise loop.NotFinite(
+            f"the validation loss is {last['val_loss']} at learning rate {setting.learning_rate:.2g}: lower it"
+        )
     return last
 
 
@@ -110,11 +132,24 @@ def lost(job, record, detail):
     from mlflow import MlflowClient
 
     reason = "the trial's process died (killed, or out of memory)"
-    return _failed(job, MlflowClient(job.uri), record, reason, f"{reason}; no traceback came back.\n{detail}", record.get("seconds", 0.0))
+    return _failed(
+        job,
+        MlflowClient(job.uri),
+        record,
+        reason,
+        f"{reason}; no traceback came back.\n{detail}",
+        record.get("seconds", 0.0),
+    )
 
 
 def _failed(job, client, record, reason, report, seconds):
-    record = {**record, "status": "fail", "reason": reason.strip().splitlines()[0][:300], "traceback": report, "seconds": seconds}
+    record = {
+        **record,
+        "status": "fail",
+        "reason": reason.strip().splitlines()[0][:300],
+        "traceback": report,
+        "seconds": seconds,
+    }
     search_store.write(job.folder, record)
     if record.get("run_id"):
         client.set_tag(record["run_id"], "traceback", report[-4000:])
@@ -151,4 +186,6 @@ def deadline(seconds):
         timer.cancel()
         with lock:
             state["over"] = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that was sent and has not come yet must not hit what follows
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                thread, None
+            )  # one that was sent and has not come yet must not hit what follows

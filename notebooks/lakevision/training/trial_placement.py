@@ -14,7 +14,11 @@ from device import memory
 # hyperopt.spark 0.2.7 looks for new trials once a second, a second after fmin has begun (1.0), fmin for finished ones once a second (0.5 on average),
 # and then it joins the dispatcher, which sleeps up to a second (0.5).
 POLLS_S = 2.0
-STEPS, EPOCHS, ENOUGH_S = 8, 6, 1.5  # what is timed: so many steps an epoch, up to so many epochs, or so many seconds after the first
+STEPS, EPOCHS, ENOUGH_S = (
+    8,
+    6,
+    1.5,
+)  # what is timed: so many steps an epoch, up to so many epochs, or so many seconds after the first
 _starts = {}  # Spark application: seconds that its workers took to start
 
 
@@ -38,7 +42,12 @@ def choose(cfg, trials, slots, in_driver, on_spark):
     if cfg.tuning.trials_on != "auto":
         return _kind(cfg.tuning.trials_on, slots, "tuning.trials_on says so", {})
     if slots == 1 or trials <= 1:
-        return _kind("driver", slots, f"{trials} trials on {slots} slots leave nothing to run at the same time", {"trials": trials, "slots": slots})
+        return _kind(
+            "driver",
+            slots,
+            f"{trials} trials on {slots} slots leave nothing to run at the same time",
+            {"trials": trials, "slots": slots},
+        )
     driver_trial_s = in_driver()
     known = settled(trials, slots, driver_trial_s)
     return known or predicted(trials, slots, driver_trial_s, *on_spark())
@@ -51,20 +60,40 @@ def settled(trials, slots, driver_trial_s):
     driver_s, least_s = trials * driver_trial_s, waves * (POLLS_S + driver_trial_s)
     if driver_s > least_s:
         return None
-    return _kind("driver", slots,
-                 f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, {waves} waves at least {least_s:.0f} s on Spark",
-                 {"trials": trials, "slots": slots, "waves": waves, "driver_trial_s": driver_trial_s, "driver_s": driver_s,
-                  "spark_at_least_s": least_s})
+    return _kind(
+        "driver",
+        slots,
+        f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, {waves} waves at least {least_s:.0f} s on Spark",
+        {
+            "trials": trials,
+            "slots": slots,
+            "waves": waves,
+            "driver_trial_s": driver_trial_s,
+            "driver_s": driver_s,
+            "spark_at_least_s": least_s,
+        },
+    )
 
 
 def predicted(trials, slots, driver_trial_s, start_s, spark_trial_s):
     """The Kind with the lower predicted total. start_s: until a worker is ready to train; *_trial_s: of a trial after that."""
     waves = -(-trials // slots)
     driver_s, spark_s = trials * driver_trial_s, waves * (start_s + POLLS_S + spark_trial_s)
-    figures = {"trials": trials, "slots": slots, "waves": waves, "start_s": start_s, "polls_s": POLLS_S, "driver_trial_s": driver_trial_s,
-               "spark_trial_s": spark_trial_s, "driver_s": driver_s, "spark_s": spark_s}
-    why = (f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, {waves} waves of {start_s:.1f} s start-up, "
-           f"{POLLS_S:.0f} s of Hyperopt's polling and {spark_trial_s:.1f} s training {spark_s:.0f} s on Spark")
+    figures = {
+        "trials": trials,
+        "slots": slots,
+        "waves": waves,
+        "start_s": start_s,
+        "polls_s": POLLS_S,
+        "driver_trial_s": driver_trial_s,
+        "spark_trial_s": spark_trial_s,
+        "driver_s": driver_s,
+        "spark_s": spark_s,
+    }
+    why = (
+        f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, {waves} waves of {start_s:.1f} s start-up, "
+        f"{POLLS_S:.0f} s of Hyperopt's polling and {spark_trial_s:.1f} s training {spark_s:.0f} s on Spark"
+    )
     return _kind("spark" if spark_s < driver_s else "driver", slots, why, figures)
 
 
@@ -101,7 +130,9 @@ def trial_seconds(train, validation, setting, fit, warm=False):
 
 def _part(arrays, count):
     index = np.linspace(0, len(arrays) - 1, min(count, len(arrays))).astype(int)
-    return replace(arrays, pixels=arrays.pixels[index], targets=arrays.targets[index], keys=[arrays.keys[place] for place in index])
+    return replace(
+        arrays, pixels=arrays.pixels[index], targets=arrays.targets[index], keys=[arrays.keys[place] for place in index]
+    )
 
 
 def on_spark(spark, slots, job):
@@ -109,6 +140,7 @@ def on_spark(spark, slots, job):
 
     Each trial of SparkTrials starts in a new process, this job may get one that has TensorFlow: the start-up is kept from the session's first time.
     """
+
     def measure(_):
         import sys
 

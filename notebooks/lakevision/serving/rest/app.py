@@ -20,7 +20,9 @@ from lakevision.serving.rest.batcher import Batcher
 ROUTES = {"/invocations": "POST", "/health": "GET", "/ping": "GET", "/version": "GET"}
 TABLES = ("application/json", "text/csv")
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-DRAINED = 4  # times the limit: so much of a body that is too large is read and dropped, so that its sender comes to read why
+DRAINED = (
+    4  # times the limit: so much of a body that is too large is read and dropped, so that its sender comes to read why
+)
 
 
 @dataclass
@@ -53,7 +55,9 @@ def app(state, threads):
     async def asgi(scope, receive, send):
         if scope["type"] == "lifespan":
             await receive()
-            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))  # asyncio.to_thread, which MLflow calls
+            asyncio.get_running_loop().set_default_executor(
+                ThreadPoolExecutor(threads)
+            )  # asyncio.to_thread, which MLflow calls
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
@@ -71,16 +75,29 @@ async def request(state, scope, receive, send):
     except Refused as refused:
         status, body, headers = refused.status, problem(refused.status, str(refused)), refused.headers
     except TimeoutError:
-        status, body, headers = 504, problem(504, f"took longer than serve.timeout_seconds, {state.timeout:g} s"), {"connection": "close"}
+        status, body, headers = (
+            504,
+            problem(504, f"took longer than serve.timeout_seconds, {state.timeout:g} s"),
+            {"connection": "close"},
+        )
     except Gone:
         return
     except Exception as error:
         loaded_model.log_failure(error)
         status, body = 500, problem(500, "internal error: the service's log says where")
     if state.stopping.is_set():
-        headers = {**headers, "connection": "close"}  # the client opens its next connection where somebody still listens
+        headers = {
+            **headers,
+            "connection": "close",
+        }  # the client opens its next connection where somebody still listens
     sent = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-    await send({"type": "http.response.start", "status": status, "headers": [(key.encode(), value.encode()) for key, value in sent.items()]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(key.encode(), value.encode()) for key, value in sent.items()],
+        }
+    )
     if status == 413:
         await drain(state, receive)
     await send({"type": "http.response.body", "body": body})
@@ -104,7 +121,10 @@ async def answer(state, scope, receive):
     kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
     raw = kind.startswith("image/") or kind == "application/octet-stream"
     if not raw and kind not in TABLES:
-        raise Refused(415, f"Content-Type is image/jpeg, another image/*, application/octet-stream, or MLflow's {', '.join(TABLES)}")
+        raise Refused(
+            415,
+            f"Content-Type is image/jpeg, another image/*, application/octet-stream, or MLflow's {', '.join(TABLES)}",
+        )
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Refused(415, "a compressed body (Content-Encoding) is not taken: images are compressed already")
     body = await read(state, headers, receive)
@@ -114,7 +134,9 @@ async def answer(state, scope, receive):
 async def read(state, headers, receive):
     """The body, bytes. Raises Refused as soon as it is, or says that it will be, larger than the limit."""
     announced = headers.get(b"content-length", b"")
-    too_large = Refused(413, f"the body is larger than serve.max_request_mb, {state.limit / 2**20:g} MB", connection="close")
+    too_large = Refused(
+        413, f"the body is larger than serve.max_request_mb, {state.limit / 2**20:g} MB", connection="close"
+    )
     if announced.isdigit() and int(announced) > state.limit:
         raise too_large
     parts, size, more = [], 0, True
@@ -158,7 +180,9 @@ async def one(state, current, body):
 def endless(body, kind, max_rows):
     """Whether a table surely has more rows than it may, seen without parsing it: 16 MB of zeros took 40 s and 3 GB. Base64 has no commas and no ends
     of lines; a row has four of them at most, with the punctuation of its format and an index."""
-    return any(body.count(mark) > 4 * max_rows + 100 for mark in ((b",", b"\n", b"\r") if kind == "text/csv" else (b",",)))
+    return any(
+        body.count(mark) > 4 * max_rows + 100 for mark in ((b",", b"\n", b"\r") if kind == "text/csv" else (b",",))
+    )
 
 
 def unpadded(body):
@@ -184,7 +208,9 @@ async def table(current, scope, body, kind, max_rows):
     """The answer of MLflow's scoring server, (status, bytes); its errors, which repeat the data, told anew."""
     if endless(body, kind, max_rows):
         raise Refused(400, loaded_model.too_many(max_rows))
-    if kind == "application/json" and (b'"inputs"' in body or b'"instances"' in body or b"\\u" in body):  # a name can be spelt in \u0069
+    if kind == "application/json" and (
+        b'"inputs"' in body or b'"instances"' in body or b"\\u" in body
+    ):  # a name can be spelt in \u0069
         try:
             body = await asyncio.to_thread(unpadded, body)
         except loaded_model.BadInput as error:
@@ -193,7 +219,9 @@ async def table(current, scope, body, kind, max_rows):
 
     async def receive():
         if parts:
-            await asyncio.Event().wait()  # MLflow's middleware asks whether the client has hung up: not until it has its answer
+            await (
+                asyncio.Event().wait()
+            )  # MLflow's middleware asks whether the client has hung up: not until it has its answer
         parts.append(b"")
         return {"type": "http.request", "body": body, "more_body": False}
 

@@ -81,14 +81,18 @@ class Client:
                 self.connection.close()
                 # A connection that was kept open may have been closed at the other end meanwhile; asking twice is harmless, it changes nothing there.
                 if not (used and attempt == 1 and isinstance(error, (http.client.RemoteDisconnected, ConnectionError))):
-                    raise ServiceError(f"no answer from {self.connection.host}:{self.connection.port}: {error or type(error).__name__}") from error
+                    raise ServiceError(
+                        f"no answer from {self.connection.host}:{self.connection.port}: {error or type(error).__name__}"
+                    ) from error
         try:
             found = json.loads(content)
         except ValueError as error:
             raise ServiceError(f"{response.status} {response.reason}, and no JSON", response.status) from error
         if response.status != 200:
-            raise ServiceError(f"{response.status}: {found.get('message', response.reason) if isinstance(found, dict) else response.reason}",
-                               response.status)
+            raise ServiceError(
+                f"{response.status}: {found.get('message', response.reason) if isinstance(found, dict) else response.reason}",
+                response.status,
+            )
         return found
 
 

@@ -8,7 +8,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lakevision.serving.rest import app
 
-MOST_HEAD = 32 << 10  # bytes of a request line and its headers, or of anything else that is no body; browsers and proxies send 1 to 8 kB
+MOST_HEAD = (
+    32 << 10
+)  # bytes of a request line and its headers, or of anything else that is no body; browsers and proxies send 1 to 8 kB
 
 
 class TooLong(Exception):
@@ -32,7 +34,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc):
         if self.working:
-            self.working.disconnected = True  # uvicorn tells the last request only, and the first one's answer would fail with a traceback
+            self.working.disconnected = (
+                True  # uvicorn tells the last request only, and the first one's answer would fail with a traceback
+            )
             self.working.message_event.set()
         super().connection_lost(exc)
 
@@ -108,6 +112,9 @@ class Connection(HttpToolsProtocol):
         """Answers what never came to be a request, and closes. Where another is being answered there is no place for it in between."""
         if not self.busy():
             body = app.problem(status, message)
-            self.transport.write(STATUS_LINE[status] + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-                                 % (len(body), body))
+            self.transport.write(
+                STATUS_LINE[status]
+                + b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+                % (len(body), body)
+            )
         self.transport.close()

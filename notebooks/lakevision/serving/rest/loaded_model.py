@@ -15,7 +15,10 @@ from lakevision.platform import workspace
 from lakevision.registry import model_registry, tracking
 
 log = logging.getLogger("lakevision.serving.rest.main")
-QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own wait for minutes on a registry that is down
+QUICK = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}  # MLflow's own wait for minutes on a registry that is down
 
 
 class NotServable(RuntimeError):
@@ -62,20 +65,26 @@ def find(cfg, scratch, alias="champion", number=""):
         if not number:
             found = model_registry.version_of(cfg, alias)
             if found is None:
-                raise NotServable(f"no version of model {name} is {alias}: run 04_deploy first, or say which, --version N or --alias challenger")
+                raise NotServable(
+                    f"no version of model {name} is {alias}: run 04_deploy first, or say which, --version N or --alias challenger"
+                )
             number = str(found.version)
         MlflowClient().get_model_version(name, number)
         folder = tempfile.mkdtemp(dir=scratch)
         try:
-            return Version(name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=folder))
+            return Version(
+                name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=folder)
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)  # half a model, and the next try makes a folder of its own
             raise
     except NotServable:
         raise
     except Exception as error:  # MLflow raises its own, requests', SQLAlchemy's and the store's errors
-        raise NotServable(f"model {name}, {f'version {number}' if number else alias}, can't be had from {places.registry_uri}: "
-                          f"{first_line(error)}") from error
+        raise NotServable(
+            f"model {name}, {f'version {number}' if number else alias}, can't be had from {places.registry_uri}: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def first_line(error):
@@ -88,16 +97,26 @@ def load(version, max_rows):
     import mlflow
     from mlflow.pyfunc import scoring_server
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of versions that differ from the pins in a way that scares and does not help
+    logging.getLogger("mlflow").setLevel(
+        logging.ERROR
+    )  # it warns of versions that differ from the pins in a way that scares and does not help
     model = mlflow.pyfunc.load_model(version.folder)
     asked = model.unwrap_python_model()
     if not hasattr(asked, "rows"):
-        raise NotServable(f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again")
+        raise NotServable(
+            f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again"
+        )
     rows = asked.rows
     rows([grey()])  # the first call of a TensorFlow function builds what the others use
     card = json.loads(Path(version.folder, "artifacts", "card.json").read_text())
-    info = {"name": version.name, "version": version.number, "alias": version.alias, "run_id": model.metadata.run_id,
-            **{key: card[key] for key in ("transform", "classes", "threshold")}, "mlflow": mlflow.__version__}
+    info = {
+        "name": version.name,
+        "version": version.number,
+        "alias": version.alias,
+        "run_id": model.metadata.run_id,
+        **{key: card[key] for key in ("transform", "classes", "threshold")},
+        "mlflow": mlflow.__version__,
+    }
     return Loaded(version.number, rows, scoring_server.init(_Table(rows, max_rows)), info)
 
 
@@ -152,7 +171,9 @@ def images(data):
 
     if isinstance(data, (pd.DataFrame, dict)):
         if list(data) != ["image"]:
-            raise BadInput(f"expected one column, image, got {len(list(data))} of them{' with other names' if 'image' not in data else ''}")
+            raise BadInput(
+                f"expected one column, image, got {len(list(data))} of them{' with other names' if 'image' not in data else ''}"
+            )
         data = data["image"]
     if isinstance(data, (str, bytes)):
         raise BadInput("expected a list of images in base64, got one text")

@@ -56,7 +56,9 @@ def listen(host, port):
         listener.listen(1024)
     except OSError as error:
         listener.close()
-        raise loaded_model.NotServable(f"can't listen at {host}:{port}: {error.strerror or error}; say another serve.host or serve.port") from error
+        raise loaded_model.NotServable(
+            f"can't listen at {host}:{port}: {error.strerror or error}; say another serve.host or serve.port"
+        ) from error
     return listener
 
 
@@ -64,9 +66,11 @@ def greeting(plan, listener):
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     version = plan.version
-    return (f"{version.name} version {version.number}{f' ({version.alias})' if version.alias else ''} at http://{host}:{port}, {plan.workers} "
-            f"worker{'s' if plan.workers > 1 else ''} of {plan.threads} thread{'s' if plan.threads > 1 else ''}; Ctrl-C or SIGTERM stops it\n"
-            f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://{host}:{port}/invocations")
+    return (
+        f"{version.name} version {version.number}{f' ({version.alias})' if version.alias else ''} at http://{host}:{port}, {plan.workers} "
+        f"worker{'s' if plan.workers > 1 else ''} of {plan.threads} thread{'s' if plan.threads > 1 else ''}; Ctrl-C or SIGTERM stops it\n"
+        f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://{host}:{port}/invocations"
+    )
 
 
 def serve(cfg, alias="champion", number=""):
@@ -87,16 +91,28 @@ def serve(cfg, alias="champion", number=""):
 
 
 def main(words=None):
-    parser = argparse.ArgumentParser(prog="python -m lakevision.serving.rest.main", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m lakevision.serving.rest.main",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config", default="local", help="the overlay in config/ (default: local)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--alias", default="champion", help="serve the version that has this alias (default: champion)")
     which.add_argument("--version", default="", metavar="N", help="serve this version")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting that differs; can be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a setting that differs; can be repeated",
+    )
     for name in ("host", "port", "workers"):
         parser.add_argument(f"--{name}", help=f"the same as --set serve.{name}=")
     given = parser.parse_args(words)
-    more = [f"serve.{name}={value}" for name in ("host", "port", "workers") if (value := getattr(given, name)) is not None]
+    more = [
+        f"serve.{name}={value}" for name in ("host", "port", "workers") if (value := getattr(given, name)) is not None
+    ]
     try:
         cfg = config.load(given.config, shlex.split(shlex.join(given.set)) + more)
     except config.ConfigError as error:

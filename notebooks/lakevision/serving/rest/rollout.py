@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from lakevision.registry import model_registry
 from lakevision.serving.rest import loaded_model
 
-FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0  # seconds before a version that would not load is tried again; each pause is twice the last
+FIRST_PAUSE, LONGEST_PAUSE = (
+    30.0,
+    3600.0,
+)  # seconds before a version that would not load is tried again; each pause is twice the last
 
 
 @dataclass
@@ -130,7 +133,9 @@ def loaded(rollout, worker, reason):
             rollout.good = version
         rollout.verdict.put(reason)
     elif reason:  # the files are sound, another worker serves them
-        tell(f"worker {worker.process.pid} keeps version {worker.version.number}, {reason}; next try in {worker.pause.longer():g} s")
+        tell(
+            f"worker {worker.process.pid} keeps version {worker.version.number}, {reason}; next try in {worker.pause.longer():g} s"
+        )
     if not reason:
         worker.version, worker.pause = version, Pause()
 
@@ -143,7 +148,10 @@ def died(rollout, worker):
 
 def tidy(rollout, running, seconds):
     """Removes the files of versions that nobody has served for so long: the time that a request may take, so that none is answered by them."""
-    now, used = time.monotonic(), {rollout.good, *(worker.version for worker in running), *(worker.loading for worker in running)}
+    now, used = (
+        time.monotonic(),
+        {rollout.good, *(worker.version for worker in running), *(worker.loading for worker in running)},
+    )
     for version, seen in list(rollout.old.items()):
         if version in used:
             rollout.old[version] = now

@@ -14,10 +14,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from lakevision.serving.rest import worker_process, protocol, loaded_model, rollout
+from lakevision.serving.rest import loaded_model, protocol, rollout, worker_process
 
-MOST_OPEN = 500  # connections of a worker; beyond, clients wait to be accepted. A process may have 1024 files, as a rule
-PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a worker that died while it loaded is replaced; each pause is twice the last
+MOST_OPEN = (
+    500  # connections of a worker; beyond, clients wait to be accepted. A process may have 1024 files, as a rule
+)
+PAUSE, LONGEST_PAUSE = (
+    1.0,
+    60.0,
+)  # seconds before a worker that died while it loaded is replaced; each pause is twice the last
 TRIES = 5  # of these in a row, while no worker serves, before the service gives up
 log = logging.getLogger("lakevision.serving.rest.main")
 
@@ -79,21 +84,31 @@ def supervise(plan, listener, stop, on_ready):
                     running.remove(lost)
                     rollout.died(rolled, lost)
                     end([lost], plan.cfg.serve.stop_seconds)
-                    rollout.tell(f"worker {lost.process.pid} ended with status {lost.process.exitcode}{'' if lost.ready else ' before it served'}")
+                    rollout.tell(
+                        f"worker {lost.process.pid} ended with status {lost.process.exitcode}{'' if lost.ready else ' before it served'}"
+                    )
                     failed += not lost.ready
-                    if not lost.ready and (not greeted or failed >= TRIES and not any(worker.ready for worker in running)):
-                        rollout.tell(f"gives up: {'a worker never came to serve' if not greeted else f'{failed} workers in a row, and none serves'}")
+                    if not lost.ready and (
+                        not greeted or failed >= TRIES and not any(worker.ready for worker in running)
+                    ):
+                        rollout.tell(
+                            f"gives up: {'a worker never came to serve' if not greeted else f'{failed} workers in a row, and none serves'}"
+                        )
                         return 1
                     wait = 0.0 if lost.ready else min(LONGEST_PAUSE, PAUSE * 2 ** (failed - 1))
                     again.append(time.monotonic() + wait)
                     if wait:
-                        rollout.tell(f"starts another in {wait:g} s; {sum(worker.ready for worker in running)} of {plan.workers} workers serve")
+                        rollout.tell(
+                            f"starts another in {wait:g} s; {sum(worker.ready for worker in running)} of {plan.workers} workers serve"
+                        )
             for when in [when for when in again if when <= time.monotonic()]:
                 again.remove(when)
                 start()
             rollout.order(rolled, running)
             rollout.tidy(rolled, running, plan.cfg.serve.timeout_seconds)
-            full = all(worker.load() >= MOST_OPEN for worker in running if worker.ready)  # also where none is ready: clients then wait
+            full = all(
+                worker.load() >= MOST_OPEN for worker in running if worker.ready
+            )  # also where none is ready: clients then wait
             if full == (listener in selector.get_map()):
                 selector.unregister(listener) if full else selector.register(listener, selectors.EVENT_READ)
             if not greeted and all(worker.ready for worker in running):
@@ -136,7 +151,7 @@ def heard(worker):
         return False
     if not data:
         return False
-    worker.got, worker.open = protocol.REPORT.unpack(data[-protocol.REPORT.size:])
+    worker.got, worker.open = protocol.REPORT.unpack(data[-protocol.REPORT.size :])
     worker.ready = True
     return True
 
@@ -154,7 +169,11 @@ def deal(listener, running):
                 socket.send_fds(least.control, [b"c"], [connection.fileno()])
                 least.given += 1
             except OSError as error:
-                print(f"serve: a connection was lost, worker {least.process.pid} takes none: {error}", file=sys.stderr, flush=True)
+                print(
+                    f"serve: a connection was lost, worker {least.process.pid} takes none: {error}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 return
 
 
@@ -166,7 +185,11 @@ def end(ending, seconds):
     for worker in ending:
         worker.process.join(max(0, deadline - time.monotonic()))
         if worker.process.is_alive():
-            print(f"serve: worker {worker.process.pid} did not end within {seconds:g} s and is killed", file=sys.stderr, flush=True)
+            print(
+                f"serve: worker {worker.process.pid} did not end within {seconds:g} s and is killed",
+                file=sys.stderr,
+                flush=True,
+            )
             worker.process.kill()
             worker.process.join()
             late = 1

@@ -52,12 +52,16 @@ class Server(uvicorn.Server):
                 made.add_done_callback(self.arriving.discard)
 
     def _protocol(self):
-        return http_limits.Connection(self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return http_limits.Connection(
+            self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def on_tick(self, counter):
         report = protocol.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
         if report != self.told:
-            with contextlib.suppress(OSError):  # full: the next tick says it; broken: the parent is gone, which ends this process
+            with contextlib.suppress(
+                OSError
+            ):  # full: the next tick says it; broken: the parent is gone, which ends this process
                 self.control.send(report)
                 self.told = report
         if counter % 10 == 0:  # once a second
@@ -84,9 +88,19 @@ def serve(plan, loaded, control, orders):
     orders: pipe, see protocol.obey()."""
     cfg = plan.cfg.serve
     state = app.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.max_rows, cfg.timeout_seconds)
-    settings = uvicorn.Config(app.app(state, plan.threads), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
-                              log_level="warning", server_header=False, proxy_headers=False, timeout_keep_alive=cfg.idle_seconds,
-                              timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)))
+    settings = uvicorn.Config(
+        app.app(state, plan.threads),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=cfg.idle_seconds,
+        timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)),
+    )
     change = functools.partial(setattr, state, "current")
     threading.Thread(target=protocol.obey, args=(orders, cfg.max_rows, change), daemon=True).start()
     Server(settings, state, control).run()

@@ -16,7 +16,9 @@ def work(plan, control, orders):
     """A worker process: loads the version, serves the connections that come down `control`, until SIGTERM. orders: pipe of versions to change to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over there is nothing to finish
-    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s worker {os.getpid()}: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format=f"%(asctime)s worker {os.getpid()}: %(message)s", stream=sys.stderr
+    )
     threading.Thread(target=_follow_parent, daemon=True).start()
     from lakevision.serving.rest import worker
     from lakevision.training import loop

@@ -15,8 +15,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from lakevision.ingest import landing
 from device import memory
+from lakevision.ingest import landing
 from lakevision.platform import workspace
 
 RESULT = "label string, probability double, scores array<double>, error string"
@@ -47,10 +47,15 @@ def scorer(session, model_uri, root=""):
             for batch in batches:
                 contents = batch.column("content").to_pylist()
                 if root:
-                    contents = [_read(root, *row) for row in zip(batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents)]
+                    contents = [
+                        _read(root, *row)
+                        for row in zip(batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents)
+                    ]
                 columns = list(zip(*rows(contents))) or [()] * len(ARROW)
-                yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in keys), *map(pa.array, columns, ARROW)],
-                                                 [*keys, "label", "probability", "scores", "error"])
+                yield pa.RecordBatch.from_arrays(
+                    [*(batch.column(name) for name in keys), *map(pa.array, columns, ARROW)],
+                    [*keys, "label", "probability", "scores", "error"],
+                )
 
         schema = ", ".join(f"{name} {images.schema[name].dataType.simpleString()}" for name in keys)
         return images.select(*keys, "content").mapInArrow(answers, f"{schema}, {RESULT}")
@@ -76,7 +81,9 @@ def loaded(archive):
     memory.keep()
     from mlflow.pyfunc.spark_model_cache import SparkModelCache
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # warns of versions that differ from the pins; 01_capture prints them
+    logging.getLogger("mlflow").setLevel(
+        logging.ERROR
+    )  # warns of versions that differ from the pins; 01_capture prints them
     model, _ = SparkModelCache.get_or_load(archive)
     _settle(archive)
     return model.unwrap_python_model().rows

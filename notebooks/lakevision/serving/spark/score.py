@@ -36,8 +36,10 @@ class Scored:
             return "no version serves: nothing was scored"
         if not self.images:
             return f"version {self.version} has scored every photograph already"
-        return (f"version {self.version} scored {self.images} photographs in {self.seconds:.0f} s ({self.images / self.seconds:.0f} a second), "
-                f"{self.errors} with an error")
+        return (
+            f"version {self.version} scored {self.images} photographs in {self.seconds:.0f} s ({self.images / self.seconds:.0f} a second), "
+            f"{self.errors} with an error"
+        )
 
 
 def all_new(spark, cfg, places, version):
@@ -55,7 +57,9 @@ def all_new(spark, cfg, places, version):
 
 def few(spark, model_uri, images):
     """Scores of a list of bytes by Spark: a list of lists of floats, None for an image that can't be scored."""
-    frame = spark.createDataFrame([(place, bytearray(image)) for place, image in enumerate(images)], "place int, content binary")
+    frame = spark.createDataFrame(
+        [(place, bytearray(image)) for place, image in enumerate(images)], "place int, content binary"
+    )
     with spark_model.small_tasks(spark):
         rows = spark_model.scorer(spark, model_uri)(frame).select("place", "scores").collect()
     found = {row["place"]: row["scores"] for row in rows}
@@ -66,17 +70,32 @@ def stream(spark, cfg, places, version, check=lambda: None):
     """Scores the images that no earlier run of the stream has seen. version: MLflow's model version; check: called before each write, see lease.py.
     Returns Scored."""
     # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
-    images = (spark.readStream.format("delta").option("readChangeFeed", "true").option("maxBytesPerTrigger", f"{cfg.score.batch_mb}m")
-              .table(places.table("images")).where("_change_type IN ('insert', 'update_postimage')").select(*KEY, "content"))
+    images = (
+        spark.readStream.format("delta")
+        .option("readChangeFeed", "true")
+        .option("maxBytesPerTrigger", f"{cfg.score.batch_mb}m")
+        .table(places.table("images"))
+        .where("_change_type IN ('insert', 'update_postimage')")
+        .select(*KEY, "content")
+    )
     began, added, counted = time.monotonic(), [], spark.table(places.table("images")).count()
     scores = _scorer(spark, cfg, places, version)
-    with spark_model.small_tasks(spark), tqdm(total=counted, desc=f"scoring with version {version.version}", unit="photo", mininterval=1) as bar:
+    with (
+        spark_model.small_tasks(spark),
+        tqdm(total=counted, desc=f"scoring with version {version.version}", unit="photo", mininterval=1) as bar,
+    ):
+
         def write(batch, number):
             check()
             added.append(_append(batch.sparkSession, places, version, scores, batch))
             bar.update(added[-1][0])
 
-        query = images.writeStream.foreachBatch(write).option("checkpointLocation", f"{places.checkpoints}/score").trigger(availableNow=True).start()
+        query = (
+            images.writeStream.foreachBatch(write)
+            .option("checkpointLocation", f"{places.checkpoints}/score")
+            .trigger(availableNow=True)
+            .start()
+        )
         query.awaitTermination()
         bar.total = bar.n
     return _scored(added, version, began)
@@ -92,7 +111,11 @@ def batch(spark, cfg, places, version, condition="true"):
 
 def by_label(spark, places):
     """How often each class was said, by what the photograph is labelled, pandas: label (of `labels`), said, photographs, mean probability."""
-    rows = latest(spark, places).withColumnRenamed("label", "said").join(labels.latest(spark, places).select("path", "label"), "path", "left")
+    rows = (
+        latest(spark, places)
+        .withColumnRenamed("label", "said")
+        .join(labels.latest(spark, places).select("path", "label"), "path", "left")
+    )
     figures = (F.count("*").alias("photographs"), F.round(F.avg("probability"), 3).alias("mean probability"))
     return rows.groupBy("label", "said").agg(*figures).orderBy("label", "said").limit(100).toPandas()
 
@@ -100,17 +123,32 @@ def by_label(spark, places):
 def _append(spark, places, version, scores, images):
     """Writes the predictions that a version has not made yet of a DataFrame of path, sha256, content. Returns (rows, of them with an error)."""
     counted = Observation()
-    (scores(_without(images, _done(spark, places, version, images)))
-     .select(*KEY, "label", "probability", "scores", "error", F.lit(version.name).alias("model"), F.lit(str(version.version)).alias("version"),
-             F.lit("spark").alias("scored_by"), F.current_timestamp().alias("scored_at"))
-     .observe(counted, F.count(F.lit(1)).alias("rows"), F.count("error").alias("errors"))
-     .write.format("delta").mode("append").saveAsTable(places.table("predictions")))
+    (
+        scores(_without(images, _done(spark, places, version, images)))
+        .select(
+            *KEY,
+            "label",
+            "probability",
+            "scores",
+            "error",
+            F.lit(version.name).alias("model"),
+            F.lit(str(version.version)).alias("version"),
+            F.lit("spark").alias("scored_by"),
+            F.current_timestamp().alias("scored_at"),
+        )
+        .observe(counted, F.count(F.lit(1)).alias("rows"), F.count("error").alias("errors"))
+        .write.format("delta")
+        .mode("append")
+        .saveAsTable(places.table("predictions"))
+    )
     return counted.get["rows"], counted.get["errors"]
 
 
 def _done(spark, places, version, images):
     """The keys of those images that a version has predictions of: DataFrame of path, sha256; None for a version that has made none."""
-    made = spark.table(places.table("predictions")).where((F.col("version") == str(version.version)) & (F.col("model") == version.name))
+    made = spark.table(places.table("predictions")).where(
+        (F.col("version") == str(version.version)) & (F.col("model") == version.name)
+    )
     if made.isEmpty():
         return None  # told by Delta's statistics: a new version's first batch is not joined with what others said
     return made.select(*KEY).join(images.select(*KEY), KEY, "left_semi")
@@ -130,7 +168,12 @@ def _scorer(spark, cfg, places, version):
 
 
 def _scored(added, version, began):
-    return Scored(sum(rows for rows, _ in added), sum(errors for _, errors in added), str(version.version), time.monotonic() - began)
+    return Scored(
+        sum(rows for rows, _ in added),
+        sum(errors for _, errors in added),
+        str(version.version),
+        time.monotonic() - began,
+    )
 
 
 def latest(spark, places):
