@@ -4,12 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "notebooks"), str(REPOSITORY), str(REPOSITORY / "tests" / "device")]
+sys.path[:0] = [
+    str(REPOSITORY / "notebooks"),
+    str(REPOSITORY),
+    *(str(REPOSITORY / "tests" / name) for name in ("device", "serving", "data")),
+]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SMALL = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=2", "training.epochs=6")
 
@@ -86,6 +91,46 @@ def chain(command, tmp_path_factory):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     folder = (REPOSITORY / ".local" / "runs" / "latest").resolve()
     return root, json.loads((folder / "summary.json").read_text()), folder
+
+
+@pytest.fixture(scope="session")
+def cached(spark, tmp_path_factory):
+    """(cfg, places, placements, Cache) of 64 simulated photographs."""
+    from lakevision.dataset import cache, split, split_table
+    from lakevision.ingest import capture, stream, tables
+    from lakevision.platform import config, workspace
+
+    cfg = config.load(
+        "local",
+        [
+            f"storage.root={tmp_path_factory.mktemp('train')}",
+            "storage.schema=test_training",
+            "capture.photographs=64",
+            "capture.size=96",
+            "training.transform=decode|upright|rgb|resize(32)",
+            "training.batch_size=8",
+        ],
+    )
+    places = workspace.places(cfg)
+    capture.land(cfg, places)
+    stream.ingest(spark, cfg, places)
+    version = tables.version(spark, places, "images")
+    placements = split.used(split.assign(split_table.metadata(spark, places, version), cfg.split)[0])
+    return cfg, places, placements, cache.build(spark, cfg, places, placements, version)
+
+
+@pytest.fixture(scope="session")
+def arrays(cached):
+    from lakevision.dataset import feed, split
+
+    return {side: feed.load(cached[3], side) for side in split.SPLIT_NAMES}
+
+
+@pytest.fixture
+def setting(cached):
+    from lakevision.training import loop
+
+    return replace(loop.first_setting(cached[0], cached[3]), epochs=2, width=4)
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,10 @@ import time
 from pathlib import Path
 
 import psutil
+from corpus import encoded, picture  # noqa: E402
 
 from lakevision.ingest import capture, labels, landing, stream, tables
 from lakevision.platform.workspace import REPOSITORY
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-from corpus import encoded, picture  # noqa: E402
 
 KILLS = 20 if os.environ.get("LAKEVISION_SOAK") == "1" else 2
 CHILD = """

@@ -2,12 +2,9 @@
 
 import hashlib
 import os
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import NOT_LANDED, corpus  # noqa: E402
 from mutants import mutants  # noqa: E402
 

@@ -15,8 +15,6 @@ import harness  # noqa: E402
 import s3  # noqa: E402
 import steps  # noqa: E402
 
-SECRET = "verySecret/Key+of=tests"
-
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):
@@ -25,7 +23,7 @@ def credentials(monkeypatch):
         if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "NOTIFY_", "WATCHDOG_", "CREDENTIALS_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", harness.SECRET)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+SECRET = "verySecret/Key+of=tests"
 ROOT = Path(__file__).resolve().parents[2]
 SOAK = os.environ.get("LAKEVISION_SOAK") == "1"
 LINE = re.compile(

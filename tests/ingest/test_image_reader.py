@@ -3,17 +3,14 @@
 import hashlib
 import io
 import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import corpus  # noqa: E402
 from mutants import mutants  # noqa: E402
+from PIL import Image
 
 from device.model import transform  # noqa: E402
 from lakevision.ingest import image_reader, metadata  # noqa: E402

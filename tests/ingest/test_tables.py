@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from corpus import encoded, picture  # noqa: E402
 
 from device.simulation import porch  # noqa: E402

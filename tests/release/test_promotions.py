@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -11,9 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import serving  # noqa: E402
+import rest_service  # noqa: E402
 
 from lakevision.ingest import tables
 from lakevision.registry import model_registry
@@ -31,7 +28,7 @@ def two(lakehouse, tmp_path):
     from mlflow import MlflowClient
 
     spark, make = lakehouse
-    serving.registered(tmp_path)
+    rest_service.registered(tmp_path)
     cfg, places = make()
     MlflowClient().delete_registered_model_alias(model_registry.name(cfg), "champion")
     tables.create(spark, places)

@@ -14,7 +14,7 @@ from steps import drives_the_camera, images, lines
 
 from device import exif
 
-FAKE = Path(__file__).parent / "fake_pi"
+FAKE = Path(__file__).parents[1] / "fake_pi"
 PACKAGES = ["picamera2==0.3.38", "piexif==1.1.3", "videodev2==0.0.4", "simplejpeg==1.8.2"]
 DRIVER = "import driver; driver.memory_for_dma()"
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 from steps import drives_the_camera
 
-FAKE = Path(__file__).parent / "fake_pi"
+FAKE = Path(__file__).parents[1] / "fake_pi"
 DRIVER = "import mmal_library; mmal_library.install()"
 
 

@@ -13,7 +13,7 @@ import harness
 import pytest
 import s3
 import servers
-from conftest import SECRET
+from harness import SECRET
 
 from device import config
 from device.store import credentials, stores, types

@@ -4,29 +4,25 @@ import base64
 import json
 import os
 import socket
-import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
+import rest_service  # noqa: E402
+from rest_service import BAD, GOOD, LINE, SECRET, expected, same  # noqa: E402
 
 from lakevision.registry import model_registry
 from lakevision.serving.rest import client, loaded_model
 
-sys.path.insert(0, str(Path(__file__).parent))
-import serving  # noqa: E402
-from serving import BAD, GOOD, LINE, SECRET, expected, same  # noqa: E402
-
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    return serving.registered(tmp_path_factory.mktemp("serve"))
+    return rest_service.registered(tmp_path_factory.mktemp("serve"))
 
 
 @pytest.fixture(scope="module")
 def service(registered, tmp_path_factory):
-    with serving.serving(registered[0], tmp_path_factory.mktemp("log") / "log") as running:
+    with rest_service.serving(registered[0], tmp_path_factory.mktemp("log") / "log") as running:
         yield running
     assert running.process.returncode == 0
 
@@ -259,7 +255,7 @@ def test_connections_are_dealt_evenly_though_they_come_one_by_one(service):
     def counts():
         return [
             sum(one.status == "ESTABLISHED" for one in process.net_connections("inet"))
-            for process in serving.workers(service)
+            for process in rest_service.workers(service)
         ]
 
     deadline = time.monotonic() + 10

@@ -4,21 +4,18 @@ import asyncio
 import base64
 import json
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import rest_service  # noqa: E402
 from PIL import Image
+from rest_service import GOOD, encoded, workers  # noqa: E402
 
 from lakevision.platform import config
 from lakevision.serving.rest import app as answering
 from lakevision.serving.rest import worker
-
-sys.path.insert(0, str(Path(__file__).parent))
-import serving  # noqa: E402
-from serving import GOOD, encoded, workers  # noqa: E402
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 LIMITS = (
@@ -33,12 +30,12 @@ LIMITS = (
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    return serving.registered(tmp_path_factory.mktemp("serve"))
+    return rest_service.registered(tmp_path_factory.mktemp("serve"))
 
 
 @pytest.fixture(scope="module")
 def service(registered, tmp_path_factory):
-    with serving.serving(registered[0], tmp_path_factory.mktemp("log") / "log", *LIMITS) as running:
+    with rest_service.serving(registered[0], tmp_path_factory.mktemp("log") / "log", *LIMITS) as running:
         yield running
     assert running.process.returncode == 0 and "Traceback" not in running.log()
 
@@ -266,7 +263,7 @@ def test_who_reads_no_answer_is_cut_off(service):
         with pytest.raises(TimeoutError):
             while True:
                 one.sendall(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
-        serving.until(lambda: not workers(service)[0].net_connections("inet"), 30, service.log)
+        rest_service.until(lambda: not workers(service)[0].net_connections("inet"), 30, service.log)
 
 
 def test_a_stop_serves_all_connections_that_have_come_down():

@@ -3,23 +3,20 @@
 import contextlib
 import http.client
 import json
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import rest_service  # noqa: E402
+from rest_service import GOOD, until, workers  # noqa: E402
 
 from lakevision.registry import model_registry
-
-sys.path.insert(0, str(Path(__file__).parent))
-import serving  # noqa: E402
-from serving import GOOD, until, workers  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    return serving.registered(tmp_path_factory.mktemp("serve"))
+    return rest_service.registered(tmp_path_factory.mktemp("serve"))
 
 
 @contextlib.contextmanager
@@ -63,7 +60,7 @@ def replaced(service, victim):
 
 def test_a_replacement_that_dies_while_it_loads_ends_no_healthy_worker(registered, tmp_path):
     model_registry.set_alias(registered[0], "champion", "1")
-    with serving.serving(registered[0], tmp_path / "log") as service:
+    with rest_service.serving(registered[0], tmp_path / "log") as service:
         victim, healthy = workers(service)
         with spoilt(*(folder / "artifacts" / "card.json" for folder in downloads(service))):
             victim.kill()
@@ -84,7 +81,7 @@ def test_a_replacement_that_dies_while_it_loads_ends_no_healthy_worker(registere
 
 
 def test_it_gives_up_where_no_worker_comes_to_serve_again(registered, tmp_path):
-    with serving.serving(registered[0], tmp_path / "log", "serve.workers=1") as service:
+    with rest_service.serving(registered[0], tmp_path / "log", "serve.workers=1") as service:
         with spoilt(*(folder / "artifacts" / "card.json" for folder in downloads(service))):
             workers(service)[0].kill()
             assert service.process.wait(150) == 1
@@ -97,7 +94,7 @@ def test_a_replacement_starts_with_the_version_that_the_others_serve_though_the_
     model_registry.set_alias(cfg, "champion", "2")
     whole = database.read_bytes()
     try:
-        with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
+        with rest_service.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
             assert versions(service) == {"2"}
             model_registry.set_alias(cfg, "champion", "1")
             until(lambda: versions(service) == {"1"}, 60, service.log)
@@ -125,7 +122,9 @@ def test_a_version_that_can_not_be_loaded_is_fetched_once_and_its_files_go(regis
     cards = [card for card in Path(cfg.storage.root, "mlartifacts").rglob("card.json") if belongs(card, run, "2")]
     assert len(cards) == 1
     try:
-        with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.timeout_seconds=2") as service:
+        with rest_service.serving(
+            cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.timeout_seconds=2"
+        ) as service:
             first = downloads(service)
             with spoilt(*cards):
                 model_registry.set_alias(cfg, "champion", "2")

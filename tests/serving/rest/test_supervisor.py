@@ -13,13 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import rest_service  # noqa: E402
+from rest_service import BAD, GOOD, SECRET, expected, same  # noqa: E402
 
 from lakevision.registry import model_registry
 from lakevision.serving.rest import client
-
-sys.path.insert(0, str(Path(__file__).parent))
-import serving  # noqa: E402
-from serving import BAD, GOOD, SECRET, expected, same  # noqa: E402
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 SOAK = bool(os.environ.get("LAKEVISION_SOAK"))
@@ -27,7 +25,7 @@ SOAK = bool(os.environ.get("LAKEVISION_SOAK"))
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    return serving.registered(tmp_path_factory.mktemp("serve"))
+    return rest_service.registered(tmp_path_factory.mktemp("serve"))
 
 
 @dataclass
@@ -86,7 +84,7 @@ def clients(count, target, *arguments):
 def test_a_stop_under_load_loses_no_request_and_ends_with_0(registered, tmp_path, number):
     data = GOOD["jpeg"]
     with (
-        serving.serving(registered[0], tmp_path / "log") as service,
+        rest_service.serving(registered[0], tmp_path / "log") as service,
         socket.create_connection(("127.0.0.1", service.port), timeout=30) as slow,
     ):
         load = Load()
@@ -113,7 +111,7 @@ def test_rollback_and_promotion_under_load_change_the_answers_and_lose_none(regi
     model_registry.set_alias(cfg, "champion", "1")
     wanted = {number: expected(model, GOOD["grey"]) for number, model in models.items()}
     assert abs(wanted["1"][1] - wanted["2"][1]) > 1e-3
-    with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
+    with rest_service.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2") as service:
         load = Load()
         threads = clients(4, ask_on, service.port, load, GOOD["grey"])
         try:
@@ -147,7 +145,7 @@ def test_a_registry_that_goes_down_is_logged_once_and_stops_nothing(registered, 
     cfg, models = registered
     database = Path(cfg.storage.root, "mlflow.db")
     model_registry.set_alias(cfg, "champion", "1")
-    with serving.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.workers=1") as service:
+    with rest_service.serving(cfg, tmp_path / "log", "serve.reload_seconds=0.2", "serve.workers=1") as service:
         whole = database.read_bytes()
         try:
             database.write_bytes(
@@ -166,12 +164,14 @@ def test_a_registry_that_goes_down_is_logged_once_and_stops_nothing(registered, 
 def test_without_reload_it_keeps_its_version_also_in_a_worker_that_replaces_a_killed_one(registered, tmp_path):
     cfg, models = registered
     model_registry.set_alias(cfg, "champion", "1")
-    with serving.serving(cfg, tmp_path / "log") as service:
+    with rest_service.serving(cfg, tmp_path / "log") as service:
         model_registry.set_alias(cfg, "champion", "2")
-        victim = serving.workers(service)[0]
+        victim = rest_service.workers(service)[0]
         victim.kill()
         deadline = time.monotonic() + 60
-        while victim.pid in {one.pid for one in serving.workers(service)} or len(serving.workers(service)) < 2:
+        while (
+            victim.pid in {one.pid for one in rest_service.workers(service)} or len(rest_service.workers(service)) < 2
+        ):
             assert time.monotonic() < deadline, service.log()
             time.sleep(0.1)
         wanted = expected(models["1"], GOOD["grey"])
@@ -188,11 +188,11 @@ def test_without_reload_it_keeps_its_version_also_in_a_worker_that_replaces_a_ki
 
 
 def test_a_version_by_its_number_and_workers_that_end_with_their_parent(registered, tmp_path):
-    with serving.serving(registered[0], tmp_path / "log", arguments=("--version", "2")) as service:
+    with rest_service.serving(registered[0], tmp_path / "log", arguments=("--version", "2")) as service:
         found = service.ask(None, None, "/version", "GET")[1]
         assert (found["version"], found["alias"]) == ("2", "")
         assert same(service.ask(GOOD["grey"])[1]["predictions"][0], expected(registered[1]["2"], GOOD["grey"]))
-        left = serving.workers(service)
+        left = rest_service.workers(service)
         service.process.kill()
         assert len(left) == 2 and not psutil.wait_procs(left, timeout=20)[1]
 
@@ -221,7 +221,7 @@ def test_what_can_not_be_served_is_said_at_once(registered, tmp_path, settings, 
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(serving.REPOSITORY / "notebooks")},
+        env={**os.environ, "PYTHONPATH": str(rest_service.REPOSITORY / "notebooks")},
     )
     assert done.returncode == 1 and re.search(words, done.stderr) and "Traceback" not in done.stderr
 
@@ -281,7 +281,7 @@ def mixed(port, load, seed, ends):
 def test_mixed_good_and_bad_load_loses_nothing_leaks_nothing_and_logs_no_payload(registered, tmp_path):
     model_registry.set_alias(registered[0], "champion", "1")
     wanted = {name: expected(registered[1]["1"], data) for name, data in GOOD.items()}
-    with serving.serving(registered[0], tmp_path / "log") as service:
+    with rest_service.serving(registered[0], tmp_path / "log") as service:
         found = []
         for seconds in (10, 60) if SOAK else (3, 5):  # the first is to warm up
             load = Load()
@@ -293,7 +293,7 @@ def test_mixed_good_and_bad_load_loses_nothing_leaks_nothing_and_logs_no_payload
                 thread.join(seconds + 60)
             assert load.lost == [] and load.told > 50
             assert all(same(row, wanted[name]) for name, row in load.rows)
-            found.append([one.memory_info().rss for one in serving.workers(service)])
+            found.append([one.memory_info().rss for one in rest_service.workers(service)])
         assert all(later < before * 1.1 + 30e6 for before, later in zip(*found)), found
-        assert service.process.poll() is None and all(one.is_running() for one in serving.workers(service))
+        assert service.process.poll() is None and all(one.is_running() for one in rest_service.workers(service))
     assert service.process.returncode == 0 and SECRET[:6] not in service.log() and "Traceback" not in service.log()

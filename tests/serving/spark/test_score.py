@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import serving  # noqa: E402
+import rest_service  # noqa: E402
 
 from device.simulation import porch  # noqa: E402
 from lakevision.ingest import lease, stream
@@ -36,7 +34,7 @@ def scored(lakehouse, tmp_path):
     spark, make = lakehouse
 
     def prepare(*settings):
-        models = serving.registered(tmp_path)[1]
+        models = rest_service.registered(tmp_path)[1]
         cfg, places = make(*settings)
         land(places, 0, 24)
         stream.ingest(spark, cfg, places)
@@ -121,7 +119,7 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
     from pyspark.sql import functions as F
 
     spark, cfg, places, _ = scored()
-    images = [(name, bytearray(data)) for name, data in [*serving.GOOD.items(), *serving.BAD.items()]] + [
+    images = [(name, bytearray(data)) for name, data in [*rest_service.GOOD.items(), *rest_service.BAD.items()]] + [
         ("nothing", None)
     ]
     frame = spark.createDataFrame(images, "name string, content binary")
@@ -138,12 +136,12 @@ def test_spark_says_what_mlflows_own_udf_says_and_keeps_nulls_null(scored):
         }
     assert {key: spark.conf.get(key) for key in small} == usual
     assert ours.keys() == theirs.keys() == {name for name, _ in images}
-    for name in serving.GOOD:
+    for name in rest_service.GOOD:
         assert ours[name]["label"] == theirs[name]["label"] and ours[name]["error"] is None
         assert [ours[name]["probability"], *ours[name]["scores"]] == pytest.approx(
             [theirs[name]["probability"], *theirs[name]["scores"]], abs=1e-6
         )
-    for name in [*serving.BAD, "nothing"]:
+    for name in [*rest_service.BAD, "nothing"]:
         assert ours[name]["error"] and ours[name]["error"] == theirs[name]["error"]
         assert ours[name]["label"] is None and ours[name]["probability"] is None and ours[name]["scores"] is None
 
