@@ -1,4 +1,4 @@
-"""The READMEs: links lead somewhere, lines fit, and every command that can run here is run or parsed by its own parser."""
+"""The READMEs: links work, lines fit, and every command that can run here is run or parsed by its own parser."""
 
 import os
 import re
@@ -121,7 +121,7 @@ def test_benchmark_exists_and_names_its_ratios(command):
 
 @pytest.mark.parametrize("command", of_kind("venv"))
 def test_programs_of_the_environment_run(command, tmp_path):
-    """Each is run as it is, except servers and installers, which are asked for their help, and tests, which are collected."""
+    """Servers only print their help, and tests are only collected; the other programs run as they are."""
     words = shlex.split(command)
     environment = dict(os.environ)
     if words[0].startswith("PYTHONPATH="):
