@@ -61,15 +61,16 @@ def load(
 
 
 def notebook_defaults(folder: str | Path = FOLDER) -> dict[str, str]:
-    """{name of a notebook's parameter: its default}, the section notebook of config/defaults.yml. Raises ConfigError."""
+    """{parameter of a notebook: its default}, from the section notebook of defaults.yml. Raises ConfigError."""
     return {name: str(value) for name, value in _read(Path(folder) / "defaults.yml")["notebook"].items()}
 
 
 def of_record(values: Mapping[str, Mapping[str, Any]], now: Config) -> tuple[Config, list[str]]:
     """The Config that was recorded as {section: {setting: value}}, for use on the machine of the Config `now`.
 
-    The section spark, the root and the servers' addresses are those of `now`. Returns the Config and a sentence for each
-    setting that is only in the record or only in this code. Raises ConfigError for a value out of range.
+    The section spark, the root, the devices' folders and the servers' addresses are those of `now`. Returns the Config
+    and a sentence for each setting that is only in the record or only in this code. Raises ConfigError for a value out
+    of range.
     """
     kept = ("root", "landing", "edge", "mlflow_uri", "registry_uri")
     local = {"storage": {key: getattr(now.storage, key) for key in kept}, "spark": dataclasses.asdict(now.spark)}
@@ -158,7 +159,7 @@ def _section(section: str, values: Mapping[str, tuple[Any, str]]) -> Any:
 
 
 def _in_words(kind: str, error: Mapping[str, Any], hint: Any) -> str:
-    """What a setting must be, and its value. error: one of pydantic's ValidationError.errors(). hint: the setting's type."""
+    """What the setting must be, and its value. error: an item of ValidationError.errors(). hint: the setting's type."""
     value = error["input"]
     if kind == "value_error":  # from a check in config_sections.py
         return f"{error['ctx']['error']}, got {value!r}"
