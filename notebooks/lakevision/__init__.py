@@ -1,7 +1,7 @@
 """lakevision: computer vision on the lakehouse, from a Raspberry Pi camera to a model back on the Pi.
 
 A notebook's own folder is on sys.path, here and on Databricks, so the notebooks find this package. The only image
-transform lives in device/, beside notebooks/. Importing lakevision makes device importable too, wherever both folders lie.
+transform lives in device/, beside notebooks/. Importing lakevision makes device importable too, wherever it lies.
 """
 
 import sys
