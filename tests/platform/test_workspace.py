@@ -1,71 +1,28 @@
-"""What a notebook is given, here and by Databricks' widgets; what it runs on; secrets."""
+"""Parameters of a notebook, here and in Databricks' widgets; folders and tables; secrets; display; the first cell."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
-from lakevision.platform import config, runtime, workspace
+from lakevision.platform import config, workspace
 from lakevision.platform.workspace import REPOSITORY
 
-PLACE = "storage.root=/Volumes/main/dev_ann_lakevision/store storage.schema=dev_ann_lakevision 'storage.experiment=/Users/ann/[dev ann] lakevision'"
-ML = {"databricks": "15.4", "image": "15.4.x-cpu-ml-scala2.12", "mode": "SINGLE_USER"}
+PLACE = (
+    "storage.root=/Volumes/main/dev_ann_lakevision/store storage.schema=dev_ann_lakevision "
+    "'storage.experiment=/Users/ann/[dev ann] lakevision'"
+)
 
 
-class Widgets:
-    """Databricks' dbutils.widgets, as far as a notebook sees it: a job's value outranks the default that text() names."""
-
-    def __init__(self, **filled):
-        self.filled, self.made = filled, {}
-
-    def text(self, name, default):
-        self.made[name] = default
-
-    def get(self, name):
-        return self.filled.get(name, self.made[name])
-
-
-class Scopes:
-    def get(self, scope, key):
-        return {("lakevision", "client-secret"): "s3cr3t"}[scope, key]
-
-
-class Dbutils:
-    def __init__(self, **filled):
-        self.widgets, self.secrets = Widgets(**filled), Scopes()
-
-
-@pytest.fixture
-def databricks(monkeypatch):
-    """Makes workspace believe that it is on Databricks, with a job's values in the widgets: databricks(config="dev") -> dbutils."""
-
-    def fill(**filled):
-        dbutils = Dbutils(**filled)
-        monkeypatch.setattr(workspace, "ON_DATABRICKS", True)
-        monkeypatch.setattr(workspace, "_given", {})
-        monkeypatch.setattr(workspace, "_notebook_global", {"dbutils": dbutils}.__getitem__)
-        return dbutils
-
-    return fill
-
-
-@pytest.fixture
-def given(monkeypatch):
-    """set_parameters, forgotten after the test."""
-    monkeypatch.setattr(workspace, "_given", {})
-    return workspace.set_parameters
-
-
-def test_each_widget_has_its_default_in_the_config():
+def test_widget_defaults_are_the_section_notebook():
     assert workspace.parameters() == {"config": "local", "place": "", "set": "", "commit": ""}
     assert {f"notebook.{name}": value for name, value in workspace.parameters().items()} == {
         name: value for name, value in config.load("local").flat().items() if name.startswith("notebook.")
     }
 
 
-def test_a_jobs_values_reach_the_config_and_are_kept_in_it(databricks):
+def test_job_parameters_reach_the_config_and_stay_in_it(databricks):
     dbutils = databricks(
         config="dev",
         place=PLACE,
@@ -85,7 +42,7 @@ def test_a_jobs_values_reach_the_config_and_are_kept_in_it(databricks):
     assert "training.epochs=3" in workspace.given()
 
 
-def test_set_outranks_place(databricks):
+def test_parameter_set_outranks_place(databricks):
     databricks(config="dev", place=PLACE, set="storage.schema=mine")
     assert workspace.configuration().storage.schema == "mine"
 
@@ -128,14 +85,14 @@ def test_set_outranks_place(databricks):
         ),
     ],
 )
-def test_a_wrong_widget_is_named(databricks, filled, message):
+def test_wrong_widget_is_named(databricks, filled, message):
     databricks(**filled)
     with pytest.raises(config.ConfigError) as caught:
         workspace.configuration()
     assert message in str(caught.value)
 
 
-def test_the_runners_values_come_the_same_way(given):
+def test_runner_parameters_reach_the_config(given):
     given(config="dev", place="storage.root=/tmp/somewhere", set="training.epochs=3")
     cfg = workspace.configuration()
     assert (cfg.notebook.config, cfg.training.epochs, cfg.capture.source, cfg.storage.root) == (
@@ -148,7 +105,7 @@ def test_the_runners_values_come_the_same_way(given):
         given(sett="training.epochs=3")
 
 
-def test_outside_a_checkout_the_commit_is_the_bundles(given, monkeypatch, tmp_path):
+def test_commit_outside_a_checkout_is_the_parameter(given, monkeypatch, tmp_path):
     assert workspace.commit()[:40].isalnum()
     monkeypatch.setattr(workspace, "REPOSITORY", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -157,7 +114,7 @@ def test_outside_a_checkout_the_commit_is_the_bundles(given, monkeypatch, tmp_pa
     assert workspace.commit() == "abc123"
 
 
-def test_devices_may_have_places_of_their_own(tmp_path):
+def test_landing_and_edge_may_be_folders_of_their_own(tmp_path):
     plain = workspace.places(config.load("local", [f"storage.root={tmp_path / 'store'}"]))
     assert (plain.landing, plain.edge) == (str(tmp_path / "store" / "landing"), str(tmp_path / "store" / "edge"))
     for name in ("landing", "edge"):
@@ -167,11 +124,10 @@ def test_devices_may_have_places_of_their_own(tmp_path):
         assert apart == replace(plain, **{name: str(tmp_path / name)})
 
 
-# ---- secrets
-
-
-def test_a_secret_is_revealed_on_databricks_only(databricks):
-    with pytest.raises(LookupError, match="Databricks scope, and this is another machine"):
+def test_secret_is_revealed_on_databricks_only(databricks):
+    with pytest.raises(
+        LookupError, match="secret of a Databricks scope, which only Databricks can read; this is another"
+    ):
         workspace.revealed("{{secrets/lakevision/client-secret}}")
     assert workspace.revealed("no secret") == "no secret"
     databricks()
@@ -180,107 +136,130 @@ def test_a_secret_is_revealed_on_databricks_only(databricks):
         workspace.revealed("{{secrets/lakevision/other}}")
 
 
-# ---- what it runs on
-
-
-def test_here_all_is_as_pinned_and_said(capsys):
+def test_check_versions_prints_that_all_are_as_pinned(capsys):
     workspace.check_versions()
-    said = capsys.readouterr().out
-    assert said.startswith("Python 3.11.") and ", Java " in said and said.strip().endswith("versions as pinned")
+    line = capsys.readouterr().out
+    assert line.startswith("Python 3.11.") and ", Java " in line and line.strip().endswith("versions as pinned")
 
 
-def test_every_notebook_looks_first_and_imports_nothing_before(tmp_path):
+def test_notebooks_check_versions_before_heavy_imports(tmp_path):
     for path in sorted((REPOSITORY / "notebooks").glob("[0-9]*.py")):
         cells = path.read_text().split("# COMMAND ----------")
         assert cells[1].strip() == "from lakevision.platform import workspace\n\nworkspace.check_versions()", path.name
-    script = f"import sys; sys.path.insert(0, {str(REPOSITORY / 'notebooks')!r}); from lakevision.platform import workspace; print(sorted(sys.modules))"
+    script = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'notebooks')!r}); "
+        "from lakevision.platform import workspace; print(sorted(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     loaded = set(done.stdout.replace("'", "").strip("[]\n").split(", "))
-    assert (
-        "lakevision.platform.workspace" in loaded
-        and not {"tensorflow", "horovod", "hyperopt", "petastorm", "pyspark"} & loaded
-    ), done.stderr
+    heavy = {"tensorflow", "horovod", "hyperopt", "petastorm", "pyspark", "pydantic"}
+    assert "lakevision.platform.workspace" in loaded and not heavy & loaded, done.stderr
 
 
 @pytest.mark.parametrize(
-    "found, message",
-    [
-        pytest.param(
-            {**ML, "databricks": "16.4", "image": "16.4.x-cpu-ml-scala2.12"},
-            "has no Horovod any more (15.4 LTS ML is the last",
-            id="too new",
-        ),
-        pytest.param(
-            {**ML, "databricks": "14.3", "image": "14.3.x-cpu-ml-scala2.12"},
-            "is older than these versions",
-            id="too old",
-        ),
-        pytest.param({**ML, "image": "15.4.x-scala2.12"}, "15.4.x-scala2.12 is no ML runtime", id="no ML runtime"),
-        pytest.param({**ML, "mode": "USER_ISOLATION"}, "access mode USER_ISOLATION is not dedicated", id="shared"),
-        pytest.param(
-            {**ML, "databricks": "client.2.5", "image": "", "mode": ""},
-            "serverless compute, which has no Horovod",
-            id="serverless",
-        ),
-        pytest.param(
-            {"python": "3.12.4", "java": 17}, "Python is 3.12.4, and the pinned versions need 3.11", id="Python here"
-        ),
-        pytest.param({"java": 21}, "'java' here is 21", id="Java here"),
-        pytest.param({"java": 0}, "'java' here is missing", id="no Java"),
-    ],
+    "master, expected",
+    [("local[2]", True), ("local-cluster[2,1,1024]", True), ("spark://host:7077", False), ("yarn", False)],
 )
-def test_what_it_can_not_run_on_is_said_with_what_to_take(found, message):
-    with pytest.raises(runtime.Unfit) as caught:
-        runtime.demand(runtime.Runtime(**{"python": "3.11.0", **found}))
-    assert message in str(caught.value) and (
-        "15.4 LTS ML" in str(caught.value) or "config/setup.sh" in str(caught.value)
-    )
+def test_local_masters_run_on_one_machine(master, expected, databricks):
+    cfg = config.load("local", [f"spark.master={master}"])
+    assert workspace.on_one_machine(cfg) == expected
+    databricks()
+    assert not workspace.on_one_machine(cfg)
 
 
-@pytest.mark.parametrize(
-    "found",
-    [
-        pytest.param(ML, id="the bundle's cluster"),
-        pytest.param(
-            {**ML, "image": "15.4.x-gpu-ml-scala2.12", "mode": "DATA_SECURITY_MODE_DEDICATED"}, id="with GPUs"
-        ),
-        pytest.param({"databricks": "15.4"}, id="a cluster that tells nothing"),
-        pytest.param({"java": 11}, id="Java 11"),
-    ],
-)
-def test_what_it_can_run_on(found):
-    runtime.demand(runtime.Runtime(**{"python": "3.11.0", **found}))
+def test_databricks_is_recognised_by_its_variable(monkeypatch):
+    def answers():
+        return workspace.on_databricks(), workspace.has_autoloader(), workspace.has_serving_endpoints()
 
-
-def test_on_databricks_the_cluster_is_asked(spark, monkeypatch):
+    monkeypatch.delenv("DATABRICKS_RUNTIME_VERSION", raising=False)
+    assert answers() == (False, False, False)
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "15.4")
-    tags = "spark.databricks.clusterUsageTags"
-    keys = {f"{tags}.sparkVersion": ML["image"], f"{tags}.dataSecurityMode": ML["mode"]}
-    assert runtime.here(True).in_words().startswith("Databricks Runtime 15.4, access mode not told")
-    for key, value in keys.items():
-        spark.conf.set(key, value)
-    try:
-        assert runtime.here(True) == runtime.Runtime(".".join(map(str, sys.version_info[:3])), **ML)
-    finally:
-        for key in keys:
-            spark.conf.unset(key)
+    assert answers() == (True, True, True)
 
 
-def test_a_differing_version_is_named():
-    text = (REPOSITORY / "requirements.txt").read_text()
-    assert runtime.differences(text, False) == []
-    assert runtime.differences(
-        text.replace("keras==3.3.3", "keras==3.4.0  # newer").replace("pyspark==3.5.0", "pyspark==3.5.1"), True
-    ) == ["keras 3.3.3 (pinned: 3.4.0)"]
-    assert runtime.pins("moto[server]==5.1.4\npicamera==1.13; platform_machine == 'armv7l'\n# x==1\ny<2") == {
-        "moto": "5.1.4",
-        "picamera": "1.13",
-    }
+def test_free_bytes_are_unknown_on_databricks(tmp_path, databricks):
+    free = workspace.free_bytes(tmp_path)
+    assert free is not None and free > 0
+    databricks()
+    assert workspace.free_bytes(tmp_path) is None
 
 
-def test_java_is_found_or_missed(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert runtime.here(False).java == 0
-    (tmp_path / "java").write_text("#!/bin/sh\necho 'java version \"1.8.0_301\"' >&2\n")
-    os.chmod(tmp_path / "java", 0o755)
-    assert runtime.here(False).java == 8
+def test_user_is_the_account_here_and_spark_user_there(databricks, monkeypatch):
+    class Spark:
+        def sql(self, query):
+            assert query == "SELECT current_user()"
+            return type("Rows", (), {"first": lambda self: ("ann@example.com",)})()
+
+    monkeypatch.setattr(workspace.getpass, "getuser", lambda: "ann")
+    assert workspace.user(Spark()) == "ann"
+    databricks()
+    assert workspace.user(Spark()) == "ann@example.com"
+
+
+def test_places_create_folders_and_quote_tables(tmp_path, databricks):
+    cfg = config.load("local", [f"storage.root={tmp_path}", "storage.schema=mine"])
+    places = workspace.places(cfg)
+    assert all((tmp_path / name).is_dir() for name in ("landing", "checkpoints", "cache", "models", "edge", "figures"))
+    assert places.table("images") == "`mine`.`images`" and places.warehouse == str(tmp_path / "warehouse")
+    assert places.mlflow_uri == places.registry_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    databricks()
+    cataloged = workspace.places(replace(cfg, storage=replace(cfg.storage, catalog="main")))
+    assert cataloged.table("images") == "`main`.`mine`.`images`"
+    assert (cataloged.warehouse, cataloged.mlflow_uri) == ("", "databricks")
+
+
+def test_relative_root_lies_in_the_repository():
+    assert workspace.places(config.load("local")).root == str(REPOSITORY / ".local" / "lakehouse")
+
+
+def test_report_is_read_back_and_a_missing_stage_named(tmp_path):
+    places = workspace.places(config.load("local", [f"storage.root={tmp_path}"]))
+    workspace.report(places, "train", {"accuracy": 0.9})
+    workspace.report(places, "train", {"accuracy": 0.95, "classes": ["a", "b"]})
+    assert workspace.reported(places, "train") == {"accuracy": 0.95, "classes": ["a", "b"]}
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["train.json"]
+    with pytest.raises(FileNotFoundError, match="run the notebook of stage 'deploy' first"):
+        workspace.reported(places, "deploy")
+
+
+def test_small_batches_restore_settings_after_an_error():
+    values = {"spark.sql.execution.arrow.maxRecordsPerBatch": "10000", "spark.sql.other": "a"}
+    conf = type("Conf", (), {"get": lambda self, key: values[key], "set": lambda self, *pair: values.update([pair])})()
+    before = dict(values)
+    with (
+        pytest.raises(ZeroDivisionError),
+        workspace.small_batches(type("Session", (), {"conf": conf}), **{"spark.sql.other": "b"}),
+    ):
+        assert values == {"spark.sql.execution.arrow.maxRecordsPerBatch": "32", "spark.sql.other": "b"}
+        raise ZeroDivisionError
+    assert values == before
+
+
+def test_display_shows_tables_and_figures_as_images(monkeypatch, databricks):
+    import IPython.display
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    table = pd.DataFrame({"a": [1]})
+    workspace.display(table)
+    workspace.display(type("SparkTable", (), {"toPandas": lambda self: table})())
+    workspace.display(Figure())
+    assert shown[0] is table and shown[1] is table and shown[2].data.startswith(b"\x89PNG")
+    databricks()
+    monkeypatch.setattr(workspace, "_notebook_global", {"display": shown.append}.__getitem__)
+    workspace.display("there")
+    assert shown[3] == "there"
+
+
+def test_now_is_in_utc():
+    from datetime import UTC, datetime
+
+    shown = datetime.strptime(workspace.now(), "%d %B %Y, %H:%M UTC").replace(tzinfo=UTC)
+    assert abs((datetime.now(UTC) - shown).total_seconds()) < 120
+
+
+def test_given_is_the_words_of_place_and_set(given):
+    given(place="storage.root=/tmp/a", set="training.epochs=3 'capture.path=/a b'")
+    assert workspace.given() == ["storage.root=/tmp/a", "training.epochs=3", "capture.path=/a b"]
