@@ -188,7 +188,7 @@ PLANTED = [
         id="dangling task",
     ),
     pytest.param(
-        lambda c: task(c, "train").update(task_key="ingest"), "two of them have the same task_key", id="task twice"
+        lambda c: task(c, "train").update(task_key="ingest"), "two tasks have the same task_key", id="task twice"
     ),
     pytest.param(
         lambda c: task(c, "train").update(job_cluster_key="mll"),
@@ -208,12 +208,12 @@ PLANTED = [
     ),
     pytest.param(
         lambda c: task(c, "train")["notebook_task"].update(base_parameters={"set": "x.y=1"}),
-        "takes none in its tasks",
+        "allows none in its tasks",
         id="both kinds of parameters",
     ),
     pytest.param(
         lambda c: job(c)["parameters"].append({"name": "sett", "default": ""}),
-        "no widget 'sett', and would not notice the parameter; did you mean 'set'",
+        "no widget 'sett', and would ignore the parameter; did you mean 'set'",
         id="parameter without widget",
     ),
     pytest.param(
@@ -350,7 +350,7 @@ def test_a_planted_fault_is_found(content, plant, message):
 @pytest.mark.parametrize(
     "plant, given, message",
     [
-        pytest.param(lambda t: t.pop("workspace"), GIVEN["prod"], "production mode wants it said", id="no root path"),
+        pytest.param(lambda t: t.pop("workspace"), GIVEN["prod"], "production mode requires it", id="no root path"),
         pytest.param(lambda t: t.pop("run_as"), GIVEN["prod"], "names 0 identities", id="no run_as"),
         pytest.param(
             lambda t: None,
