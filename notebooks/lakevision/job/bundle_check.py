@@ -18,10 +18,8 @@ from pathlib import Path
 from lakevision.job import bundle, quartz
 from lakevision.platform import config, workspace
 
-TOP = set(
-    "bundle variables resources targets sync permissions run_as workspace include artifacts presets experimental scripts "
-    "python environments".split()
-)
+TOP = {"bundle", "variables", "resources", "targets", "sync", "permissions", "run_as", "workspace", "include"}
+TOP |= {"artifacts", "presets", "experimental", "scripts", "python", "environments"}
 KINDS = {"jobs", "schemas", "volumes", "registered_models", "experiments"}
 FIELDS = {
     "registered_models": {"catalog_name", "schema_name", "name", "comment", "storage_location", "grants", "lifecycle"},
