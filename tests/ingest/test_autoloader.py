@@ -118,13 +118,13 @@ def test_a_secret_reaches_spark_and_neither_config_nor_mlflow(monkeypatch, tmp_p
     cfg = load(
         "ingest.listing=notification", f"ingest.loader_options={json.dumps([SECRET])}", f"storage.root={tmp_path}"
     )
-    monkeypatch.setattr(workspace, "ON_DATABRICKS", True)
+    monkeypatch.setattr(workspace, "on_databricks", lambda: True)
     secrets = type("Secrets", (), {"get": lambda self, scope, key: f"the secret {scope} {key}"})()
     monkeypatch.setattr(workspace, "_notebook_global", lambda name: type("Dbutils", (), {"secrets": secrets})())
     taken = autoloader.reader(Reader(), cfg).taken
     assert taken["format"] == "cloudFiles" and taken["cloudFiles.clientSecret"] == "the secret lakevision client-secret"
     assert "the secret" not in repr(cfg) and "the secret" not in json.dumps(autoloader.options(cfg))
-    monkeypatch.setattr(workspace, "ON_DATABRICKS", False)
+    monkeypatch.setattr(workspace, "on_databricks", lambda: False)
 
     import pandas as pd
 

@@ -188,7 +188,8 @@ def _exhausted(folder):
 
 
 def _room(folder, needed):
-    if not workspace.ON_DATABRICKS and shutil.disk_usage(folder).free < 1.2 * needed:  # a volume tells no free space
+    free = workspace.free_bytes(folder)
+    if free is not None and free < 1.2 * needed:
         raise _full(folder, needed)
 
 

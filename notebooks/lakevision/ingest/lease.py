@@ -19,7 +19,7 @@ from pathlib import Path
 from pyspark.sql import functions as F
 
 from lakevision.ingest import tables
-from lakevision.platform import spark_session, workspace
+from lakevision.platform import workspace
 
 EXPIRES = timedelta(minutes=5)
 RENEW_S, POLL_S, TRIES = 60.0, 5.0, 10
@@ -35,7 +35,7 @@ def held(spark, cfg, places, name):
 
     Yields a function to call before each write; it raises Lost.
     """
-    if workspace.ON_DATABRICKS or not spark_session.on_this_machine(cfg.spark.master):
+    if not workspace.on_one_machine(cfg):
         with by_table(spark, places, name) as check:
             yield check
     else:

@@ -173,7 +173,7 @@ def _suspect(path):
 
 
 def _stream(spark, cfg, places):
-    if workspace.ON_DATABRICKS:
+    if workspace.has_autoloader():
         reader = autoloader.reader(spark, cfg)
     else:
         # By default a stream forgets about files a week older than the newest it has seen: a device that was offline for longer would lose them.

@@ -1,5 +1,5 @@
-"""Where the code runs: settings, the Spark session, the places of files and tables, and helpers that every package uses.
+"""Where the code runs: settings, the Spark session, folders and tables, and helpers for every package.
 
-Only this package may ask whether the code runs on Databricks or on a laptop. It imports no other package of lakevision.
-Start reading with workspace.py.
+Only this package may test whether the code runs on Databricks or on a laptop. It imports device/ and no other package
+of lakevision. Start reading with workspace.py.
 """

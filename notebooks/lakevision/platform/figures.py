@@ -1,8 +1,14 @@
-"""What all pictures share: matplotlib's settings, the colours, and how a figure begins."""
+"""The basics of all pictures: matplotlib's settings, colours, new figures, confusion matrix, thumbnails."""
+
+from collections.abc import Sequence, Sized
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
 
 from device.model import transform
 
@@ -18,20 +24,20 @@ matplotlib.rcParams.update(
 COLOURS = ("#3b6fb6", "#d1792c", "#4b9a5c", "#b24a57", "#7d62a8", "#8a6f4d", "#c46aa0", "#6d7278", "#9a9a2e", "#2f9aa8")
 
 
-def new(*args, **kwargs):
-    """A figure that pyplot does not also draw by itself at the end of a cell."""
+def new(*args: Any, **kwargs: Any) -> tuple[Figure, Any]:
+    """Figure and axes of plt.subplots(*args, **kwargs). pyplot does not draw this figure again at the end of a cell."""
     figure, axes = plt.subplots(*args, **kwargs)
     plt.close(figure)
     return figure, axes
 
 
-def cycle(names):
-    """A colour for each name."""
+def cycle(names: Sized) -> list[str]:
+    """A colour for each name; colours repeat after ten names."""
     return [COLOURS[index % len(COLOURS)] for index in range(len(names))]
 
 
-def confusion(axis, counts, classes):
-    """Draws a confusion matrix of the held-out images on an axis; counts: rows are the truth."""
+def confusion(axis: Axes, counts: np.ndarray | Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    """Draws the confusion matrix of the held-out images. counts: integers (truth, prediction), classes x classes."""
     counts = np.asarray(counts)
     axis.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(counts.shape):
@@ -50,8 +56,8 @@ def confusion(axis, counts, classes):
     axis.set_yticks(range(len(classes)), classes)
 
 
-def thumbnail(data):
-    """The PIL image of some bytes, upright, 240 pixels at most."""
+def thumbnail(data: bytes) -> Image.Image:
+    """The RGB image of an encoded photograph, upright, at most 240 x 240 pixels. Raises transform.decode's errors."""
     image = transform.rgb(transform.upright(transform.decode(data)))
     image.thumbnail((240, 240))
     return image

@@ -1,4 +1,7 @@
-"""What the notebooks run on: Databricks Runtime 15.4 LTS ML in dedicated mode, or Python 3.11 and a Java that Spark takes? Which versions differ?"""
+"""Checks the runtime: Databricks Runtime 15.4 LTS ML in dedicated mode, or Python 3.11 and Java.
+
+Spark 3.5 needs Java 8, 11 or 17. differences() lists installed versions that differ from the pins.
+"""
 
 import os
 import platform
@@ -21,19 +24,24 @@ PACKAGES = (
     "obstore",
     "uvloop",
 )
-BUILT_IN = ("pyspark", "delta-spark")  # Databricks has its own, which pip does not know
+BUILT_IN = ("pyspark", "delta-spark")  # Databricks has its own builds, which pip does not list
 DEDICATED = ("SINGLE_USER", "DATA_SECURITY_MODE_DEDICATED")
-MAKE = "take the bundle's jobs (databricks.yml), or a cluster of runtime 15.4 LTS ML with dedicated access mode"
+REMEDY = "use the bundle's jobs (databricks.yml), or a cluster of runtime 15.4 LTS ML with dedicated access mode"
 
 
 class Unfit(RuntimeError):
-    """The notebooks can't run here; the message says what is wrong and what to take instead."""
+    """The notebooks cannot run here. The message names the fault and the remedy."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """databricks: DATABRICKS_RUNTIME_VERSION, "" elsewhere; image: the cluster's spark_version, as in 15.4.x-cpu-ml-scala2.12, and mode: its
-    data_security_mode, both "" where Databricks does not tell; java: its major version, 0 where there is none, and on Databricks."""
+    """The versions of the machine or cluster.
+
+    java: the major version; 0 if Java is missing, and on Databricks.
+    databricks: DATABRICKS_RUNTIME_VERSION, "" elsewhere.
+    image: the cluster's spark_version, as in 15.4.x-cpu-ml-scala2.12; "" if Databricks does not publish it.
+    mode: the cluster's data_security_mode; "" if Databricks does not publish it.
+    """
 
     python: str
     java: int = 0
@@ -41,13 +49,15 @@ class Runtime:
     image: str = ""
     mode: str = ""
 
-    def in_words(self):
+    def in_words(self) -> str:
+        """One phrase for the first line of a notebook's output."""
         if not self.databricks:
             return f"Python {self.python}, Java {self.java}"
-        return f"Databricks Runtime {self.image or self.databricks}, access mode {self.mode or 'not told'}, Python {self.python}"
+        image, mode = self.image or self.databricks, self.mode or "unknown"
+        return f"Databricks Runtime {image}, access mode {mode}, Python {self.python}"
 
 
-def here(on_databricks):
+def here(on_databricks: bool) -> Runtime:
     """The Runtime of this process."""
     python = platform.python_version()
     if not on_databricks:
@@ -55,7 +65,7 @@ def here(on_databricks):
     from pyspark.sql import SparkSession
 
     conf = SparkSession.builder.getOrCreate().conf
-    # Clusters tell these about themselves, though no documentation promises it: where they are missing, nothing is concluded from it.
+    # Clusters have these tags, but no documentation promises them: a missing tag is not a fault.
     return Runtime(
         python,
         databricks=os.environ["DATABRICKS_RUNTIME_VERSION"],
@@ -64,57 +74,60 @@ def here(on_databricks):
     )
 
 
-def _java():
+def _java() -> int:
     try:
-        said = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr
+        output = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr
     except FileNotFoundError:
         return 0
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    return int(found[1]) if found else 0
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
+    return int(match[1]) if match else 0
 
 
-def demand(found):
-    """Raises Unfit where a Runtime can't run the notebooks."""
-    faults = _databricks_faults(found) if found.databricks else _local_faults(found)
+def demand(current: Runtime) -> None:
+    """Raises Unfit if a Runtime cannot run the notebooks."""
+    faults = _databricks_faults(current) if current.databricks else _local_faults(current)
     if faults:
         raise Unfit("; ".join(faults))
 
 
-def _databricks_faults(found):
-    number = re.match(r"(\d+)\.(\d+)", found.databricks)
+def _databricks_faults(current: Runtime) -> list[str]:
+    number = re.match(r"(\d+)\.(\d+)", current.databricks)
     if not number:
-        return [f"runtime {found.databricks} is serverless compute, which has no Horovod and no RDDs: {MAKE}"]
+        return [f"runtime {current.databricks} is serverless compute, which has no Horovod and no RDDs: {REMEDY}"]
     faults = []
     if (int(number[1]), int(number[2])) > (15, 4):
         faults.append(
-            f"Databricks Runtime {found.databricks} has no Horovod any more (15.4 LTS ML is the last; from 17 on no Hyperopt): {MAKE}"
+            f"Databricks Runtime {current.databricks} no longer has Horovod "
+            f"(15.4 LTS ML is the last with it; Hyperopt is missing from 17 on): {REMEDY}"
         )
     elif (int(number[1]), int(number[2])) < (15, 4):
-        faults.append(f"Databricks Runtime {found.databricks} is older than these versions: {MAKE}")
-    if found.image and "-ml-" not in found.image:
-        faults.append(f"{found.image} is no ML runtime: TensorFlow, Horovod and Hyperopt are missing: {MAKE}")
-    if found.mode and found.mode not in DEDICATED:
+        faults.append(f"Databricks Runtime {current.databricks} is older than these versions: {REMEDY}")
+    if current.image and "-ml-" not in current.image:
+        faults.append(f"{current.image} is not an ML runtime: TensorFlow, Horovod and Hyperopt are missing: {REMEDY}")
+    if current.mode and current.mode not in DEDICATED:
         faults.append(
-            f"access mode {found.mode} is not dedicated (SINGLE_USER): Horovod and Spark's RDDs are not allowed in it: {MAKE}"
+            f"access mode {current.mode} is not dedicated (SINGLE_USER), "
+            f"so Horovod and Spark's RDDs are not allowed: {REMEDY}"
         )
     return faults
 
 
-def _local_faults(found):
+def _local_faults(current: Runtime) -> list[str]:
     faults = []
-    if not found.python.startswith("3.11."):
+    if not current.python.startswith("3.11."):
         faults.append(
-            f"Python is {found.python}, and the pinned versions need 3.11: bash config/setup.sh makes .venv with it"
+            f"Python is {current.python}, but the pinned versions need 3.11: bash config/setup.sh makes .venv with it"
         )
-    if found.java not in (8, 11, 17):
+    if current.java not in (8, 11, 17):
         faults.append(
-            f"Spark 3.5 needs Java 17 (8 and 11 work too), 'java' here is {found.java or 'missing'}: bash config/setup.sh gets it"
+            f"Spark 3.5 needs Java 17 (8 and 11 work too), but 'java' here is {current.java or 'missing'}: "
+            "bash config/setup.sh installs it"
         )
     return faults
 
 
-def pins(text):
-    """{package: version} of the lines of a requirements file that pin one with ==; markers, extras and comments are left out."""
+def pins(text: str) -> dict[str, str]:
+    """{package: version} of the lines of a requirements file that pin a version with ==, without markers and extras."""
     lines = [line.split("#")[0].split(";")[0].strip() for line in text.splitlines()]
     return {
         name.partition("[")[0].strip(): number.strip()
@@ -123,21 +136,21 @@ def pins(text):
     }
 
 
-def differences(requirements, on_databricks):
-    """What is installed in another version than a requirements file (its text) pins: ["keras 3.4.0 (pinned: 3.3.3)", ...]."""
+def differences(requirements: str, on_databricks: bool) -> list[str]:
+    """The versions that differ from the pins in a requirements file's text: ["keras 3.4.0 (pinned: 3.3.3)", ...]."""
     pinned, differing = pins(requirements), []
     for name in PACKAGES:
         if on_databricks and name in BUILT_IN:
             continue
-        found = (
-            _version(name) or (_version("tensorflow") if name == "tensorflow-cpu" else None) or "absent"
-        )  # the runtime's is called tensorflow
-        if found != pinned[name]:
-            differing.append(f"{name} {found} (pinned: {pinned[name]})")
+        installed = _version(name)
+        if name == "tensorflow-cpu":
+            installed = installed or _version("tensorflow")  # the package's name in Databricks Runtime
+        if installed != pinned[name]:
+            differing.append(f"{name} {installed or 'absent'} (pinned: {pinned[name]})")
     return differing
 
 
-def _version(name):
+def _version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:

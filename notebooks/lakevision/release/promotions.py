@@ -4,7 +4,6 @@ The row comes first and its number is unique: of two decisions at once one waits
 promoted, so a decision that was cut short between the two is finished by the next one, or by `settle`.
 """
 
-import getpass
 import json
 from dataclasses import asdict
 from datetime import UTC
@@ -245,7 +244,7 @@ def _utc(naive):
 
 
 def _who(spark):
-    return spark.sql("SELECT current_user()").first()[0] if workspace.ON_DATABRICKS else getpass.getuser()
+    return workspace.user(spark)
 
 
 def answered(function, done, version=""):

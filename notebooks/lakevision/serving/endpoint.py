@@ -59,7 +59,7 @@ def deploy(cfg, version, progress=print, pause=10.0):
 
 def follow(cfg, version):
     """On Databricks, where serve.endpoint_name is set: deploy(). Elsewhere there are no endpoints, and nothing is done."""
-    if workspace.ON_DATABRICKS and cfg.serve.endpoint_name and version:
+    if workspace.has_serving_endpoints() and cfg.serve.endpoint_name and version:
         deploy(cfg, version)
 
 
