@@ -53,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
     if given.command == "promote":
         from lakevision.release import cli
 
-        return cli.main(command_line.promotion_words(given), lake.cfg)
+        return cli.main(command_line.promotion_words(given), lake.cfg, f"{command_line.PROGRAM} promote")
     if given.command == "serve":
         from lakevision.serving.rest import main as rest_main
 

@@ -15,7 +15,7 @@ import rest_service  # noqa: E402
 from lakevision.ingest import tables
 from lakevision.registry import model_registry
 from lakevision.release import cli as promotion_cli  # noqa: E402
-from lakevision.release import edge_export, gate, promotions
+from lakevision.release import edge_bundle, gate, ledger, promotions
 
 YES = gate.Decision(True, "all checks passed", "", [gate.Check("evaluation", "good", "good", True)])
 NO = gate.Decision(False, "no better than a baseline")
@@ -202,12 +202,12 @@ def test_devices_are_pointed_at_the_champion_too(two):
     for version in "12":
         built = Path(places.root, f"built-{version}")
         built.mkdir()
-        edge_export.seal(built, {"version": version, "model": model_registry.name(cfg)})
-        edge_export.publish(built, places.edge, version)
+        edge_bundle.seal(built, {"version": version, "model": model_registry.name(cfg)})
+        edge_bundle.copy_sealed(built, places.edge, version)
         with pytest.raises(FileExistsError, match="has been published before"):
-            edge_export.publish(built, places.edge, version)
+            edge_bundle.copy_sealed(built, places.edge, version)
     promotions.gated(spark, cfg, places, "2", YES, "")
-    assert "devices stay" not in promotions.why(spark, cfg, places)
+    assert "devices keep" not in promotions.why(spark, cfg, places)
     assert '"versions/2"' in Path(places.edge, "champion.json").read_text()
     promotions.promote(spark, cfg, places, "1", "A", "why")
     pointer = json.loads(Path(places.edge, "champion.json").read_text())
@@ -223,7 +223,7 @@ def test_devices_are_pointed_at_the_champion_too(two):
         spoil()
         promotions.promote(spark, cfg, places, "2", "A", "why")
         assert json.loads(Path(places.edge, "champion.json").read_text()) == pointer
-        assert "devices stay with what they have" in promotions.why(spark, cfg, places)
+        assert "devices keep their present version" in promotions.why(spark, cfg, places)
 
 
 def test_a_gate_that_compared_with_another_champion_is_stale(two):
@@ -300,7 +300,7 @@ def test_a_registry_that_goes_down_between_the_row_and_the_alias_is_caught_up_wi
             match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`",
         ):
             promotions.gated(spark, cfg, places, "1", YES, "")
-    assert promotions.serving(cfg) == "" and "a decision was cut short" in promotions.why(spark, cfg, places)
+    assert promotions.serving(cfg) == "" and "a decision was interrupted" in promotions.why(spark, cfg, places)
     promotions.gated(spark, cfg, places, "2", NO, "")  # the next decision finishes nothing unless it promotes
     assert promotions.settle(spark, cfg, places) == "1" == promotions.serving(cfg)
 
@@ -352,7 +352,7 @@ def test_a_decision_that_others_always_come_before_is_not_made(two, monkeypatch)
             promotions.gated(spark, cfg, places, "2", replace(YES, reason=f"sooner {next(names)}"), None)
         return for_name(*words)
 
-    monkeypatch.setattr(promotions, "TRIES", 2)
+    monkeypatch.setattr(ledger, "TRIES", 2)
     monkeypatch.setattr(DeltaTable, "forName", late)
     with pytest.raises(promotions.NotPossible, match="2 other decisions came before it"):
         promotions.promote(spark, cfg, places, "1", "A. Person", "never")

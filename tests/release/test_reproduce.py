@@ -12,7 +12,7 @@ from lakevision.dataset import cache, feed, split, split_table
 from lakevision.ingest import capture, stream, tables
 from lakevision.platform import config, workspace
 from lakevision.registry import tracking
-from lakevision.release import reproduce
+from lakevision.release import reproduce, run_record
 from lakevision.training import horovod_ranks, loop, training_record
 
 
@@ -59,14 +59,14 @@ def now(trained):
 
 def test_the_record_holds_all_that_the_training_was_made_from(trained, now, tmp_path):
     cfg, run_id, done = trained
-    record = reproduce.read(run_id, now, tmp_path)
+    record = run_record.read(run_id, now, tmp_path)
     assert record.cfg == cfg and record.notes == []
     assert (
         record.setting.dropout == 0.123
         and record.setting.width == 4
         and record.training["history"] == done.result.history
     )
-    assert len(record.sides) == 64 and set(record.sides["split"]) == set(split.SPLIT_NAMES)
+    assert len(record.placements) == 64 and set(record.placements["split"]) == set(split.SPLIT_NAMES)
 
 
 def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark, trained, now, command):
@@ -100,7 +100,7 @@ def test_a_repeat_ends_with_the_same_weights_though_the_table_has_moved_on(spark
 
 def test_what_does_not_agree_says_how_far_it_is_apart(spark, trained, now, tmp_path):
     _, run_id, done = trained
-    record = reproduce.read(run_id, now, tmp_path)
+    record = run_record.read(run_id, now, tmp_path)
     pixels = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     network = loop.with_weights(record.setting, done.result.weights)
     said = loop.predict(network, pixels).argmax(1).astype(np.int32)
@@ -121,11 +121,11 @@ def test_a_run_that_is_not_there_or_was_no_training(trained, now, tmp_path, comm
     import mlflow
 
     with pytest.raises(reproduce.NotRepeatable, match="not in this lakehouse's MLflow.*storage.root"):
-        reproduce.read("0" * 32, now, tmp_path)
+        run_record.read("0" * 32, now, tmp_path)
     with mlflow.start_run(experiment_id=tracking.start(trained[0], workspace.places(trained[0]))) as bare:
         mlflow.set_tag("delta_version", 1)
     with pytest.raises(reproduce.NotRepeatable, match="has no config.json"):
-        reproduce.read(bare.info.run_id, now, tmp_path)
+        run_record.read(bare.info.run_id, now, tmp_path)
     refused = command("--repeat", trained[1], "--set", "training.epochs=3")
     assert refused.returncode == 2 and "takes all settings from the record" in refused.stderr
 
@@ -145,8 +145,8 @@ def test_settings_that_only_one_side_knows_are_said(trained, now):
 
 
 def test_another_lakehouse_is_noticed(spark, trained, now, tmp_path):
-    record = reproduce.read(trained[1], now, tmp_path)
-    strange = replace(record, placements=record.sides.assign(sha256="0" * 64))
+    record = run_record.read(trained[1], now, tmp_path)
+    strange = replace(record, placements=record.placements.assign(sha256="0" * 64))
     with pytest.raises(reproduce.NotRepeatable, match="holds 0 of the 64 photographs"):
         reproduce.demand_images(spark, workspace.places(record.cfg), strange)
 
@@ -154,7 +154,7 @@ def test_another_lakehouse_is_noticed(spark, trained, now, tmp_path):
 def test_a_version_that_vacuum_has_taken_is_said(spark, trained, now, tmp_path):
     cfg, run_id, _ = trained
     places = workspace.places(cfg)
-    record = reproduce.read(run_id, now, tmp_path)
+    record = run_record.read(run_id, now, tmp_path)
     reproduce.demand_images(spark, places, record)
     spark.sql(f"UPDATE {places.table('images')} SET ingested_at = current_timestamp()")
     check = "spark.databricks.delta.retentionDurationCheck.enabled"

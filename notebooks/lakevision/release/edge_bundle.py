@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,16 +77,14 @@ def add_measurements(built: Built, agreed: parity.Parity) -> None:
     built.manifest["golden"] = []
     for number, index in enumerate(_golden(agreed)):
         data = agreed.images[index]
+        scores: dict[str, Any] = {variant: agreed.scores[path][index] for variant, path in parity.VARIANTS.items()}
         Path(built.folder, "golden", f"{number}.jpg").write_bytes(data)
         built.manifest["golden"].append(
             {
                 "file": f"golden/{number}.jpg",
                 **edge_export.digest(data),
                 "label": agreed.names[index],
-                "scores": {
-                    variant: [float(score) for score in agreed.scores[path][index]]
-                    for variant, path in parity.VARIANTS.items()
-                },
+                "scores": {variant: [float(score) for score in row] for variant, row in scores.items()},
             }
         )
     seal(built.folder, built.manifest)
@@ -156,7 +155,9 @@ def published(edge: str | Path, version: str) -> str:
 
 
 def point(edge: str | Path, alias: str, version: str) -> None:
-    """Points an alias in the folder that devices read at a published version. Raises FileNotFoundError if unpublished."""
+    """Points an alias in the folder that devices read at a published version. Raises FileNotFoundError if
+    unpublished.
+    """
     data = Path(edge, "versions", version, "manifest.json").read_bytes()
     manifest = edge_export.digest(data)
     pointer = {
@@ -197,9 +198,11 @@ class NoService(RuntimeError):
 
 @contextlib.contextmanager
 def service(places, version, words):
-    """The REST service of a version, in a process of its own on a free port of this machine, for as long as the block runs: yields its URL.
+    """The REST service of a version, in a process of its own on a free port of this machine, for as long as the block
+    runs: yields its URL.
 
-    words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService."""
+    words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService.
+    """
     from mlflow.utils.databricks_utils import get_databricks_env_vars
 
     # The other paths have no such limits.

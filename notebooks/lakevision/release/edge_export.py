@@ -17,8 +17,8 @@ import numpy as np
 from lakevision.platform import workspace
 
 # {variant: (dtype of the input, tolerance)}. A device must not use a file if the probabilities of its golden images
-# differ by more than the tolerance from those computed here. Another CPU rounds differently, in float32 by 1e-6; a wrong
-# kernel or a damaged file is wrong by tenths.
+# differ by more than the tolerance from those computed here. Another CPU rounds differently, in float32 by 1e-6; a
+# wrong kernel or a damaged file is wrong by tenths.
 VARIANTS = {"float32": ("float32", 0.001), "float16": ("float32", 0.02), "int8": ("uint8", 0.1)}
 
 

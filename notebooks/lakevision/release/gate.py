@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition. evaluation: True if deploy.promote_anyway can overrule the check; technical faults can't be overruled."""
+    """One condition. evaluation: True if deploy.promote_anyway can overrule the check; technical faults can't be
+    overruled.
+    """
 
     name: str
     found: str
@@ -27,7 +29,9 @@ class Check:
 
 @dataclass
 class Decision:
-    """Whether the model becomes champion, and the reason. word: of the person who promotes it against the evaluation, else ""."""
+    """Whether the model becomes champion, and the reason. word: of the person who promotes it against the
+    evaluation, else "".
+    """
 
     promoted: bool
     reason: str
@@ -87,9 +91,7 @@ def _path_checks(cfg: config.Config, agreed: parity.Parity) -> list[Check]:
     return made
 
 
-def _edge_checks(
-    cfg: config.Config, training: dict, manifest: dict, accuracies: dict[str, float]
-) -> list[Check]:
+def _edge_checks(cfg: config.Config, training: dict, manifest: dict, accuracies: dict[str, float]) -> list[Check]:
     """The edge files: loss of accuracy by int8, size and latency."""
     lost, one_image = accuracies["float32"] - accuracies["int8"], 1 / max(1, sum(map(sum, training["confusion"])))
     largest = max(entry["bytes"] for entry in manifest["variants"].values()) / 1e6

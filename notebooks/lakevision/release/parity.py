@@ -133,7 +133,13 @@ def hard(photograph: bytes) -> list[tuple[str, bytes]]:
 
 
 def compare(
-    spark: SparkSession, held_out: pd.DataFrame, keras_file: str, model_uri: str, pyfunc: Any, url: str, edge_folder: str
+    spark: SparkSession,
+    held_out: pd.DataFrame,
+    keras_file: str,
+    model_uri: str,
+    pyfunc: Any,
+    url: str,
+    edge_folder: str,
 ) -> Parity:
     """Scores the same bytes on all paths.
 

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,8 +23,9 @@ TABLE_LINES = 14  # lines of text that a table has room for
 
 @dataclass
 class Table:
-    """A table to be drawn. rows: texts; widths: of the columns, 1 in all; colours: of each row's first cell; letters: in a
-    line over all columns."""
+    """A table to be drawn. rows: texts; widths: of the columns, 1 in all; colours: of each row's first cell; letters:
+    in a line over all columns.
+    """
 
     title: str
     columns: Sequence[str]
@@ -117,6 +119,7 @@ def _differences(axis: Axes, agreed: parity.Parity, tolerance: float) -> None:
     for colour, marker, size, path in zip(COLOURS, "oos^x+", sizes, others, strict=False):
         apart = agreed.apart(path)
         finite = np.isfinite(apart)
+        hollow: dict[str, Any] = {"facecolor": "none", "edgecolor": colour}
         axis.scatter(
             np.flatnonzero(finite),
             np.maximum(apart[finite], 1e-9),
@@ -124,7 +127,7 @@ def _differences(axis: Axes, agreed: parity.Parity, tolerance: float) -> None:
             marker=marker,
             label=path,
             linewidth=1,
-            **({"facecolor": "none", "edgecolor": colour} if size > 50 else {"color": colour}),
+            **(hollow if size > 50 else {"color": colour}),
         )
         if not finite.all():
             axis.scatter(
@@ -182,7 +185,7 @@ def _draw_table(axis: Axes, content: Table) -> None:
         for column in range(len(content.columns)):
             table[number, column].set_height(line * (0.25 + 0.75 * height))
         table[number, 0].get_text().set_color(colour)
-        table[number, 0].get_text().set_weight("bold")
+        table[number, 0].get_text().set_fontweight("bold")
 
 
 def predictions(frame: pd.DataFrame, photographs: list[tuple[bytes, str]], title: str) -> Figure:
