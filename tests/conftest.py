@@ -19,6 +19,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SMALL = ("capture.photographs=64", "tuning.trials=2", "tuning.epochs=2", "training.epochs=6")
 
 
+# What a fixture brings along: tests that use one are marked, so that --quick leaves them out.
+MARKS = {
+    "spark": "spark",
+    "lakehouse": "spark",
+    "cached": "spark",
+    "chain": "chain",
+    "command": "chain",
+    "moto": "service",
+    "agent": "service",
+    "models": "service",
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for fixture in set(getattr(item, "fixturenames", ())) & MARKS.keys():
+            item.add_marker(MARKS[fixture])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def mlflow_forgotten():
     """MLflow's addresses, and the environment that it hands to subprocesses, are the process's: no module leaves its own to the next."""
