@@ -91,7 +91,7 @@ workspace.display(decision.table())
 # MAGIC %md
 # MAGIC ## The ledger
 # MAGIC Each decision is a row: who or what made it, and why. From the command line:
-# MAGIC `bash notebooks/run.sh promote why`, `promote promote 3 --because '...'`, `promote rollback --because '...'`.
+# MAGIC `bash notebooks/run.sh promote why`, `promote 3 --because '...'`, `promote rollback --because '...'`.
 
 # COMMAND ----------
 

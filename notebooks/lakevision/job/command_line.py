@@ -114,11 +114,11 @@ def _add_promote(parser: argparse.ArgumentParser) -> None:
 
   {PROGRAM} promote why                            why this version serves
   {PROGRAM} promote list                           all decisions
-  {PROGRAM} promote promote 3 --because '...'      make version 3 champion; also: promote 3 --because '...'
+  {PROGRAM} promote 3 --because '...'              make version 3 champion
   {PROGRAM} promote rollback --because '...'       return to the champion before; to version 2: rollback 2
   {PROGRAM} promote settle                         finish a decision that was interrupted"""
-    parser.add_argument("action", metavar="ACTION", help="why, list, promote, rollback or settle")
-    parser.add_argument("version", nargs="?", default="", metavar="VERSION", help="the version's number")
+    parser.add_argument("action", metavar="ACTION", help="why, list, rollback, settle, or the version to promote")
+    parser.add_argument("version", nargs="?", default="", metavar="VERSION", help="the version to return to")
     parser.add_argument("--because", default="", metavar="REASON", help="required to promote and to roll back")
     parser.add_argument("--who", default="", help="who decides (default: the current user)")
 

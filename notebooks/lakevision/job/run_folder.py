@@ -51,7 +51,7 @@ def finish(folder: Path, summary: dict, done: list[notebook_runner.Done], places
     link = folder.parent / f".latest.{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)
-    os.replace(link, folder.parent / "latest")
+    os.replace(link, folder.parent / "latest")  # a link, which files.write_atomically can't write
 
 
 def headline(summary: dict, names: Collection[str]) -> list[str]:
