@@ -19,7 +19,7 @@ def test_variants_match_their_manifest_entries(tmp_path):
     inputs = keras.Input((16, 16, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(inputs)))
     network = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled))
-    network.export(str(tmp_path / "saved"), verbose=False)
+    network.export(str(tmp_path / "saved"))
     images = np.random.default_rng(1).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     variants = edge_export.export(tmp_path / "saved", images, tmp_path / "edge")
     assert set(variants) == set(edge_export.VARIANTS)
