@@ -1,18 +1,20 @@
 # Databricks notebook source
 # MAGIC %md
 # MAGIC # 1. Capture: photographs reach the landing zone
-# MAGIC A camera takes a photograph and its file ends in a folder that everything else reads from. Where the photographs come from is one setting,
-# MAGIC `capture.source`:
+# MAGIC Cameras put photographs into one folder, the landing zone. All later notebooks start from it. The setting
+# MAGIC `capture.source` names the source of the photographs:
 # MAGIC
-# MAGIC - `simulated` (the default): a drawn front porch, with a package and without, by four cameras, by day and by night. Its label can be learnt
-# MAGIC   from the package alone: not from light, time or place.
-# MAGIC - `folder`: your own photographs, replayed from a folder or a bucket (`capture.path`), in class folders or named `<...>_<label>.jpg`.
-# MAGIC - `landing`: devices have uploaded already (see `device/`), and nothing is copied.
+# MAGIC - `simulated` (the default): a drawn front porch, with and without a package, by four cameras, by day and by
+# MAGIC   night. Only the package tells the label; light, time and place do not.
+# MAGIC - `folder`: your own photographs from a folder or a bucket (`capture.path`), in class folders or named
+# MAGIC   `<...>_<label>.jpg`.
+# MAGIC - `landing`: devices have uploaded photographs already (see `device/`), and nothing is copied.
 # MAGIC
-# MAGIC Parameters: `config`, the overlay to use (local, dev, prod); `place`, where files, tables, runs and models live, and `commit`, of the code, both
-# MAGIC filled in by the job or the local runner; `set`, settings that differ (`capture.photographs=64`). Defaults: section `notebook` of
-# MAGIC config/defaults.yml.
-# MAGIC Reads nothing but the source; writes the landing zone.
+# MAGIC Parameters: `config`, the overlay of the settings (local, dev, prod); `place`, the location of files, tables,
+# MAGIC runs and models; `commit`, the version of the code; `set`, changed settings (`capture.photographs=64`). The job
+# MAGIC or the local runner fills in `place` and `commit`. Defaults: section `notebook` of config/defaults.yml.
+# MAGIC
+# MAGIC Reads the source; writes the landing zone.
 
 # COMMAND ----------
 
@@ -32,22 +34,23 @@ places = workspace.places(cfg)
 
 # MAGIC %md
 # MAGIC ## Land them
-# MAGIC Run again, this writes nothing twice. A file appears whole or not at all, so that a stream that reads the folder meanwhile sees no half photograph.
+# MAGIC A second run writes nothing twice. Each file appears complete or not at all, so a stream that reads the folder
+# MAGIC at the same time never sees half a photograph.
 
 # COMMAND ----------
 
 landed = capture.land(cfg, places)
 workspace.report(places, "capture", {"new": landed.new, "known": landed.known, "skipped": len(landed.skipped)})
 print(
-    f"{landed.new} photographs landed, {landed.known} were there already",
-    *([f"left out, no photographs: {landed.skipped[:5]}"] if landed.skipped else []),
+    f"{landed.new} photographs landed, {landed.known} were there before",
+    *([f"skipped, not photographs: {landed.skipped[:5]}"] if landed.skipped else []),
     sep="\n",
 )
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What they look like
+# MAGIC ## A sample of the photographs
 
 # COMMAND ----------
 

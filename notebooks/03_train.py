@@ -1,11 +1,12 @@
 # Databricks notebook source
 # MAGIC %md
-# MAGIC # 3. Train: from a fixed version of the table to a model that has been judged
-# MAGIC Split by episodes, ask what else could tell the label, decode once into a Petastorm cache, search settings with Hyperopt in waves over Spark,
-# MAGIC train the best one on Horovod ranks, and judge it on episodes that nothing has seen, beside baselines and controls that cannot see the object.
+# MAGIC # 3. Train: from a fixed version of the table to an evaluated model
+# MAGIC The steps: split by episodes; decode the images once into a Petastorm cache; test whether anything but the
+# MAGIC object tells the label; search settings with Hyperopt; train the best setting on Horovod ranks. The model is
+# MAGIC then evaluated on held-out episodes, beside baselines and controls that cannot see the object.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads `images` at one Delta version; writes `splits`, the cache and one MLflow
-# MAGIC run with the trials below it.
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads `images` and `labels` at one Delta
+# MAGIC version each; writes `splits`, the cache and one MLflow run, with the trials as nested runs.
 
 # COMMAND ----------
 
@@ -33,9 +34,9 @@ experiment = tracking.start(cfg, places)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Which episodes are learnt from
-# MAGIC Frames of one camera are near copies of their neighbours. Whole episodes go to one side; a split by rows would measure memory. An image stays
-# MAGIC where it is for good: the table `splits` keeps it, with the reason.
+# MAGIC ## The split
+# MAGIC Neighbouring frames of one camera are near copies. A split by rows would therefore measure memory, so whole
+# MAGIC episodes go to one split. An image never changes its split: the table `splits` keeps it, with the reason.
 
 # COMMAND ----------
 
@@ -55,8 +56,9 @@ workspace.display(
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What the model will see
-# MAGIC Through the one transform, once, into Parquet that petastorm reads. The same images, labels and sides find the same cache again.
+# MAGIC ## The cache
+# MAGIC The transform decodes each image once, into Parquet files for Petastorm. The same images, labels and splits use
+# MAGIC the same cache again.
 
 # COMMAND ----------
 
@@ -68,9 +70,10 @@ print(pixels.transform, pixels.counts, pixels.classes, f"{pixels.groups} row gro
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Could anything but the object tell the label?
-# MAGIC Day, hour, camera and where it points, light, size, each EXIF field: what explains the label beyond chance is a shortcut that a model may
-# MAGIC learn instead of the object. An alarm does not stop the training; it is part of the verdict.
+# MAGIC ## Does anything but the object tell the label?
+# MAGIC The candidates are day, hour, camera and its position, light, size and each EXIF field. If one of them explains
+# MAGIC the label better than chance, a model may learn this shortcut instead of the object. An alarm does not stop the
+# MAGIC training; it is part of the verdict.
 
 # COMMAND ----------
 
@@ -83,19 +86,20 @@ print(*[f"not checked: {reason}" for reason in checked.unchecked], sep="\n")
 
 # MAGIC %md
 # MAGIC ## The search
-# MAGIC Each trial is a nested MLflow run. Where many slots or long trials make it pay, trials run in waves of processes on Spark's executors, one thread
-# MAGIC each; elsewhere one after the other in the driver, with all its threads. The first line below says what was measured for that, and what it chose;
-# MAGIC `tuning.trials_on` overrides it. A search whose driver died goes on from the trials that had finished.
+# MAGIC Each trial is a nested MLflow run. Trials run on Spark's executors, in waves of processes with one thread each,
+# MAGIC if many slots or long trials make this faster. Otherwise they run one after the other in the driver, with all
+# MAGIC its threads. The first line below shows the measurement and the choice; `tuning.trials_on` overrides it. If the
+# MAGIC driver dies, the next search continues from the finished trials.
 
 # COMMAND ----------
 
 start = loop.first_setting(cfg, pixels)
 with mlflow.start_run(experiment_id=experiment, run_name="final") as run:
     tracking.record(cfg, version, placements, labels_version=labels_version, split_scheme=scheme)
-    found = search.tune(spark, cfg, places, pixels, start, experiment, run.info.run_id)
-    best = loop.longer(found.best, cfg.training.epochs)
+    searched = search.tune(spark, cfg, places, pixels, start, experiment, run.info.run_id)
+    best = loop.longer(searched.best, cfg.training.epochs)
     mlflow.log_params({f"best.{name}": getattr(best, name) for name in search.SEARCHED})
-    picture = plots.search(found.trials, f"The search: {len(found.trials)} trials on {found.kind.name}")
+    picture = plots.search(searched.trials, f"The search: {len(searched.trials)} trials on {searched.kind.name}")
     mlflow.log_figure(picture, "search.png")
 workspace.display(picture)
 
@@ -103,8 +107,8 @@ workspace.display(picture)
 
 # MAGIC %md
 # MAGIC ## The final model, on Horovod ranks
-# MAGIC Each rank takes every n-th place of the same global batches, and the gradients are averaged in one call. All ranks must end with equal
-# MAGIC weights.
+# MAGIC With n ranks, each rank takes every n-th image of the same global batches, and one call averages the gradients.
+# MAGIC All ranks must end with equal weights.
 
 # COMMAND ----------
 
@@ -115,35 +119,33 @@ with mlflow.start_run(run_id=run.info.run_id):
     mlflow.log_dict(trained.figures(), "ranks.json")
     training_record.record_training(best, trained)
 print(
-    f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s"
+    f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; "
+    f"start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s"
 )
 
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What it is worth
-# MAGIC Accuracy on held-out episodes, with an interval over episodes, beside a random forest that knows camera, day, hour and light and sees no
-# MAGIC pixel, the nearest image in time, and the same network with the object hidden. Where one of those does as well, no accuracy on this set says
-# MAGIC that the model sees the object, and the verdict says so. Where the object's region is known, it is exchanged between photographs: the
-# MAGIC prediction must follow it.
+# MAGIC ## The evaluation
+# MAGIC The accuracy on held-out episodes has an interval over episodes. It is compared with three models that cannot
+# MAGIC see the object: a random forest on camera, day, hour and light; the label of the nearest image in time; and the
+# MAGIC same network with the object hidden. If one of them is as good, this data set can't show that the model sees the
+# MAGIC object, and the verdict is "not evaluable". If the object's region is known, it is exchanged between
+# MAGIC photographs: the prediction must follow the object.
 
 # COMMAND ----------
 
 network = loop.with_weights(best, trained.result.weights)
-judged, material = evaluate.on_test(cfg, network, best, arrays, placements, images, warnings, checked, pixels.classes)
+evaluation, material = evaluate.on_test(
+    cfg, network, best, arrays, placements, images, warnings, checked, pixels.classes
+)
 material.champion = champion_comparison.compare(spark, cfg, places, material, version, scheme)
-page = report.render(cfg, judged, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
-print(
-    f"verdict: {judged.verdict}", *judged.reasons, *[f"not checked: {reason}" for reason in judged.unchecked], sep="\n"
-)
-workspace.display(
-    metrics.overall(material.probabilities, material.test.targets, material.rows["episode"].to_numpy()).round(3)
-)
-workspace.display(
-    metrics.by_class(
-        material.probabilities, material.test.targets, material.rows["episode"].to_numpy(), material.classes
-    ).round(3)
-)
+page = report.render(cfg, evaluation, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
+unchecked = [f"not checked: {reason}" for reason in evaluation.unchecked]
+print(f"verdict: {evaluation.verdict}", *evaluation.reasons, *unchecked, sep="\n")
+held_out = material.probabilities, material.test.targets, material.rows["episode"].to_numpy()
+workspace.display(metrics.overall(*held_out).round(3))
+workspace.display(metrics.by_class(*held_out, material.classes).round(3))
 workspace.display(material.slices.round(3).head(20))
 print(f"champion on the same images: {material.champion or 'no model serves yet'}")
 
@@ -155,17 +157,17 @@ with mlflow.start_run(run_id=run.info.run_id):
         model_registry.card(cfg, pixels, run_id=run.info.run_id, split_scheme=scheme),
         samples.first(spark, places, version),
     )
-    evaluate.log(judged, network, page)
+    evaluate.log(evaluation, network, page)
     mlflow.log_figure(
-        plots.training(trained.result.history, judged.confusion, pixels.classes, judged.verdict), "training.png"
+        plots.training(trained.result.history, evaluation.confusion, pixels.classes, evaluation.verdict), "training.png"
     )
-    mlflow.log_figure(evaluation_plots.overview(material, judged), "evaluation.png")
+    mlflow.log_figure(evaluation_plots.overview(material, evaluation), "evaluation.png")
 workspace.report(
     places,
     "train",
     {
-        **judged.figures(),
-        "trials": len(found.trials),
+        **evaluation.figures(),
+        "trials": len(searched.trials),
         "ranks": len(trained.digests),
         "delta_version": version,
         "labels_version": labels_version,
@@ -181,7 +183,7 @@ workspace.report(
 workspace.display(
     plots.training(
         trained.result.history,
-        judged.confusion,
+        evaluation.confusion,
         pixels.classes,
         f"{best.epochs} epochs on {len(trained.digests)} ranks",
     )
@@ -190,8 +192,8 @@ workspace.display(
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What it has learnt from, and the worst errors
-# MAGIC The report, one page with all of this, is the run's artifact `report.html`.
+# MAGIC ## Evidence and the worst errors
+# MAGIC The report shows all results on one page. It is the artifact `report.html` of the MLflow run.
 
 # COMMAND ----------
 
@@ -205,4 +207,4 @@ workspace.display(evaluation_plots.worst(material))
 
 # COMMAND ----------
 
-workspace.display(evaluation_plots.overview(material, judged))
+workspace.display(evaluation_plots.overview(material, evaluation))

@@ -1,13 +1,16 @@
 # Databricks notebook source
 # MAGIC %md
-# MAGIC # 4. Deploy: a version in the registry, proof that every path says the same, a gate, and a ledger
-# MAGIC The model of the last training becomes a version in the registry. The same raw photographs, and some that are hard on purpose, go down every
-# MAGIC path that serves: the training's transform and Keras, Spark, the REST service, and LiteRT on the device's own code. The version becomes
-# MAGIC champion only where they agree, the evaluation lets it, and it is no worse than the champion. Against the evaluation it takes somebody's
-# MAGIC explicit word, which is kept with the version: `deploy.promote_anyway="who, and why"`.
+# MAGIC # 4. Deploy: register a version, compare all serving paths, and decide which version serves
+# MAGIC The model of the last training becomes a version in the registry. All serving paths then score the same
+# MAGIC photographs and some unusual files: Keras with the training's transform, Spark, the REST service, and LiteRT in
+# MAGIC the device's own code.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads the training run and `images`; writes a model version, its alias,
-# MAGIC the edge folder and `promotions`.
+# MAGIC The version becomes champion if three conditions hold: the paths agree, the evaluation has no objection, and the
+# MAGIC version is not worse than the champion. A person can overrule the evaluation by a setting that stays with the
+# MAGIC version: `deploy.promote_anyway="who, and why"`.
+# MAGIC
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads the training run and `images`; writes a
+# MAGIC model version, its alias, the edge folder and `promotions`.
 
 # COMMAND ----------
 
@@ -35,7 +38,7 @@ training = workspace.reported(places, "train")
 
 # MAGIC %md
 # MAGIC ## Register, and load back by alias
-# MAGIC Every model starts as challenger. A bad image spoils its own row only.
+# MAGIC Each new version starts as challenger. A bad image affects only its own row.
 
 # COMMAND ----------
 
@@ -53,8 +56,9 @@ workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=h
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## Down every path
-# MAGIC The edge files are made first; then the same bytes go everywhere. The REST service runs on this machine for as long as that takes.
+# MAGIC ## Compare all paths
+# MAGIC The edge files are made first; then all paths score the same bytes. The REST service runs on this machine during
+# MAGIC the comparison.
 
 # COMMAND ----------
 
@@ -64,7 +68,7 @@ with edge_bundle.service(places, version, workspace.given()) as url:
     agreed = parity.compare(
         spark, held_out, saved.keras, f"models:/{model_registry.name(cfg)}/{version}", challenger, url, built.folder
     )
-edge_bundle.measured(built, agreed)
+edge_bundle.add_measurements(built, agreed)
 accuracies = parity.accuracies(evaluate.load_split(training["cache"], "test"), built.folder)
 workspace.display(edge_bundle.variants(built.manifest, accuracies))
 
@@ -72,7 +76,8 @@ workspace.display(edge_bundle.variants(built.manifest, accuracies))
 
 # MAGIC %md
 # MAGIC ## The gate
-# MAGIC Thresholds are settings of `deploy`. What the evaluation says can be overruled by somebody's word; paths that disagree can't.
+# MAGIC Thresholds are settings of `deploy`. A person can overrule the evaluation, but not a technical fault, such as
+# MAGIC paths that disagree.
 
 # COMMAND ----------
 
@@ -85,8 +90,8 @@ workspace.display(decision.table())
 
 # MAGIC %md
 # MAGIC ## The ledger
-# MAGIC Every decision is a row, with who or what made it and why. By hand, from the command line:
-# MAGIC `bash notebooks/run.sh --promote why`, `--promote "rollback --because '...'"`, `--promote "promote 3 --because '...'"`.
+# MAGIC Each decision is a row: who or what made it, and why. From the command line:
+# MAGIC `bash notebooks/run.sh promote why`, `promote 3 --because '...'`, `promote rollback --because '...'`.
 
 # COMMAND ----------
 
@@ -114,13 +119,14 @@ endpoint.follow(cfg, promotions.serving(cfg))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC By hand, here: take the `#` away, and say who and why. Against the evaluation it says so for ever; what is broken nobody can promote.
+# MAGIC By hand, in this notebook: remove the `#`, and name the person and the reason. A promotion against the
+# MAGIC evaluation is marked as forced for ever. A version with a technical fault can't be promoted.
 
 # COMMAND ----------
 
-# promotions.promote(spark, cfg, where, "3", "A. Person", "a demonstration")
-# promotions.rollback(spark, cfg, where, "", "A. Person", "it misses parcels")  # to the champion before; or to a version that was one, "2"
-# print(promotions.why(spark, cfg, where))
+# promotions.promote(spark, cfg, places, "3", "A. Person", "a demonstration")
+# promotions.rollback(spark, cfg, places, "", "A. Person", "it misses parcels")  # "": the champion before; or a version
+# print(promotions.why(spark, cfg, places))
 # endpoint.follow(cfg, promotions.serving(cfg))
 
 # COMMAND ----------
@@ -130,7 +136,8 @@ workspace.display(
         agreed,
         decision.table(),
         history,
-        f"Version {version} is {alias}: {len(agreed.images)} images down {len(agreed.scores)} paths, {agreed.exact:.1e} apart at most in float32",
+        f"Version {version} is {alias}: {len(agreed.images)} images on {len(agreed.scores)} paths, "
+        f"{agreed.exact:.1e} apart at most in float32",
         cfg.deploy.parity_tolerance,
     )
 )

@@ -1,10 +1,12 @@
 # Databricks notebook source
 # MAGIC %md
-# MAGIC # 5. Score: the champion says what is on new photographs
-# MAGIC A stream follows `images` and appends to `predictions`, each with the version that made it: what an earlier run has scored is left alone, and a
-# MAGIC run that was killed goes on. Where no version serves, nothing is scored, and that is said.
+# MAGIC # 5. Score: the champion classifies new photographs
+# MAGIC A stream reads new rows of `images` and appends to `predictions`, each with the version that made it.
+# MAGIC Photographs that have been scored before are left out, and a killed run is continued by the next. If no version
+# MAGIC serves, nothing is scored, and the output names the reason.
 # MAGIC
-# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads `images` and the champion; writes `predictions`.
+# MAGIC Parameters: `config`, `place`, `set`, `commit` (see 01_capture). Reads `images` and the champion; writes
+# MAGIC `predictions`.
 
 # COMMAND ----------
 
@@ -32,7 +34,8 @@ print(promotions.why(spark, cfg, places))
 
 # MAGIC %md
 # MAGIC ## New photographs, as a stream
-# MAGIC With `score.rescore` the older ones, too, as a batch. Others by hand: `score.batch(spark, cfg, where, champion, "device = 'porch-3'")`.
+# MAGIC With `score.rescore`, older photographs follow as a batch. To score others by hand:
+# MAGIC `score.batch(spark, cfg, places, champion, "device = 'porch-3'")`.
 
 # COMMAND ----------
 
@@ -43,8 +46,9 @@ print(scored.in_words())
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What came out
-# MAGIC The newest prediction of each photograph, beside its label where it has one. The share that agrees is no accuracy: most were trained on.
+# MAGIC ## Predictions beside labels
+# MAGIC The newest prediction of each photograph, and its label if it has one. The share that agrees is not an accuracy,
+# MAGIC because the model was trained on most of these photographs.
 
 # COMMAND ----------
 
@@ -53,8 +57,8 @@ workspace.display(score.by_label(spark, places))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## What it said through the day, and where it was least sure
-# MAGIC The least sure are worth a label.
+# MAGIC ## Predictions by hour, and the least certain ones
+# MAGIC The least certain photographs are worth a label.
 
 # COMMAND ----------
 

@@ -108,7 +108,8 @@ def chain(command, tmp_path_factory):
     settings = [word for setting in (f"storage.root={root}", *SMALL) for word in ("--set", setting)]
     done = command(*settings)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    folder = (REPOSITORY / ".local" / "runs" / "latest").resolve()
+    page = next(line for line in done.stdout.splitlines() if line.startswith("page: "))
+    folder = Path(page.removeprefix("page: ")).resolve().parent
     return root, json.loads((folder / "summary.json").read_text()), folder
 
 

@@ -35,7 +35,7 @@ def trained(scratch):
     from device.simulation import porch
     from lakevision.dataset import feed
     from lakevision.platform import config
-    from lakevision.release import edge_export
+    from lakevision.release import edge_bundle, edge_export
     from lakevision.training import loop
 
     cfg = config.load("local")
@@ -71,7 +71,7 @@ def trained(scratch):
     variants = edge_export.export(
         scratch / "saved", used.pixels[::2][: cfg.deploy.calibration_images], scratch / "edge"
     )
-    edge_export.seal(
+    edge_bundle.seal(
         scratch / "edge",
         {
             "model": "bench",

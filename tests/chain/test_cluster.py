@@ -1,4 +1,4 @@
-"""The retraining job on a small cluster: executors in JVMs of their own, some of which are killed; each costs a retry, no photograph and no model."""
+"""The retraining job on a small cluster: a killed executor costs a retry, but no photograph or model."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 
 from lakevision.platform.workspace import REPOSITORY
 
+pytestmark = [pytest.mark.chain, pytest.mark.spark, pytest.mark.kill, pytest.mark.slow]
 MASTER = "local-cluster[2,1,2048]"
 SETTINGS = (
     "capture.photographs=64",
@@ -27,7 +28,9 @@ SETTINGS = (
 
 
 class Killer(threading.Thread):
-    """Kills one executor of a running job at each of some moments. moments: {name: a function that says whether it has come}."""
+    """Kills one executor of a running job at each moment. moments: {name: function that returns whether it has
+    come}.
+    """
 
     def __init__(self, process, moments):
         super().__init__(daemon=True)
@@ -45,19 +48,19 @@ class Killer(threading.Thread):
 
 
 def executors_of(pid):
-    """The executors' JVMs below a process, the longest running first."""
+    """The executors' JVMs below a process, the oldest first."""
     found = []
     for child in psutil.Process(pid).children(recursive=True):
         try:
             if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline()):
                 found.append(child)
         except psutil.NoSuchProcess:
-            continue  # ended meanwhile
+            continue  # the process has ended meanwhile
     return sorted(found, key=psutil.Process.create_time)
 
 
 def works(executors):
-    """Whether the first executor has a Python worker that computes."""
+    """True if the first executor has a Python worker that computes."""
     try:
         return any(
             child.cpu_times().user > 0.3 for child in executors[0].children(recursive=True) if "python" in child.name()
@@ -67,8 +70,10 @@ def works(executors):
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """The retraining job with an executor killed in ingest, in a trial and in training: (root, its output, Killer, summary)."""
+def outcome(run_folder, tmp_path_factory):
+    """The retraining job with executors killed in ingest, a trial and training: (root, run's folder, Killer,
+    summary).
+    """
     from lakevision.ingest import capture
     from lakevision.platform import config, workspace
 
@@ -77,12 +82,14 @@ def outcome(tmp_path_factory):
     cfg = config.load("local", settings)
     places = workspace.places(cfg)
     capture.land(cfg, places)
-    running = lambda: [json.loads(path.read_text())["status"] for path in root.glob("searches/*/trial-*.json")].count(
-        "running"
-    )  # noqa: E731
+
+    def trials_running():
+        trials = [json.loads(path.read_text()) for path in root.glob("searches/*/trial-*.json")]
+        return sum(trial["status"] == "running" for trial in trials)
+
     moments = {
         "ingest": lambda executors: Path(places.warehouse, "images", "_delta_log").is_dir() and works(executors),
-        "a trial": lambda executors: running() == 2,
+        "a trial": lambda executors: trials_running() == 2,
         "training": lambda executors: any(root.glob("ranks/*/checkpoint")),
     }
     words = [word for setting in settings for word in ("--set", setting)]
@@ -104,17 +111,17 @@ def outcome(tmp_path_factory):
     output, _ = process.communicate(timeout=1500)
     killer.join(10)
     assert process.returncode == 0, output[-6000:]
-    folder = (REPOSITORY / ".local" / "runs" / "latest").resolve()
+    folder = run_folder(output, root)
     return root, folder, killer, json.loads((folder / "summary.json").read_text())
 
 
 def printed(folder, notebook):
-    """All that a notebook's cells printed."""
+    """All output that a notebook's cells have printed."""
     cells = json.loads((folder / f"{notebook}.ipynb").read_text())["cells"]
     return "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", ()))
 
 
-def test_an_executor_was_killed_at_each_moment_and_replaced(outcome):
+def test_executor_was_killed_at_each_moment_and_replaced(outcome):
     _, _, killer, _ = outcome
     assert list(killer.killed) == ["ingest", "a trial", "training"] and len(killer.executors) >= 5
 
@@ -124,7 +131,7 @@ def test_no_photograph_is_lost_or_doubled(outcome):
     assert (summary["ingest"]["landed"], summary["ingest"]["images"], summary["ingest"]["rejected"]) == (64, 64, 0)
 
 
-def test_a_trial_whose_executor_was_killed_is_run_again(outcome):
+def test_trial_of_a_killed_executor_runs_again(outcome):
     import mlflow
 
     root, folder, _, summary = outcome
@@ -137,7 +144,7 @@ def test_a_trial_whose_executor_was_killed_is_run_again(outcome):
     assert sorted(child.info.status for child in nested) == ["FINISHED", "FINISHED", "KILLED"]
 
 
-def test_training_goes_on_from_the_last_whole_epoch(outcome):
+def test_training_continues_from_the_last_complete_epoch(outcome):
     import mlflow
 
     root, folder, _, summary = outcome
@@ -148,6 +155,6 @@ def test_training_goes_on_from_the_last_whole_epoch(outcome):
     assert len(client.get_metric_history(summary["train"]["run_id"], "val_loss")) >= 30
 
 
-def test_the_model_is_registered_and_every_path_agrees(outcome):
+def test_model_is_registered_and_all_paths_agree(outcome):
     _, _, _, summary = outcome
     assert summary["deploy"]["version"] == "1" and summary["deploy"]["parity"] < 1e-5

@@ -1,4 +1,4 @@
-"""The library reaches every process, however the repository came to where it is: the driver, a Spark UDF, a trial of SparkTrials, a Horovod rank."""
+"""Driver, Spark UDF, trial and Horovod rank import the library, from a Git folder, a bundle or here."""
 
 import json
 import os
@@ -13,7 +13,8 @@ import pytest
 from lakevision.job import bundle
 from lakevision.platform.workspace import REPOSITORY
 
-# Runs as a notebook does: its own folder is on sys.path, and nothing else of ours; the executors are JVMs of their own.
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+# Like a notebook: sys.path has the notebook's own folder, and no other folder of the repository. Executors are JVMs.
 NOTEBOOK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -27,59 +28,47 @@ def origins(_=None):
     import device, lakevision
     from device.model import transform
     from lakevision.training import loop
-    return {"lakevision": lakevision.__file__, "device": device.__file__, "side": transform.image_size("decode|rgb|resize(32)"), "fit": loop.fit.__name__,
-            "folder": os.getcwd()}
+    return {"lakevision": lakevision.__file__, "device": device.__file__, "folder": os.getcwd(),
+            "image_size": transform.image_size("decode|rgb|resize(32)"), "fit": loop.fit.__name__}
 
 cfg = config.load("local", sys.argv[2:])
 found = {"driver": origins(), "config": str(config.FOLDER)}
 spark = workspace.spark(cfg)
-workspace.spark(cfg)  # as each notebook of a job does: on a cluster they share one Spark context
+workspace.spark(cfg)  # again, like the next notebook of a job: on a cluster, notebooks share one Spark context
 found["UDF"] = json.loads(spark.range(1).rdd.map(lambda _: json.dumps(origins())).collect()[0])
 trials = SparkTrials(1, spark_session=spark)
-fmin(lambda x: {"loss": x, "status": STATUS_OK, "origins": origins()}, hp.uniform("x", 0, 1), rand.suggest, 1, trials=trials,
-     rstate=np.random.default_rng(0), show_progressbar=False, verbose=False)
+fmin(lambda x: {"loss": x, "status": STATUS_OK, "origins": origins()}, hp.uniform("x", 0, 1), rand.suggest, 1,
+     trials=trials, rstate=np.random.default_rng(0), show_progressbar=False, verbose=False)
 found["trial"] = trials.results[0]["origins"]
-found["rank"] = pickle.loads(horovod.spark.run(horovod_ranks.entry(), args=(workspace.library(), cloudpickle.dumps((origins, None))), num_proc=1, use_gloo=True,
-                                               verbose=0)[0])
+arguments = (workspace.library(), cloudpickle.dumps((origins, None)))
+results = horovod.spark.run(horovod_ranks.entry(), args=arguments, num_proc=1, use_gloo=True, verbose=0)
+found["rank"] = pickle.loads(results[0])
 print("FOUND", json.dumps(found))
 """
 
 
 def git_folder(place):
-    """As Databricks clones a repository: everything that git tracks, and .git."""
+    """Copies the repository like a Git folder of Databricks: all tracked files, and .git."""
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(REPOSITORY), str(place)], check=True)
-    for name in changed():
+    for name in listed("-mo"):
         place.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, place / name)
 
 
 def bundle_deployment(place):
-    """As `databricks bundle deploy` copies it: what git does not ignore, less databricks.yml's sync.exclude; no .git."""
+    """Copies the repository like `databricks bundle deploy`: all files but those that git or sync.exclude leave out."""
     left_out = bundle.read().get("sync", {}).get("exclude", [])
-    for name in tracked():
+    for name in listed("-co"):
         if not any(fnmatch(name, pattern) or fnmatch(name, f"{pattern.rstrip('/')}/*") for pattern in left_out):
             place.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, place / name)
 
 
-def tracked():
-    listed = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "ls-files", "-co", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [name for name in listed.splitlines() if (REPOSITORY / name).is_file()]
-
-
-def changed():
-    listed = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "ls-files", "-mo", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [name for name in listed.splitlines() if (REPOSITORY / name).is_file()]
+def listed(selection):
+    """Names of the repository's files: -co all but the ignored ones, -mo those that differ from the last commit."""
+    command = ["git", "-C", str(REPOSITORY), "ls-files", selection, "--exclude-standard"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (REPOSITORY / name).is_file()]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +123,8 @@ def test_every_process_imports_the_library(tmp_path, deploy, master):
             process,
             origin,
         )
-        assert origin["side"] == 32 and origin["fit"] == "fit"
+        assert origin["image_size"] == 32 and origin["fit"] == "fit"
     if deploy:
-        assert not Path(found["UDF"]["folder"]).is_relative_to(elsewhere), "a worker starts elsewhere"
+        assert not Path(found["UDF"]["folder"]).is_relative_to(elsewhere), (
+            "the worker must not start in the driver's folder"
+        )

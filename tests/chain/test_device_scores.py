@@ -1,8 +1,9 @@
-"""What 04_deploy exported, fetched by the device's own processes from an MLflow server and from an S3 server: its scores are the notebook's."""
+"""The device fetches 04_deploy's model from MLflow or S3, and its scores equal the notebook's."""
 
 import json
 import shutil
 import sqlite3
+from pathlib import Path
 
 import harness
 import numpy as np
@@ -11,8 +12,9 @@ import s3
 from servers import mlflow_server
 from steps import lines
 
-# By how much a variant's probabilities may differ from the unconverted model's: float32 rounds otherwise; the other two have less precise
-# weights, and their bounds are those of test_chain's test of the files themselves.
+pytestmark = [pytest.mark.chain, pytest.mark.service]
+# Largest allowed difference of a variant's probabilities from the unconverted model. float32 rounds differently; the
+# other two have less precise weights, with the bounds of test_edge_files.py.
 FROM_KERAS = {"float32": 1e-5, "float16": 0.01, "int8": 0.2}
 
 
@@ -24,14 +26,14 @@ def photographs(chain):
 
 
 @pytest.fixture(scope="module")
-def said_by_the_notebook(chain, photographs):
-    """float (64, classes): what MLflow's pyfunc of the registered version says of them."""
+def pyfunc_scores(chain, photographs):
+    """Probabilities of all photographs by MLflow's pyfunc of the registered version, float (64, classes)."""
     import mlflow
     import pandas as pd
 
     root, summary, _ = chain
     mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-    mlflow.set_registry_uri(f"sqlite:///{root}/mlflow.db")  # an earlier test may have set another
+    mlflow.set_registry_uri(f"sqlite:///{root}/mlflow.db")  # an earlier test may have set another URI
     model = mlflow.pyfunc.load_model(f"models:/{summary['deploy']['model']}/{summary['deploy']['version']}")
     rows = model.predict(pd.DataFrame({"image": [data for _, data in photographs]}))
     assert rows["error"].isna().all()
@@ -40,7 +42,7 @@ def said_by_the_notebook(chain, photographs):
 
 @pytest.fixture
 def device(chain, photographs, tmp_path, monkeypatch):
-    """A device whose camera replays the chain's photographs, following the alias that the deployment set."""
+    """A device whose camera replays the chain's photographs. It follows the alias that the deployment set."""
     for name, value in {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test"}.items():
         monkeypatch.setenv(name, value)
     folder, shots = tmp_path / "device", tmp_path / "shots"
@@ -63,7 +65,7 @@ def device(chain, photographs, tmp_path, monkeypatch):
 
 @pytest.fixture(params=["MLflow server", "S3 server"])
 def synced(request, chain, device, tmp_path):
-    """The device after it has fetched the model by its alias: by MLflow's REST from the chain's own database, or from the published folder."""
+    """The device after fetching the model by alias: from the chain's MLflow database over REST, or from S3."""
     root, summary, _ = chain
     if request.param == "S3 server":
         with s3.moto_server() as port:
@@ -81,7 +83,7 @@ def synced(request, chain, device, tmp_path):
 
 
 def behind_a_server(root, folder):
-    """A copy of the chain's MLflow database in which artifacts lie where a server serves them, not in the folder that this machine can see."""
+    """A copy of the chain's MLflow database whose artifacts are reached through a server, not in a local folder."""
     database = folder / "mlflow.db"
     with sqlite3.connect(root / "mlflow.db") as source, sqlite3.connect(database) as copy:
         source.backup(copy)
@@ -96,43 +98,43 @@ def behind_a_server(root, folder):
 
 
 def scored_with(device, variant):
-    """The lines of all photographs, in their order, by this variant: which one is the fastest, and in use, depends on the processor."""
+    """Result lines of all photographs, in order, by one variant. Without this, the processor decides on the variant."""
     path = device.model / json.loads((device.model / "active.json").read_text())["slot"] / "checked.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "variant": variant}))
     before = len(lines(device))
     device.run("capture")
     device.run("score", "--once")
-    got = lines(device)[before:]
-    assert {line["variant"] for line in got} == {variant} and not any(line["error"] for line in got)
-    return got
+    scored = lines(device)[before:]
+    assert {line["variant"] for line in scored} == {variant} and not any(line["error"] for line in scored)
+    return scored
 
 
-def test_scores_equal_the_notebooks(synced, chain, photographs, said_by_the_notebook):
-    """Each variant on all photographs, through capture's and score's processes: equal to the same file here, to the pyfunc within its precision."""
+def test_scores_equal_the_notebooks(synced, chain, photographs, pyfunc_scores):
+    """Each variant scores all photographs as the same file does here, and as the pyfunc does within its precision."""
     from device.model import edge_model
 
     slot = synced.model / json.loads((synced.model / "active.json").read_text())["slot"]
     manifest = edge_model.read_manifest(slot)
     published = edge_model.folder(chain[0] / "edge", chain[1]["deploy"]["alias"])
-    assert (slot / "manifest.json").read_bytes() == open(f"{published}/manifest.json", "rb").read()
+    assert (slot / "manifest.json").read_bytes() == Path(published, "manifest.json").read_bytes()
     card = json.loads((slot / "checked.json").read_text())
     assert set(card["table"]) == set(FROM_KERAS) and not any(figures["failed"] for figures in card["table"].values())
     for variant in FROM_KERAS:
-        got = scored_with(synced, variant)
-        assert len(got) == len(photographs) and {line["digest"] for line in got} == {card["digest"]}
-        scores = np.array([line["scores"] for line in got])
+        scored = scored_with(synced, variant)
+        assert len(scored) == len(photographs) and {line["digest"] for line in scored} == {card["digest"]}
+        scores = np.array([line["scores"] for line in scored])
         here = edge_model.load(published, variant)
         same_file = np.array([edge_model.probabilities(here, data) for _, data in photographs])
-        assert np.abs(scores - same_file).max() <= 1e-6, "what the device says is what the file says"
-        assert np.abs(scores - said_by_the_notebook).max() <= FROM_KERAS[variant]
+        assert np.abs(scores - same_file).max() <= 1e-6, "the device and the file disagree"
+        assert np.abs(scores - pyfunc_scores).max() <= FROM_KERAS[variant]
         assert card["table"][variant]["largest"] <= manifest["variants"][variant]["tolerance"]
         decided = [edge_model.decide(list(row), manifest["classes"], manifest["threshold"]) for row in scores]
-        assert [line["label"] for line in got] == decided
+        assert [line["label"] for line in scored] == decided
 
 
 @pytest.mark.parametrize("synced", ["S3 server"], indirect=True)
 def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakehouse):
-    """What 05_score's own code writes in Spark with this version, photograph by photograph, in a lakehouse where it serves."""
+    """05_score's own code writes the same scores in Spark, photograph by photograph."""
     import mlflow
 
     from lakevision.ingest import stream
@@ -149,9 +151,9 @@ def test_scores_equal_the_table_of_predictions(synced, chain, photographs, lakeh
     assert score.all_new(spark, cfg, places, version).images == len(photographs)
     rows = spark.table(places.table("predictions")).collect()
     predicted = {row.path.rpartition("/")[2]: row for row in rows}
-    got = scored_with(synced, "float32")
-    assert len(got) == len(predicted) == len(photographs)
-    for line, (path, _) in zip(got, photographs):
+    scored = scored_with(synced, "float32")
+    assert len(scored) == len(predicted) == len(photographs)
+    for line, (path, _) in zip(scored, photographs):
         row = predicted[path.rpartition("/")[2]]
         assert line["scores"] == pytest.approx(list(row.scores), abs=FROM_KERAS["float32"])
         assert line["label"] == row.label and line["version"] == row.version

@@ -1,16 +1,17 @@
-"""Her own photographs: ten class folders, names that repeat in every folder, small images without EXIF."""
+"""A user's own photographs: ten class folders, names that repeat in every folder, small images without EXIF."""
 
 import json
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 
-from lakevision.platform.workspace import REPOSITORY
-
+pytestmark = pytest.mark.chain
 CLASSES = ["bar", "box", "cross", "disc", "dots", "frame", "half", "ring", "stripes", "wedge"]
 
 
 def draw(kind, rng):
+    """A photograph of a class, 40 px square."""
     image = Image.new("RGB", (40, 40), tuple(int(value) for value in rng.integers(0, 70, 3)))
     pen, ink = ImageDraw.Draw(image), tuple(int(value) for value in rng.integers(150, 256, 3))
     x, y = (int(value) for value in rng.integers(2, 10, 2))
@@ -32,7 +33,7 @@ def draw(kind, rng):
     return image
 
 
-def test_class_folders(command, tmp_path):
+def test_class_folders_become_classes(command, run_folder, tmp_path):
     rng = np.random.default_rng(3)
     source = tmp_path / "my photographs"
     for kind in CLASSES:
@@ -52,7 +53,7 @@ def test_class_folders(command, tmp_path):
     ]
     done = command("--images", source, *(word for setting in settings for word in ("--set", setting)))
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
-    summary = json.loads((REPOSITORY / ".local/runs/latest/summary.json").read_text())
+    summary = json.loads((run_folder(done) / "summary.json").read_text())
     assert (summary["capture"]["new"], summary["capture"]["skipped"], summary["ingest"]["images"]) == (
         14 * len(CLASSES),
         1,
@@ -62,7 +63,7 @@ def test_class_folders(command, tmp_path):
         len(CLASSES),
         len(CLASSES),
     )
-    # No capture times: leakage can't be checked, and the page says so rather than "evaluable".
+    # Without capture times, leakage can't be checked: the verdict can't be "evaluable".
     assert summary["train"]["verdict"] != "evaluable" and any(
         "unchecked" in reason for reason in summary["train"]["reasons"]
     )

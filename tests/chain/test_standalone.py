@@ -1,4 +1,4 @@
-"""A standalone Spark cluster, as somebody else runs it: master and worker of their own, nodes without Delta's jars and without this repository."""
+"""A foreign standalone Spark cluster: its nodes have neither Delta's jars nor this repository."""
 
 import json
 import os
@@ -14,30 +14,32 @@ import pytest
 
 from lakevision.platform.workspace import REPOSITORY
 
+pytestmark = [pytest.mark.spark, pytest.mark.service, pytest.mark.slow]
 NOTEBOOK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from lakevision.ingest import capture, stream
 from lakevision.platform import config, workspace
 cfg = config.load("local", sys.argv[2:])
-where = workspace.places(cfg)
-capture.land(cfg, where)
+places = workspace.places(cfg)
+capture.land(cfg, places)
 spark = workspace.spark(cfg)
-done = stream.ingest(spark, cfg, where)
+done = stream.ingest(spark, cfg, places)
 jars = spark.range(1).rdd.map(lambda _: __import__("os").environ["SPARK_HOME"]).collect()
 print("FOUND", json.dumps({"images": done.images, "master": spark.sparkContext.master, "home": jars[0]}))
 """
 
 
 def free_port():
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager
 def process(home, log, *words):
-    """One of Spark's own daemons, from a folder of its own and with no environment of ours."""
+    """Runs one of Spark's daemons in its own folder, without this process's environment."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -63,7 +65,7 @@ def process(home, log, *words):
 
 @pytest.fixture
 def cluster(tmp_path):
-    """(its address, SPARK_HOME of its nodes)."""
+    """(address of the cluster, SPARK_HOME of its nodes)."""
     home, port = tmp_path / "spark", free_port()
     (home / "jars").mkdir(parents=True)
     own = Path(pyspark.__file__).parent
@@ -74,18 +76,19 @@ def cluster(tmp_path):
         (home / name).symlink_to(own / name)
     address = f"spark://127.0.0.1:{port}"
     deploy, log = "org.apache.spark.deploy", tmp_path / "worker.log"
-    with process(
-        home,
-        tmp_path / "master.log",
-        f"{deploy}.master.Master",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-        "--webui-port",
-        free_port(),
-    ):
-        with process(
+    with (
+        process(
+            home,
+            tmp_path / "master.log",
+            f"{deploy}.master.Master",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            port,
+            "--webui-port",
+            free_port(),
+        ),
+        process(
             home,
             log,
             f"{deploy}.worker.Worker",
@@ -100,15 +103,16 @@ def cluster(tmp_path):
             "--webui-port",
             free_port(),
             address,
-        ):
-            patience = time.monotonic() + 90
-            while "Successfully registered with master" not in log.read_text():
-                assert time.monotonic() < patience, log.read_text() + (tmp_path / "master.log").read_text()
-                time.sleep(0.2)
-            yield address, home
+        ),
+    ):
+        deadline = time.monotonic() + 90
+        while "Successfully registered with master" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text() + (tmp_path / "master.log").read_text()
+            time.sleep(0.2)
+        yield address, home
 
 
-def test_its_executors_get_what_they_lack(cluster, tmp_path):
+def test_executors_get_jars_and_library_from_the_driver(cluster, tmp_path):
     address, home = cluster
     environment = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYSPARK_PYTHON", "SPARK_HOME")

@@ -1,5 +1,7 @@
 """Databricks-source notebooks become Jupyter notebooks and run in a kernel; a failing cell is named."""
 
+import ast
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -24,12 +26,13 @@ print(workspace.parameter("set"))
 
 
 def written(tmp_path, text):
+    """A notebook file with this source."""
     path = tmp_path / "10_test.py"
     path.write_text(text)
     return path
 
 
-def test_cells(tmp_path):
+def test_cells_become_markdown_code_and_sql_calls(tmp_path):
     markdown, code, sql = notebook_runner.cells(written(tmp_path, SOURCE))
     assert (markdown.cell_type, markdown.source) == ("markdown", "# A title")
     assert code.cell_type == "code" and code.source.startswith("from lakevision")
@@ -47,18 +50,27 @@ def test_cells(tmp_path):
         ),
     ],
 )
-def test_what_can_not_run_here_is_named(tmp_path, text, message):
+def test_unsupported_source_is_named(tmp_path, text, message):
     with pytest.raises(notebook_runner.SourceError, match=message):
         notebook_runner.cells(written(tmp_path, text))
 
 
-def test_every_notebook_of_ours_converts():
+def test_every_notebook_converts():
     for path in sorted((REPOSITORY / "notebooks").glob("[0-9]*.py")):
         compile(path.read_text(), str(path), "exec")
-        assert notebook_runner.cells(path)[0].cell_type == "markdown"
+        cells = notebook_runner.cells(path)
+        assert cells[0].cell_type == "markdown"
+        assert cells[1].source == "from lakevision.platform import workspace\n\nworkspace.check_versions()"
 
 
-def test_a_notebook_runs_with_its_parameters_and_can_be_run_again(tmp_path):
+def test_no_notebook_has_a_long_function():
+    for path in sorted((REPOSITORY / "notebooks").glob("[0-9]*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 5, f"{path.name}: {node.name}"
+
+
+def test_notebook_runs_with_its_parameters_and_can_run_again(tmp_path):
     text = SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0]
     book = notebook_runner.notebook(
         written(tmp_path, text), {"config": "local", "set": "training.epochs=3"}, REPOSITORY / "notebooks"
@@ -73,7 +85,7 @@ def test_a_notebook_runs_with_its_parameters_and_can_be_run_again(tmp_path):
     assert again.cells[-1].outputs[0]["text"] == "training.epochs=3\n"
 
 
-def test_a_failing_cell_is_named_with_source_and_traceback(tmp_path):
+def test_failing_cell_is_named_with_source_and_traceback(tmp_path):
     text = (
         SOURCE.split("# COMMAND ----------\n\n# MAGIC %sql")[0]
         + "# COMMAND ----------\n\nvalue = 1\nvalue / 0\n\n# COMMAND ----------\n\nprint('never')\n"
@@ -89,9 +101,35 @@ def test_a_failing_cell_is_named_with_source_and_traceback(tmp_path):
     assert (tmp_path / "10_test.ipynb").exists() and not book.cells[-1].outputs
 
 
-def test_a_kernel_that_dies_is_a_failure(tmp_path):
+def test_dead_kernel_is_a_failure(tmp_path):
     book = notebook_runner.notebook(
         written(tmp_path, "# Databricks notebook source\nimport os\nos._exit(3)\n"), {}, REPOSITORY / "notebooks"
     )
     done = notebook_runner.execute("10_test", book, tmp_path)
     assert done.status == "failed" and "kernel died" in done.failure.traceback and "os._exit" in done.failure.source
+
+
+def test_progress_bars_are_not_red_and_warnings_stay(tmp_path):
+    """tqdm writes to stderr, which HTML shows on a red background. The bar's end may come after what is printed
+    next.
+    """
+    text = """# Databricks notebook source
+import sys, time
+from tqdm import tqdm
+for _ in tqdm(range(3), desc="drawing"):
+    time.sleep(0.3)
+print("3 photographs landed")
+
+# COMMAND ----------
+
+print("beware", file=sys.stderr)
+"""
+    book = notebook_runner.notebook(written(tmp_path, text), {}, REPOSITORY / "notebooks")
+    assert notebook_runner.execute("10_test", book, tmp_path).status == "ok"
+    bar, warning = nbformat.read(tmp_path / "10_test.ipynb", as_version=4).cells[-2:]
+    assert [output.name for output in bar.outputs] == ["stdout"]
+    lines = bar.outputs[0].text.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("drawing: 100%") and lines[1] == "3 photographs landed"
+    assert [(output.name, output.text) for output in warning.outputs] == [("stderr", "beware\n")]
+    html = (tmp_path / "10_test.html").read_text()
+    assert html.count('data-mime-type="application/vnd.jupyter.stderr"') == 1 and "drawing: 100%" in html

@@ -1,45 +1,28 @@
-"""The ledger: every decision a row, the alias follows, rollback, two at once, a registry that is down."""
+"""Which version serves: the gate's decision, promotion by hand, rollback, and the alias that follows."""
 
 import hashlib
 import json
 import re
-import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import rest_service  # noqa: E402
 
-from lakevision.ingest import tables
 from lakevision.registry import model_registry
-from lakevision.release import cli as promotion_cli  # noqa: E402
-from lakevision.release import edge_export, gate, promotions
+from lakevision.release import edge_bundle, gate, promotions
 
+pytestmark = pytest.mark.spark
 YES = gate.Decision(True, "all checks passed", "", [gate.Check("evaluation", "good", "good", True)])
 NO = gate.Decision(False, "no better than a baseline")
 FORCED = gate.Decision(True, "promoted against the evaluation", "A. Person: a demonstration")
-
-
-@pytest.fixture
-def two(lakehouse, tmp_path):
-    """(spark, cfg, where) of a registry with versions 1 and 2, none of them champion, and empty tables."""
-    from mlflow import MlflowClient
-
-    spark, make = lakehouse
-    rest_service.registered(tmp_path)
-    cfg, places = make()
-    MlflowClient().delete_registered_model_alias(model_registry.name(cfg), "champion")
-    tables.create(spark, places)
-    return spark, cfg, places
 
 
 def rows(spark, places):
     return spark.table(places.table("promotions")).orderBy("number").collect()
 
 
-def test_the_gate_writes_down_what_it_decides_and_the_alias_follows(two):
+def test_gate_decision_is_a_row_and_the_alias_follows(two):
     from mlflow import MlflowClient
 
     spark, cfg, places = two
@@ -73,23 +56,23 @@ def test_the_gate_writes_down_what_it_decides_and_the_alias_follows(two):
     ) and "against the gate" not in promotions.why(spark, cfg, places)
 
 
-def test_a_forced_promotion_says_so_for_ever(two):
+def test_forced_promotion_stays_marked_for_ever(two):
     from mlflow import MlflowClient
 
     spark, cfg, places = two
     promotions.gated(spark, cfg, places, "1", FORCED, "")
     promotions.gated(spark, cfg, places, "2", YES, "1")
     assert promotions.rollback(spark, cfg, places, "", "B. Person", "it misses parcels") == "1"
-    said = promotions.why(spark, cfg, places)
+    text = promotions.why(spark, cfg, places)
     assert (
-        "version 1 of lakevision serves" in said and "by rollback of B. Person" in said and "it misses parcels" in said
+        "version 1 of lakevision serves" in text and "by rollback of B. Person" in text and "it misses parcels" in text
     )
     assert (
-        "promoted against the gate" in said
+        "promoted against the gate" in text
         and rows(spark, places)[-1]["forced"]
         and rows(spark, places)[-1]["previous"] == "2"
     )
-    # By hand a version that passed its gate is not forced, one that never did is.
+    # By hand: a version that has passed its gate is not forced, another is.
     promotions.promote(spark, cfg, places, "2", "B. Person", "again")
     assert not rows(spark, places)[-1]["forced"]
     promotions.promote(spark, cfg, places, "1", "C. Person", "a demonstration again")
@@ -104,7 +87,7 @@ def test_a_forced_promotion_says_so_for_ever(two):
     )
 
 
-def test_what_the_gate_found_broken_is_not_promoted_by_hand(two):
+def test_version_with_a_technical_fault_can_not_be_forced(two):
     spark, cfg, places = two
     apart, poor = (
         gate.Check("REST against Keras", "inf", "1e-05 at most", False),
@@ -116,12 +99,14 @@ def test_what_the_gate_found_broken_is_not_promoted_by_hand(two):
     ):
         promotions.promote(spark, cfg, places, "1", "A. Person", "all the same")
     assert promotions.serving(cfg) == "" and len(rows(spark, places)) == 1
-    promotions.gated(spark, cfg, places, "1", gate.Decision(False, "poor", "", [poor]), "")  # mended, and asked again
+    promotions.gated(
+        spark, cfg, places, "1", gate.Decision(False, "poor", "", [poor]), ""
+    )  # repaired, and judged again
     promotions.promote(spark, cfg, places, "1", "A. Person", "all the same")
     assert promotions.serving(cfg) == "1" and rows(spark, places)[-1]["forced"]
 
 
-def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
+def test_times_are_utc_in_every_time_zone(two, monkeypatch):
     spark = two[0]
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
@@ -134,7 +119,7 @@ def test_times_are_said_in_utc_wherever_the_machine_stands(two, monkeypatch):
         time.tzset()
 
 
-def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
+def test_rollback_goes_to_former_champions_only(two):
     spark, cfg, places = two
     with pytest.raises(promotions.NotPossible, match="nothing before it"):
         promotions.rollback(spark, cfg, places, "", "A", "why")
@@ -146,7 +131,7 @@ def test_rollback_goes_back_one_by_one_and_to_champions_only(two):
     assert promotions.serving(cfg) == "1" and len(rows(spark, places)) == 1
 
 
-def test_rollback_returns_to_what_served_before_the_last_promotion_also_of_a_version_promoted_twice(two):
+def test_rollback_after_promoting_twice_skips_the_repetition(two):
     from mlflow import MlflowClient
 
     spark, cfg, places = two
@@ -159,7 +144,7 @@ def test_rollback_returns_to_what_served_before_the_last_promotion_also_of_a_ver
     assert promotions.rollback(spark, cfg, places, "", "A", "back") == "2" == promotions.serving(cfg)
 
 
-def test_what_was_rolled_back_does_not_come_back_by_another_rollback(two):
+def test_second_rollback_does_not_undo_the_first(two):
     from mlflow import MlflowClient
 
     spark, cfg, places = two
@@ -175,39 +160,17 @@ def test_what_was_rolled_back_does_not_come_back_by_another_rollback(two):
     assert promotions.rollback(spark, cfg, places, "", "A", "back") == "1"
 
 
-def test_a_decision_that_came_between_keeps_its_number(two, monkeypatch):
-    """Between the number that a decision takes and its row, another's row has that number: it takes the next, and neither is lost."""
-    from delta.tables import DeltaTable
-
-    spark, cfg, places = two
-    for_name, between = DeltaTable.forName, []
-
-    def meanwhile(*words):
-        if not between:
-            between.append("B")
-            promotions.promote(spark, cfg, places, "2", "B", "between")
-        return for_name(*words)
-
-    monkeypatch.setattr(DeltaTable, "forName", meanwhile)
-    promotions.promote(spark, cfg, places, "1", "A", "slower")
-    assert [(row["number"], row["who"], row["previous"]) for row in rows(spark, places)] == [
-        (1, "B", None),
-        (2, "A", "2"),
-    ]
-    assert promotions.serving(cfg) == "1"
-
-
-def test_devices_are_pointed_at_the_champion_too(two):
+def test_devices_are_pointed_at_the_champion(two):
     spark, cfg, places = two
     for version in "12":
         built = Path(places.root, f"built-{version}")
         built.mkdir()
-        edge_export.seal(built, {"version": version, "model": model_registry.name(cfg)})
-        edge_export.publish(built, places.edge, version)
+        edge_bundle.seal(built, {"version": version, "model": model_registry.name(cfg)})
+        edge_bundle.copy_sealed(built, places.edge, version)
         with pytest.raises(FileExistsError, match="has been published before"):
-            edge_export.publish(built, places.edge, version)
+            edge_bundle.copy_sealed(built, places.edge, version)
     promotions.gated(spark, cfg, places, "2", YES, "")
-    assert "devices stay" not in promotions.why(spark, cfg, places)
+    assert "devices keep" not in promotions.why(spark, cfg, places)
     assert '"versions/2"' in Path(places.edge, "champion.json").read_text()
     promotions.promote(spark, cfg, places, "1", "A", "why")
     pointer = json.loads(Path(places.edge, "champion.json").read_text())
@@ -216,52 +179,17 @@ def test_devices_are_pointed_at_the_champion_too(two):
         len(manifest),
         hashlib.sha256(manifest).hexdigest(),
     )
-    # A version without edge files, or another model's that lies in the same place: devices keep what they have, and that is said.
-    there = Path(places.edge, "versions", "2", "manifest.json")
-    there.write_text(there.read_text().replace(model_registry.name(cfg), "another"))
-    for spoil in (lambda: None, there.unlink):
+    # Devices keep their version if the champion has no edge files, or if the files belong to another model.
+    manifest_file = Path(places.edge, "versions", "2", "manifest.json")
+    manifest_file.write_text(manifest_file.read_text().replace(model_registry.name(cfg), "another"))
+    for spoil in (lambda: None, manifest_file.unlink):
         spoil()
         promotions.promote(spark, cfg, places, "2", "A", "why")
         assert json.loads(Path(places.edge, "champion.json").read_text()) == pointer
-        assert "devices stay with what they have" in promotions.why(spark, cfg, places)
+        assert "devices keep their present version" in promotions.why(spark, cfg, places)
 
 
-def test_a_gate_that_compared_with_another_champion_is_stale(two):
-    spark, cfg, places = two
-    promotions.gated(spark, cfg, places, "1", YES, "")
-    with pytest.raises(promotions.Stale, match="version 1 serves, and version 2 was compared with none"):
-        promotions.gated(spark, cfg, places, "2", YES, "")
-    assert promotions.serving(cfg) == "1" and len(rows(spark, places)) == 1
-
-
-def test_two_promotions_at_once_are_two_rows_and_the_newest_serves(two):
-    spark, cfg, places = two
-    failed = []
-
-    def decide(version):
-        try:
-            promotions.promote(spark, cfg, places, version, f"worker {version}", "at once")
-        except Exception as error:  # shown below: an exception in a thread is lost
-            failed.append(error)
-
-    for _ in range(2):
-        threads = [threading.Thread(target=decide, args=(version,)) for version in "12"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not failed, failed
-    found = rows(spark, places)
-    assert [row["number"] for row in found] == [1, 2, 3, 4] and sorted(row["version"] for row in found) == [
-        "1",
-        "1",
-        "2",
-        "2",
-    ]
-    assert promotions.serving(cfg) == found[-1]["version"]
-
-
-def test_an_alias_moved_by_hand_is_noticed_and_settled(two):
+def test_alias_moved_by_hand_is_noticed_and_settled(two):
     spark, cfg, places = two
     promotions.gated(spark, cfg, places, "1", YES, "")
     model_registry.set_alias(cfg, "champion", "2")
@@ -269,24 +197,7 @@ def test_an_alias_moved_by_hand_is_noticed_and_settled(two):
     assert promotions.settle(spark, cfg, places) == "1" and promotions.serving(cfg) == "1"
 
 
-def test_a_registry_that_is_down_is_said_and_nothing_is_decided(two, monkeypatch):
-    import mlflow
-
-    spark, cfg, places = two
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    working = mlflow.get_tracking_uri()
-    try:
-        mlflow.set_tracking_uri("http://127.0.0.1:9")
-        mlflow.set_registry_uri("http://127.0.0.1:9")
-        with pytest.raises(promotions.RegistryDown, match="nothing was decided on version 1"):
-            promotions.gated(spark, cfg, places, "1", YES, "")
-    finally:
-        mlflow.set_tracking_uri(working)
-        mlflow.set_registry_uri(working)
-    assert not rows(spark, places)
-
-
-def test_a_registry_that_goes_down_between_the_row_and_the_alias_is_caught_up_with(two, monkeypatch):
+def test_settle_moves_the_alias_after_the_registry_was_down(two, monkeypatch):
     from mlflow.exceptions import MlflowException
 
     def gone(*_):
@@ -297,63 +208,10 @@ def test_a_registry_that_goes_down_between_the_row_and_the_alias_is_caught_up_wi
         patch.setattr(model_registry, "set_alias", gone)
         with pytest.raises(
             promotions.RegistryDown,
-            match="connection refused; decision 1 on version 1 is in `promotions`, but the alias was not moved: `settle`",
+            match="connection refused; decision 1 on version 1 is in `promotions`, "
+            "but the alias was not moved: `settle`",
         ):
             promotions.gated(spark, cfg, places, "1", YES, "")
-    assert promotions.serving(cfg) == "" and "a decision was cut short" in promotions.why(spark, cfg, places)
-    promotions.gated(spark, cfg, places, "2", NO, "")  # the next decision finishes nothing unless it promotes
+    assert promotions.serving(cfg) == "" and "a decision was interrupted" in promotions.why(spark, cfg, places)
+    promotions.gated(spark, cfg, places, "2", NO, "")  # a decision that does not promote finishes nothing
     assert promotions.settle(spark, cfg, places) == "1" == promotions.serving(cfg)
-
-
-def test_on_the_command_line(two, capsys, monkeypatch):
-    spark, cfg, places = two
-    promotions.gated(spark, cfg, places, "1", YES, "")
-    assert promotion_cli.main(["promote", "2", "--who", "A. Person", "--because", "a try"], cfg) == 0
-    assert "version 2 of lakevision serves" in capsys.readouterr().out
-    assert promotion_cli.main(["rollback", "--who", "A. Person", "--because", "enough"], cfg) == 0
-    assert "version 1 of lakevision serves" in capsys.readouterr().out
-    assert promotion_cli.main(["list"], cfg) == 0
-    assert capsys.readouterr().out.count("A. Person") == 2
-    assert promotion_cli.main(["rollback", "7", "--because", "no"], cfg) == 1
-    assert "version 7 has never been champion" in capsys.readouterr().err
-    model_registry.set_alias(cfg, "champion", "2")
-    assert promotion_cli.main(["why"], cfg) == 0
-    assert "the alias was moved by hand" in capsys.readouterr().out
-    assert promotion_cli.main(["settle"], cfg) == 0
-    assert "champion: version 1" in capsys.readouterr().out and promotions.serving(cfg) == "1"
-    for words, message in (
-        (["promote", "2"], "needs --because"),
-        (["promote", "--because", "a try"], "needs a version"),
-        (["demote", "2"], "invalid choice"),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            promotion_cli.main(words, cfg)
-        assert ended.value.code == 2 and message in capsys.readouterr().err
-    nowhere = replace(
-        cfg, storage=replace(cfg.storage, mlflow_uri="http://127.0.0.1:9", registry_uri="http://127.0.0.1:9")
-    )
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert promotion_cli.main(["rollback", "--because", "enough"], nowhere) == 1
-    assert "the registry does not answer" in capsys.readouterr().err
-    assert promotion_cli.main(["why", "--set", "training.epoch=3"]) == 2
-    assert "is not a setting of training" in capsys.readouterr().err
-
-
-def test_a_decision_that_others_always_come_before_is_not_made(two, monkeypatch):
-    """Each time it has its number, another decision takes it."""
-    from delta.tables import DeltaTable
-
-    spark, cfg, places = two
-    for_name, names = DeltaTable.forName, iter(range(100))
-
-    def late(*words):
-        with monkeypatch.context() as patch:
-            patch.setattr(DeltaTable, "forName", for_name)
-            promotions.gated(spark, cfg, places, "2", replace(YES, reason=f"sooner {next(names)}"), None)
-        return for_name(*words)
-
-    monkeypatch.setattr(promotions, "TRIES", 2)
-    monkeypatch.setattr(DeltaTable, "forName", late)
-    with pytest.raises(promotions.NotPossible, match="2 other decisions came before it"):
-        promotions.promote(spark, cfg, places, "1", "A. Person", "never")
-    assert [row["reason"] for row in rows(spark, places)] == ["sooner 0", "sooner 1"] and promotions.serving(cfg) == "2"

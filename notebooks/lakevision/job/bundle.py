@@ -1,27 +1,26 @@
-"""Reads databricks.yml the way the Databricks CLI does, as far as this machine needs it: targets, variables, names by mode, references, tasks.
+"""Reads databricks.yml as the Databricks CLI does: targets, variables, modes, references, tasks.
 
-What a mode does to names, schedules, tags and run_as follows the CLI's own sources (bundle/config/mutator/resourcemutator: apply_presets.go,
-apply_target_mode.go, run_as.go, apply_bundle_permissions.go). lakevision/job/bundle_check.py says what is wrong in a bundle.
+The effects of a mode on names, schedules, tags and run_as follow the CLI's own sources
+(bundle/config/mutator/resourcemutator: apply_presets.go, apply_target_mode.go, run_as.go, apply_bundle_permissions.go).
+lakevision/job/bundle_check.py lists the faults of a bundle.
 """
 
 import copy
 import posixpath
 import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lakevision.platform import workspace
 
 REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
-USER = "you@example.com"  # who deploys, where nobody is logged in to a workspace
-ITEM_KEYS = (
-    "task_key",
-    "job_cluster_key",
-    "name",
-    "principal",
-)  # a target's list items are merged into those with the same key
+USER = "you@example.com"  # stands for the deployer, because nobody is logged in to a workspace
+# A target's list items are merged into the items with the same value of one of these keys.
+ITEM_KEYS = ("task_key", "job_cluster_key", "name", "principal")
 LEVELS = {
     "jobs": {"CAN_MANAGE": "CAN_MANAGE", "CAN_VIEW": "CAN_VIEW", "CAN_RUN": "CAN_MANAGE_RUN"},
     "experiments": {"CAN_MANAGE": "CAN_MANAGE", "CAN_VIEW": "CAN_READ"},
@@ -29,21 +28,21 @@ LEVELS = {
 
 
 class BundleError(ValueError):
-    """databricks.yml can't be followed; the message names the place in it."""
+    """databricks.yml is faulty; the message names the place in the file."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One notebook of a job. path: absolute; parameters: what its widgets get; after: names of the tasks it waits for."""
+    """One notebook of a job. path: absolute; parameters: values of its widgets; after: names of the tasks before it."""
 
     name: str
     path: Path
-    parameters: dict
-    after: tuple
+    parameters: dict[str, str]
+    after: tuple[str, ...]
 
 
-def read(path=None):
-    """databricks.yml as a dict. Raises BundleError."""
+def read(path: str | Path | None = None) -> dict:
+    """databricks.yml, or the file at path, as a dict. Raises BundleError."""
     path = Path(path or workspace.REPOSITORY / "databricks.yml")
     try:
         content = yaml.safe_load(path.read_text())
@@ -54,8 +53,8 @@ def read(path=None):
     return content
 
 
-def default_target(content):
-    """Name of the target that the CLI takes where none is named. Raises BundleError."""
+def default_target(content: dict) -> str:
+    """The name of the target that the CLI takes by default. Raises BundleError."""
     targets = content.get("targets", {})
     chosen = [name for name, target in targets.items() if (target or {}).get("default")] or list(targets)[:1]
     if len(chosen) != 1:
@@ -65,21 +64,29 @@ def default_target(content):
     return chosen[0]
 
 
-def stand_ins(content):
-    """Values for variables that have no default: what the local runner says, to which only the order and the parameters of tasks matter."""
+def stand_ins(content: dict) -> dict[str, str]:
+    """Values for variables without a default. The local runner needs only the tasks' order and parameters."""
     return {name: USER for name, entry in content.get("variables", {}).items() if "default" not in entry}
 
 
-def resolve(content, target, variables=None, user=USER):
-    """The bundle as a target deploys it. variables: given by --var; user: who deploys. Raises BundleError naming all that can't be filled in."""
+def resolve(content: dict, target: str, variables: Mapping[str, str] | None = None, user: str = USER) -> dict:
+    """The bundle as a target deploys it. Raises BundleError naming all references that can't be filled in.
+
+    content: of read(); variables: given by --var; user: e-mail address of the deployer.
+    """
     resolved, faults = look(content, target, variables, user)
     if faults:
         raise BundleError("\n".join(f"databricks.yml: {fault}" for fault in faults))
     return resolved
 
 
-def look(content, target, variables=None, user=USER):
-    """(the bundle as a target deploys it, faults in words); a reference that can't be filled in stays. Raises BundleError for an unknown target."""
+def look(
+    content: dict, target: str, variables: Mapping[str, str] | None = None, user: str = USER
+) -> tuple[dict, list[str]]:
+    """(the bundle as a target deploys it, faults in words). Raises BundleError for an unknown target.
+
+    A reference that can't be filled in stays as it is. Arguments as of resolve().
+    """
     if target not in content.get("targets", {}):
         raise BundleError(f"databricks.yml has no target {target!r}; there are {', '.join(content.get('targets', {}))}")
     own = content["targets"][target] or {}
@@ -114,8 +121,8 @@ def look(content, target, variables=None, user=USER):
     }
     merged = _filled(merged, known, faults, lambda name: not name.startswith("resources."))
     if own.get("mode") == "development":
-        _developed(merged, short)
-    _shared(merged)
+        _develop(merged, short)
+    _share(merged)
     merged = _filled(
         merged,
         {**known, **_flat(merged.get("resources", {}), "resources.")},
@@ -125,8 +132,11 @@ def look(content, target, variables=None, user=USER):
     return merged, list(dict.fromkeys(faults))
 
 
-def _merged(base, more):
-    """base with a target's own things laid over it: mappings by key, lists by the key that names an item, else one behind the other."""
+def _merged(base: Any, more: Any) -> Any:
+    """base with a target's own entries on top.
+
+    Mappings are merged by key, lists by the key that names an item; other list items are appended.
+    """
     if isinstance(base, dict) and isinstance(more, dict):
         return {
             **base,
@@ -152,49 +162,52 @@ def _merged(base, more):
     return result
 
 
-def _filled(thing, known, faults, ours):
-    """thing with its ${...} filled in from known, {name: value that may hold references}; those that ours(name) disowns stay for later."""
+def _filled(content: dict, known: dict[str, Any], faults: list[str], chosen: Callable[[str], bool]) -> dict:
+    """content with its ${...} filled in from known, whose values may contain references. Appends to faults.
 
-    def value(name, place, seen):
-        if name in seen:
+    chosen(name): whether to fill in this reference; the others stay.
+    """
+
+    def value(name: str, place: str, parents: tuple[str, ...]) -> Any:
+        if name in parents:
             faults.append(f"{place}: ${{{name}}} refers to itself")
         elif name not in known:
             hint = ": it has no default, no value in this target, and no --var" if name.startswith("var.") else ""
             faults.append(f"{place}: ${{{name}}} refers to nothing{hint}")
         else:
-            return fill(known[name], place, (*seen, name))
+            return fill(known[name], place, (*parents, name))
         return f"${{{name}}}"
 
-    def fill(part, place, seen=()):
+    def fill(part: Any, place: str, parents: tuple[str, ...] = ()) -> Any:
         if isinstance(part, dict):
-            return {key: fill(entry, f"{place}.{key}" if place else str(key), seen) for key, entry in part.items()}
+            return {key: fill(entry, f"{place}.{key}" if place else str(key), parents) for key, entry in part.items()}
         if isinstance(part, list):
-            return [fill(entry, f"{place}[{_name(entry, number)}]", seen) for number, entry in enumerate(part)]
+            return [fill(entry, f"{place}[{_name(entry, number)}]", parents) for number, entry in enumerate(part)]
         if not isinstance(part, str):
             return part
         whole = REFERENCE.fullmatch(part)
         if whole:
-            return value(whole[1], place, seen) if ours(whole[1]) else part
-        return REFERENCE.sub(lambda found: str(value(found[1], place, seen)) if ours(found[1]) else found[0], part)
+            return value(whole[1], place, parents) if chosen(whole[1]) else part
+        return REFERENCE.sub(lambda match: str(value(match[1], place, parents)) if chosen(match[1]) else match[0], part)
 
-    return fill(thing, "")
+    return fill(content, "")
 
 
-def _name(entry, number):
+def _name(entry: Any, number: int) -> str:
     return next((str(entry[key]) for key in ITEM_KEYS if isinstance(entry, dict) and key in entry), str(number))
 
 
-def _flat(thing, prefix):
-    """{"resources.schemas.x.name": value, ...} of all that a reference can name."""
+def _flat(content: Any, prefix: str) -> dict[str, Any]:
+    """{"resources.schemas.x.name": value, ...} of all values that a reference can name."""
     flat = {}
-    for key, value in thing.items() if isinstance(thing, dict) else ():
+    for key, value in content.items() if isinstance(content, dict) else ():
         flat[f"{prefix}{key}"] = value
         flat.update(_flat(value, f"{prefix}{key}."))
     return flat
 
 
-def _developed(bundle, short):
-    """What `mode: development` does: names that can't collide with another person's, schedules paused, a tag."""
+def _develop(bundle: dict, short: str) -> None:
+    """Applies `mode: development`: names that can't collide with another person's, paused schedules, a tag."""
     resources = bundle.get("resources", {})
     for kind, prefix in (
         ("jobs", f"[dev {short}] "),
@@ -212,8 +225,10 @@ def _developed(bundle, short):
             job["schedule"].setdefault("pause_status", "PAUSED")
 
 
-def _shared(bundle):
-    """Gives the jobs the bundle's run_as, and jobs and experiments its permissions, in their own words."""
+def _share(bundle: dict) -> None:
+    """Gives the bundle's run_as to the jobs, and its permissions to jobs and experiments, with their own level
+    names.
+    """
     for kind, levels in LEVELS.items():
         for resource in bundle.get("resources", {}).get(kind, {}).values():
             if kind == "jobs" and bundle.get("run_as"):
@@ -227,16 +242,19 @@ def _shared(bundle):
                 resource["permissions"] = [*resource.get("permissions", []), *more]
 
 
-def parameters(job, task):
-    """What a task's notebook gets in its widgets: {name: value}. The job's own are pushed down to it, and outrank the task's."""
+def parameters(job: dict, task: dict) -> dict[str, Any]:
+    """{widget of a task's notebook: value}. Parameters of the job are pushed down to the task and override its own."""
     return {
         **(task.get("notebook_task", {}).get("base_parameters") or {}),
         **{entry.get("name"): entry.get("default") for entry in job.get("parameters", [])},
     }
 
 
-def tasks(resolved, job="tour", folder=None):
-    """The Tasks of a job in an order that respects depends_on, ties in the order of the file. Raises BundleError."""
+def tasks(resolved: dict, job: str = "tour", folder: str | Path | None = None) -> list[Task]:
+    """The tasks of a job in an order that respects depends_on; ties keep the order of the file. Raises BundleError.
+
+    resolved: of resolve(); folder: that the notebooks' paths start from, by default the repository.
+    """
     folder = Path(folder or workspace.REPOSITORY)
     jobs = resolved["resources"].get("jobs", {})
     if job not in jobs:
@@ -255,7 +273,8 @@ def tasks(resolved, job="tour", folder=None):
         unknown = set(task.after) - set(waiting)
         if unknown:
             raise BundleError(
-                f"databricks.yml: job {job}, task {key} depends on {', '.join(sorted(unknown))}, which is no task of it"
+                f"databricks.yml: job {job}, task {key} depends on "
+                f"{', '.join(sorted(unknown))}, which is not one of its tasks"
             )
     order, left = in_order({key: task.after for key, task in waiting.items()})
     if left:
@@ -263,9 +282,12 @@ def tasks(resolved, job="tour", folder=None):
     return [waiting[key] for key in order]
 
 
-def in_order(after):
-    """(keys in an order in which none comes before those it waits for, keys that wait for each other). after: {key: keys that it waits for}."""
-    order = []
+def in_order(after: Mapping[str, Iterable[str]]) -> tuple[list[str], list[str]]:
+    """(keys in an order in which each follows the keys it waits for, keys that wait for each other).
+
+    after: {key: keys that it waits for}.
+    """
+    order: list[str] = []
     while True:
         ready = next((key for key, before in after.items() if key not in order and set(before) <= set(order)), None)
         if ready is None:

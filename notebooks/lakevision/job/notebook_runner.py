@@ -1,7 +1,8 @@
-"""Runs a Databricks-source notebook as a Jupyter kernel session on this machine, and keeps it as .ipynb and HTML with its pictures."""
+"""Runs a Databricks-source notebook in a Jupyter kernel on this machine and keeps it as .ipynb and HTML."""
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass
 class Failure:
-    """Where a notebook stopped: the number of the cell from 1, its source, and the traceback as text."""
+    """The cell in which a notebook stopped: its number from 1, its source, and the traceback as text."""
 
     cell: int
     source: str
@@ -31,16 +32,19 @@ class Done:
     name: str
     seconds: float
     status: str
-    failure: Failure = None
-    pictures: list = field(default_factory=list)
+    failure: Failure | None = None
+    pictures: list[str] = field(default_factory=list)
 
 
 class SourceError(ValueError):
-    """A file is no Databricks-source notebook, or uses a magic that can't run here; the message names file and cell."""
+    """A file is not a Databricks-source notebook, or has a magic that can't run here; the message names the cell."""
 
 
-def cells(path):
-    """The cells of a Databricks-source notebook, as nbformat cells. %md becomes markdown, %sql a call; %pip is left to set-up. Raises SourceError."""
+def cells(path: str | Path) -> list[nbformat.NotebookNode]:
+    """The cells of a Databricks-source notebook. Raises SourceError.
+
+    %md becomes markdown and %sql a call. %pip becomes a note, because the set-up has installed everything.
+    """
     text = Path(path).read_text()
     if not text.startswith(HEADER):
         raise SourceError(f"{path}: the first line must be {HEADER!r}")
@@ -69,34 +73,42 @@ def cells(path):
     return made
 
 
-def notebook(path, parameters, library):
-    """A notebook ready to run here: its cells, behind one that sets the parameters. library: the folder that lakevision lies in."""
+def notebook(path: str | Path, parameters: dict[str, str], library: str | Path) -> nbformat.NotebookNode:
+    """A notebook ready to run here; its first cell sets the parameters. Raises SourceError.
+
+    library: the folder that contains the package lakevision.
+    """
     first = nbformat.v4.new_code_cell(
         "# The parameters of this run; on Databricks the job fills widgets instead.\n"
         f"import sys\nsys.path.insert(0, {str(library)!r})\nfrom lakevision.platform import workspace\n"
         f"workspace.set_parameters({', '.join(f'{key}={value!r}' for key, value in parameters.items())})"
     )
-    made = nbformat.v4.new_notebook(cells=[first, *cells(path)])
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return made
+    book = nbformat.v4.new_notebook(cells=[first, *cells(path)])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return book
 
 
-def execute(name, book, folder, on_cell=None):
-    """Runs a notebook in a kernel of its own, in folder; writes folder/<name>.ipynb and .html even when a cell fails. Returns Done.
+def execute(
+    name: str,
+    book: nbformat.NotebookNode,
+    folder: str | Path,
+    on_cell: Callable[[int, nbformat.NotebookNode], None] | None = None,
+) -> Done:
+    """Runs a notebook in a kernel of its own, with folder as working directory.
 
-    on_cell(index, cell): called before each code cell.
+    Writes folder/<name>.ipynb and .html, even if a cell fails. on_cell(index, cell) is called before each code cell.
     """
     began = time.monotonic()
     client = NotebookClient(book, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     reached = 0
 
-    def entered(cell, cell_index):
+    def cell_starts(cell: nbformat.NotebookNode, cell_index: int) -> None:
         nonlocal reached
         reached = cell_index
         if on_cell:
             on_cell(cell_index, cell)
 
-    client.on_cell_start = entered
+    client.on_cell_start = cell_starts
     failure = None
     try:
         client.execute()
@@ -117,17 +129,45 @@ def execute(name, book, folder, on_cell=None):
     return Done(name, time.monotonic() - began, "failed" if failure else "ok", failure, pictures)
 
 
-def _failure(book, index):
+def _failure(book: nbformat.NotebookNode, index: int) -> Failure:
     cell = book.cells[index]
     error = next(output for output in cell.outputs if output["output_type"] == "error")
     return Failure(index + 1, cell.source, ANSI.sub("", "\n".join(error["traceback"])))
 
 
-def _keep(name, book, folder):
+def _keep(name: str, book: nbformat.NotebookNode, folder: str | Path) -> None:
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    CoalesceStreamsPreprocessor().preprocess(book, {})  # a progress bar is a hundred pieces: its last state is kept
+    _progress_to_stdout(book)
+    CoalesceStreamsPreprocessor().preprocess(book, {})  # a progress bar has a hundred states; only the last is kept
     nbformat.write(book, Path(folder, f"{name}.ipynb"))
     html, _ = HTMLExporter().from_notebook_node(book, resources={"metadata": {"name": name}})
     Path(folder, f"{name}.html").write_text(html, encoding="utf-8")
+
+
+def _progress_to_stdout(book: nbformat.NotebookNode) -> None:
+    """Moves progress bars from stderr to stdout: HTML shows stderr on a red background, as if something had failed.
+
+    tqdm starts each state of a bar with a carriage return. Only the last state is kept, on a line of its own.
+    Warnings stay in stderr.
+    """
+    for cell in book.cells:
+        if cell.cell_type != "code":
+            continue
+        kept: list[nbformat.NotebookNode] = []
+        bar = None  # the output that collects the pieces of a bar
+        for output in cell.outputs:
+            if output["output_type"] == "stream" and output["name"] == "stderr":
+                if bar is not None and ("\r" in output["text"] or not output["text"].strip()):
+                    bar["text"] += output["text"]
+                    continue
+                if "\r" in output["text"]:
+                    bar = output
+                    bar["name"] = "stdout"
+            kept.append(output)
+        cell.outputs = kept
+        for output in kept:
+            if output["output_type"] == "stream" and output["name"] == "stdout" and "\r" in output["text"]:
+                lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in output["text"].split("\n")]
+                output["text"] = "".join(f"{line}\n" for line in lines if line)

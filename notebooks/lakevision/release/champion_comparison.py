@@ -1,72 +1,95 @@
-"""The model that serves now, on the same held-out images as the new one."""
+"""Compares the champion with a new model on the same held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakevision.evaluation import intervals
 from lakevision.ingest import landing, tables
+from lakevision.platform import config, workspace
 from lakevision.registry import model_registry
 
-MOST = 500  # images compared: their files are read, not their cached pixels, since the champion may have a transform of its own
+if TYPE_CHECKING:
+    from lakevision.evaluation import evaluate
+
+# Images that are compared. Their files are read, not their cached pixels: the champion may have another transform.
+MOST = 500
+BATCH = 64  # images in memory
 
 
-def compare(spark, cfg, places, material, version, scheme):
-    """Scores the champion on the test side. material: evaluate.Material; version: of images; scheme: of the split.
+def compare(
+    spark: SparkSession,
+    cfg: config.Config,
+    places: workspace.Places,
+    material: evaluate.Material,
+    version: int,
+    scheme: str,
+) -> dict:
+    """Scores the champion on the test split. version: of the table `images`; scheme: of the split.
 
-    Returns a dict of version, note and, where the two can be compared, champion, challenger (accuracies), difference, low, high (challenger less
-    champion, with its interval over episodes) and images; an empty dict where there is no champion.
+    Returns an empty dict if there is no champion, else version and note. If both models can be compared, the dict also
+    has champion and challenger (accuracies), images, and difference, low and high: challenger minus champion, with its
+    95 % interval over episodes.
     """
     serving = model_registry.version_of(cfg, "champion")
     if serving is None:
         return {}
     model = model_registry.load(cfg, "champion")
     classes = tuple(model.unwrap_python_model().card["classes"])
-    found = {
-        "version": serving.version,
-        "note": ""
-        if serving.tags.get("split_scheme") == scheme
-        else "the champion was trained under another split: it may have been trained on these very images",
-    }
+    same_split = serving.tags.get("split_scheme") == scheme
+    note = "the champion was trained under another split: it may have been trained on these very images"
+    result = {"version": serving.version, "note": "" if same_split else note}
     if classes != material.classes:
-        return {**found, "note": f"the champion knows other classes ({', '.join(classes)}): the two can't be compared"}
+        return {**result, "note": f"the champion has other classes ({', '.join(classes)}): no comparison is possible"}
     chosen = material.rows.iloc[:MOST]
-    wanted = spark.createDataFrame(chosen[["path"]])
-    images = (
-        tables.at(spark, places, "images", version)
-        .join(F.broadcast(wanted), "path")
-        .select("path", "sha256", "content")
-    )
-    said = {}
-    for batch in _batches(images.toLocalIterator(), places.landing, 64):
-        answers = model.predict(batch[["image"]])
-        said |= dict(zip(batch["sha256"], answers["scores"]))
-    own = np.array(
+    scores = _scores(model, _images(spark, places, chosen, version), places.landing)
+    champion = np.array(
         [
-            np.argmax(said[key]) == target if said.get(key) is not None else False
-            for key, target in zip(chosen["sha256"], material.test.targets[:MOST])
+            scores.get(sha256) is not None and np.argmax(scores[sha256]) == target
+            for sha256, target in zip(chosen["sha256"], material.test.targets[:MOST], strict=True)
         ]
     )
-    new = material.right[:MOST]
-    apart = intervals.difference(new, own, chosen["episode"])
+    challenger = material.right[:MOST]
+    difference = intervals.difference(challenger, champion, chosen["episode"])
     return {
-        **found,
-        "champion": float(own.mean()),
-        "challenger": float(new.mean()),
-        "difference": apart.value,
-        "low": apart.low,
-        "high": apart.high,
-        "images": len(own),
+        **result,
+        "champion": float(champion.mean()),
+        "challenger": float(challenger.mean()),
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "images": len(champion),
     }
 
 
-def _batches(rows, root, size):
-    import pandas as pd
+def _images(spark: SparkSession, places: workspace.Places, chosen: pd.DataFrame, version: int) -> DataFrame:
+    """path, sha256 and content of the chosen images at a version of the table."""
+    wanted = spark.createDataFrame(chosen[["path"]])
+    images = tables.at(spark, places, "images", version)
+    return images.join(F.broadcast(wanted), "path").select("path", "sha256", "content")
 
-    held = []
+
+def _scores(model: Any, images: DataFrame, root: str) -> dict[str, Any]:
+    """{sha256: probabilities, or None for an image that the model refuses}."""
+    scores: dict[str, Any] = {}
+    for batch in _batches(images.toLocalIterator(), root):
+        scores |= dict(zip(batch["sha256"], model.predict(batch[["image"]])["scores"], strict=True))
+    return scores
+
+
+def _batches(rows: Iterable, root: str) -> Iterator[pd.DataFrame]:
+    """DataFrames of sha256 and image (bytes), of BATCH rows at most. root: the landing zone."""
+    batch = []
     for row in rows:
-        held.append((row["sha256"], landing.content(root, row["path"], row["sha256"], row["content"])))
-        if len(held) == size:
-            yield pd.DataFrame(held, columns=["sha256", "image"])
-            held = []
-    if held:
-        yield pd.DataFrame(held, columns=["sha256", "image"])
+        batch.append((row["sha256"], landing.content(root, row["path"], row["sha256"], row["content"])))
+        if len(batch) == BATCH:
+            yield pd.DataFrame(batch, columns=["sha256", "image"])
+            batch = []
+    if batch:
+        yield pd.DataFrame(batch, columns=["sha256", "image"])

@@ -1,39 +1,36 @@
-"""LiteRT files for the device, with the manifest that lets it trust them, and the place where it finds them (see device/model/edge_model.py).
+"""LiteRT files of a model for the device: float32, float16 and int8.
 
-Conversion aborts a whole process when something is amiss (LLVM), so it runs in one of its own:
+TensorFlow's converter (LLVM) aborts the whole process on some errors, so it runs in a process of its own:
 
     python -m lakevision.release.edge_export SAVED_MODEL CALIBRATION.npy FOLDER
 """
 
 import hashlib
-import json
 import os
-import shutil
 import subprocess
 import sys
-import uuid
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from device.model import edge_model
 from lakevision.platform import workspace
 
-# {variant: (dtype of the input, by how much probabilities of the golden images may differ on a device from those here before it must not use it)}.
-# Another CPU rounds otherwise, in float32 by 1e-6; a wrong kernel or a damaged file is wrong by tenths.
+# {variant: (dtype of the input, tolerance)}. A device must not use a file if the probabilities of its golden images
+# differ by more than the tolerance from those computed here. Another CPU rounds differently, in float32 by 1e-6; a
+# wrong kernel or a damaged file is wrong by tenths.
 VARIANTS = {"float32": ("float32", 0.001), "float16": ("float32", 0.02), "int8": ("uint8", 0.1)}
 
 
 class CannotConvert(RuntimeError):
-    """TensorFlow's converter failed; the message ends with what it printed."""
+    """TensorFlow's converter failed; the message ends with its output."""
 
 
-def export(saved_model, calibration, folder):
-    """Writes float32.tflite, float16.tflite and int8.tflite into folder. Returns {variant: its entry of the manifest: file, bytes, sha256, input,
-    tolerance}.
+def export(saved_model: str | Path, calibration: np.ndarray, folder: str | Path) -> dict[str, dict]:
+    """Writes float32.tflite, float16.tflite and int8.tflite into folder. Raises CannotConvert.
 
-    saved_model: its folder; calibration: uint8 (n, side, side, 3), what the int8 ranges are measured on. Raises CannotConvert.
+    saved_model: its folder; calibration: uint8 (n, image_size, image_size, 3), which sets the ranges of int8. Returns
+    {variant: its entry in the manifest: file, bytes, sha256, input, tolerance}.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,68 +63,16 @@ def export(saved_model, calibration, folder):
     return variants
 
 
-def digest(data):
-    """What a manifest says of a file's bytes: {"bytes", "sha256"}."""
+def digest(data: bytes) -> dict:
+    """The description of a file's bytes in a manifest: {"bytes", "sha256"}."""
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def seal(folder, manifest):
-    """Writes a manifest (dict, without schema_version) into a version's folder. A folder with a manifest is whole, so this comes last."""
-    partial = Path(folder, "manifest.part")
-    partial.write_text(json.dumps({"schema_version": edge_model.SCHEMA_VERSION, **manifest}, indent=2, sort_keys=True))
-    os.replace(partial, Path(folder, "manifest.json"))
-
-
-def publish(built, place, version):
-    """Copies a sealed folder to versions/<version> of the place that devices read (a folder, or a volume, which renames no folders).
-
-    A version that lies there is never changed: a device may be fetching it. Raises FileExistsError."""
-    there = Path(place, "versions", version)
-    if found := published(place, version):
-        raise FileExistsError(
-            f"{there}: version {version} has been published before, of model {found}. Models can't share a place: see storage.edge"
-        )
-    shutil.rmtree(there, ignore_errors=True)  # half a copy of a run that was killed
-    there.mkdir(parents=True)
-    for path in sorted(Path(built).rglob("*")):
-        to = there / path.relative_to(built)
-        if path.is_file() and path.name != "manifest.json":
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, to)  # bytes only: a volume keeps no modes
-    shutil.copyfile(Path(built, "manifest.json"), there / "manifest.part")
-    os.replace(there / "manifest.part", there / "manifest.json")
-
-
-def published(place, version):
-    """The model that a version which lies in the place is of; "" where none does."""
-    try:
-        return json.loads(Path(place, "versions", version, "manifest.json").read_text())["model"]
-    except FileNotFoundError:
-        return ""
-
-
-def point(place, alias, version):
-    """Makes an alias of the place that devices read name a published version. Raises FileNotFoundError where it has not been published."""
-    data = Path(place, "versions", version, "manifest.json").read_bytes()
-    pointer = {
-        "schema_version": edge_model.SCHEMA_VERSION,
-        "alias": alias,
-        "version": version,
-        "folder": f"versions/{version}",
-        "manifest_sha256": hashlib.sha256(data).hexdigest(),
-        "manifest_bytes": len(data),
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    partial = Path(place, f"{alias}.{uuid.uuid4().hex[:8]}.part")
-    partial.write_text(json.dumps(pointer, indent=2))
-    os.replace(partial, Path(place, f"{alias}.json"))
-
-
-def convert(saved_model, calibration, folder):
-    """Writes the three files. Runs in a process of its own, see above."""
+def convert(saved_model: str, calibration: np.ndarray, folder: str) -> None:
+    """Writes the three files; arguments as of export(). Call it in a process of its own."""
     import tensorflow as tf
 
-    def samples():
+    def samples() -> Iterator[list[np.ndarray]]:
         for image in calibration:
             yield [image[None].astype(np.float32)]
 
@@ -141,7 +86,7 @@ def convert(saved_model, calibration, folder):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.uint8  # the transform's own pixels go in, with no float copy
+    converter.inference_input_type = tf.uint8  # takes the transform's own pixels, without a float copy
     Path(folder, "int8.tflite").write_bytes(converter.convert())
 
 

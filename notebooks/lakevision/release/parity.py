@@ -1,9 +1,15 @@
-"""Do all the paths that serve a model say the same? The same raw bytes through the training's transform and Keras, MLflow's pyfunc, Spark,
-the REST service, and LiteRT on the device's own code."""
+"""Compares all serving paths of a model on the same bytes: Keras, pyfunc, Spark, REST and LiteRT.
+
+The reference is Keras on pixels of the training's transform. LiteRT runs in the device's own code.
+"""
+
+from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,54 +19,68 @@ from device.model import edge_model, transform
 from lakevision.serving.rest import client
 from lakevision.serving.spark import score
 
-REFERENCE, EXACT = "Keras", ("pyfunc", "Spark", "REST", "LiteRT float32")  # EXACT: must differ from it by rounding only
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakevision.dataset import feed
+
+REFERENCE = "Keras"
+EXACT = ("pyfunc", "Spark", "REST", "LiteRT float32")  # may differ from the reference by rounding only
 VARIANTS = {"float32": "LiteRT float32", "float16": "LiteRT float16", "int8": "LiteRT int8"}
 
 
 @dataclass
 class Parity:
-    """scores: {path: list of a float array (classes,) for each image, None where the path refused it}; classes, threshold: the model's; names: of the
-    images; images: their bytes; milliseconds: {variant: array, decode + transform + invoke of each image that decodes, one thread}."""
+    """The scores of all paths on the same images.
 
-    scores: dict
-    classes: tuple
+    scores: {path: for each image a float array (classes,), or None if the path refused the image}; classes, threshold:
+    of the model; names, images: names and bytes of the images; milliseconds: {variant: float array, time for decode,
+    transform and invoke of each image that decodes, on one thread}.
+    """
+
+    scores: dict[str, list[np.ndarray | None]]
+    classes: tuple[str, ...]
     threshold: float
-    names: list
-    images: list
-    milliseconds: dict = field(default_factory=dict)
+    names: list[str]
+    images: list[bytes]
+    milliseconds: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def apart(self, path):
-        """Largest difference from Keras' probabilities of each image, float (n,): 0 where both refuse it, infinite where one of them does."""
-        return np.array(
-            [
-                0.0
-                if one is None and other is None
-                else np.inf
-                if one is None or other is None
-                else float(np.abs(one - other).max())
-                for one, other in zip(self.scores[REFERENCE], self.scores[path])
-            ]
-        )
+    def apart(self, path: str) -> np.ndarray:
+        """Largest difference from Keras' probabilities for each image, float (n,).
 
-    def largest(self, path):
+        0 if both paths refuse the image, infinite if only one does.
+        """
+        pairs = zip(self.scores[REFERENCE], self.scores[path], strict=True)
+        return np.array([_difference(reference, other) for reference, other in pairs])
+
+    def largest(self, path: str) -> float:
+        """The largest difference of a path from Keras' probabilities, over all images."""
         return float(self.apart(path).max())
 
-    def agreement(self, path):
-        """Share of the images that decode on which a path gives the label that Keras gives."""
+    def agreement(self, path: str) -> float:
+        """Share of the decodable images for which a path gives the same label as Keras, 0 to 1."""
         same = [
-            other is not None and self._label(one) == self._label(other)
-            for one, other in zip(self.scores[REFERENCE], self.scores[path])
-            if one is not None
+            other is not None and self._label(reference) == self._label(other)
+            for reference, other in zip(self.scores[REFERENCE], self.scores[path], strict=True)
+            if reference is not None
         ]
         return float(np.mean(same))
 
-    def _label(self, scores):
+    def _label(self, scores: np.ndarray) -> str:
         return edge_model.decide(list(scores), self.classes, self.threshold)
 
     @property
-    def exact(self):
-        """The largest difference of any path that may differ by rounding only."""
+    def exact(self) -> float:
+        """The largest difference of all paths that may differ by rounding only."""
         return max(self.largest(path) for path in self.scores if path in EXACT)
+
+
+def _difference(reference: np.ndarray | None, other: np.ndarray | None) -> float:
+    if reference is None and other is None:
+        return 0.0
+    if reference is None or other is None:
+        return np.inf
+    return float(np.abs(reference - other).max())
 
 
 HARD = (
@@ -76,12 +96,15 @@ HARD = (
 )
 
 
-def hard(photograph):
-    """[(name, bytes)] of what cameras and people send beside plain photographs, made of one of them. Two of them must be refused."""
-    image = transform.decode(photograph).convert("RGB")
-    image.thumbnail((1600, 1600))  # a PNG of a whole 12 megapixels is more than a request may have
+def hard(photograph: bytes) -> list[tuple[str, bytes]]:
+    """[(name, bytes)] of unusual files that cameras and people send, made from one photograph.
 
-    def saved(changed, kind="JPEG", **options):
+    All paths must refuse the last two.
+    """
+    image = transform.decode(photograph).convert("RGB")
+    image.thumbnail((1600, 1600))  # a PNG of 12 megapixels is larger than a request may be
+
+    def saved(changed: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
         out = io.BytesIO()
         changed.save(out, kind, **options)
         return out.getvalue()
@@ -104,15 +127,28 @@ def hard(photograph):
                 photograph[: len(photograph) // 2],
                 b"<html>404 Not Found</html>",
             ],
+            strict=True,
         )
     )
 
 
-def compare(spark, held_out, keras_file, model_uri, pyfunc, url, edge_folder):
-    """Scores the same bytes on every path. held_out: DataFrame of label, image (bytes, decodable); keras_file: path; model_uri: of the version;
-    pyfunc: the same, loaded; url: of its REST service; edge_folder: the version's, with a manifest. Returns Parity."""
+def compare(
+    spark: SparkSession,
+    held_out: pd.DataFrame,
+    keras_file: str,
+    model_uri: str,
+    pyfunc: Any,
+    url: str,
+    edge_folder: str,
+) -> Parity:
+    """Scores the same bytes on all paths.
+
+    held_out: label and image (decodable bytes); keras_file: path; model_uri: of the version; pyfunc: the same version,
+    loaded; url: of its REST service; edge_folder: its edge files with their manifest.
+    """
     manifest = edge_model.read_manifest(edge_folder)
-    named = hard(held_out["image"].iloc[0]) + list(zip(held_out["label"].fillna("no label"), held_out["image"]))
+    plain = zip(held_out["label"].fillna("no label"), held_out["image"], strict=True)
+    named = [*hard(held_out["image"].iloc[0]), *plain]
     names, images = [name for name, _ in named], [image for _, image in named]
     scores = {REFERENCE: in_keras(images, keras_file, manifest["transform"])}
     scores["pyfunc"] = _arrays(pyfunc.predict(pd.DataFrame({"image": images}))["scores"])
@@ -128,25 +164,30 @@ def compare(spark, held_out, keras_file, model_uri, pyfunc, url, edge_folder):
     return Parity(scores, tuple(manifest["classes"]), manifest["threshold"], names, images, milliseconds)
 
 
-def in_keras(images, keras_file, line):
-    """Probabilities by the Keras file on pixels of the training's transform: list of float32 (classes,), None for what doesn't decode."""
+def in_keras(images: list[bytes], keras_file: str, line: str) -> list[np.ndarray | None]:
+    """Probabilities of the Keras file on pixels of the training's transform, float32 (classes,) for each image.
+
+    line: the transform. None for an image that does not decode.
+    """
     import tensorflow as tf
 
-    side, pixels = transform.image_size(line), {}
-    for place, image in enumerate(images):
+    image_size, pixels = transform.image_size(line), {}
+    for index, image in enumerate(images):
         try:
-            pixels[place] = np.frombuffer(transform.pixels(image, line), np.uint8).reshape(side, side, 3)
+            pixels[index] = np.frombuffer(transform.pixels(image, line), np.uint8).reshape(image_size, image_size, 3)
         except transform.BadImage:
-            continue  # its place stays None
-    said = np.asarray(
-        tf.keras.models.load_model(keras_file)(np.stack(list(pixels.values())).astype(np.float32), training=False)
-    )
-    found = dict(zip(pixels, said))
-    return [found.get(place) for place in range(len(images))]
+            continue
+    network = tf.keras.models.load_model(keras_file)
+    scores = np.asarray(network(np.stack(list(pixels.values())).astype(np.float32), training=False))
+    by_index = dict(zip(pixels, scores, strict=True))
+    return [by_index.get(index) for index in range(len(images))]
 
 
-def over_rest(service, image):
-    """Probabilities for one image as the body of a request, None where the service refuses the image itself. Raises client.ServiceError."""
+def over_rest(service: client.Client, image: bytes) -> np.ndarray | None:
+    """Probabilities for one image as the body of a request; None if the service refuses the image itself.
+
+    Raises client.ServiceError for all other errors.
+    """
     try:
         return np.array(service.predict(image)["scores"])
     except client.ServiceError as error:
@@ -155,9 +196,10 @@ def over_rest(service, image):
         return None
 
 
-def on_device(images, loaded):
-    """(probabilities, milliseconds of those that decode) by the device's own code. loaded: device.model.Model."""
-    scores, milliseconds = [], []
+def on_device(images: list[bytes], loaded: edge_model.Model) -> tuple[list[np.ndarray | None], np.ndarray]:
+    """(probabilities of each image, milliseconds of each image that decodes) by the device's own code."""
+    scores: list[np.ndarray | None] = []
+    milliseconds = []
     for image in images:
         began = time.perf_counter()
         try:
@@ -169,22 +211,22 @@ def on_device(images, loaded):
     return scores, np.array(milliseconds)
 
 
-def accuracies(arrays, edge_folder, most=1000):
-    """{variant: share right} of LiteRT on pixels of the cache. arrays: feed.Arrays; most: of them, spread."""
+def accuracies(arrays: feed.Arrays, edge_folder: str, most: int = 1000) -> dict[str, float]:
+    """{variant: accuracy of LiteRT} on pixels of the cache. most: images at most, at even steps."""
     chosen = slice(0, len(arrays), max(1, -(-len(arrays) // most)))
     manifest = edge_model.read_manifest(edge_folder)
-    found = {}
+    result = {}
     for variant in manifest["variants"]:
         loaded = edge_model.load(edge_folder, variant)
-        said = [
+        predicted = [
             loaded.classes.index(
                 edge_model.decide(edge_model.invoke(loaded, image.tobytes()), loaded.classes, loaded.threshold)
             )
             for image in arrays.pixels[chosen]
         ]
-        found[variant] = float(np.mean(np.array(said) == arrays.targets[chosen]))
-    return found
+        result[variant] = float(np.mean(np.array(predicted) == arrays.targets[chosen]))
+    return result
 
 
-def _arrays(scores):
+def _arrays(scores: Iterable) -> list[np.ndarray | None]:
     return [None if row is None else np.array(row) for row in scores]

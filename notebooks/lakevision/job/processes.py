@@ -1,0 +1,51 @@
+"""Child processes of a run: kernels, their JVM, Python workers and Horovod ranks all end with the run."""
+
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psutil
+
+PATIENCE = 3  # seconds between SIGTERM and SIGKILL
+
+
+def in_thread(function: Callable, *arguments: Any) -> Any:
+    """Returns function(*arguments), called in a thread of its own.
+
+    In the main thread, nbclient would catch Ctrl-C and go on.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function, *arguments)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            end_children()  # the thread ends when its kernel dies
+            raise
+
+
+def interrupt_on_signals() -> None:
+    """Makes SIGTERM and SIGHUP act like Ctrl-C, so that they also end the child processes."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def end_children() -> None:
+    """Ends all descendants of this process; kills those that still run after PATIENCE seconds."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        _signal(child, "terminate")
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
+    for child in alive:
+        _signal(child, "kill")
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _signal(process: psutil.Process, method: str) -> None:
+    try:
+        getattr(process, method)()
+    except psutil.NoSuchProcess:
+        return  # the process has ended meanwhile
