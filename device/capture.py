@@ -24,7 +24,8 @@ from device import clock, exif
 from device.camera import trigger
 from device.hang_guard import guard, time_left  # noqa: F401  score and doctor use them from here
 from device.journal import say, sleep
-from device.notify import notify, watchdog_s
+from device.notify import notify
+from device.pace import Pace
 from device.spool.entry import Entry, describe
 from device.spool.spool import Spool, SpoolFull
 
@@ -133,7 +134,7 @@ def _loop(
     """
     config = settings.capture
     scene = trigger.SceneChange(config) if config.trigger == "change" else None
-    pace = _Pace(config.interval_s)
+    pace = Pace(config.interval_s)
     taken = 0
     writes: deque = deque()
     keeper = Keeper(spool)
@@ -166,45 +167,6 @@ def _loop(
     say("stopped as asked")
     notify("STOPPING=1")
     return 0
-
-
-class _Pace:
-    """Decides when the next frame is due, and when a frame is needed for the watchdog alone."""
-
-    def __init__(self, interval_s: float):
-        limit = watchdog_s()
-        self.interval_s = interval_s
-        self.proof_every = limit / 3 if limit else float("inf")
-        self.began = self.due = time.monotonic()
-        self.proved = -float("inf")  # when a frame last fed the watchdog
-
-    def pause(self) -> float:
-        """Seconds until the next frame; 0 if it is due now, for the interval or for the watchdog."""
-        now = time.monotonic()
-        if now >= self.due or now - self.proved >= self.proof_every:
-            return 0.0
-        return min(self.due - now, self.proof_every - (now - self.proved))
-
-    def advance(self) -> bool:
-        """True if a frame is due for the interval; then the next one is planned. No burst follows a stall."""
-        now = time.monotonic()
-        if now < self.due:
-            return False
-        if self.interval_s:
-            missed = int((now - self.due) / self.interval_s)
-            self.due += (missed + 1) * self.interval_s
-        else:
-            self.due = now
-        return True
-
-    def prove_alive(self, is_well: Callable[[], bool]) -> None:
-        """Reports a frame to systemd: READY=1 for the first, then WATCHDOG=1 at most once a second."""
-        if self.proved == -float("inf"):
-            notify("READY=1", f"STATUS=first frame after {time.monotonic() - self.began:.1f} s")
-        if time.monotonic() - self.proved >= min(1.0, self.proof_every):
-            self.proved = time.monotonic()
-            if is_well():
-                notify("WATCHDOG=1")
 
 
 class Keeper:

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from device.spool import records
+from device import files
 from device.store import credentials, volume
 from device.store.types import AlreadyThere, Denied, Refused, Store, Unavailable, classify, first_line
 
@@ -132,7 +132,7 @@ def _local(root):
 def _sync(path, root):
     """Makes the name outlive a power cut; device=... and date=... may be new folders."""
     for folder in path.parents:
-        records.sync_folder(folder)
+        files.sync_folder(folder)
         if folder == root:
             break
 

@@ -222,7 +222,7 @@ def main():
         "upload_mb": round(upload_mb, 1),
         "capture_simulated_1080p_mb": round(drawn, 1),
         "import_capture_ms": round(import_ms("device.capture")),
-        "import_upload_ms": round(import_ms("device.upload, obstore.store")),
+        "import_upload_ms": round(import_ms("device.store.upload, obstore.store")),
     }
     print(figures)
     rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **figures}

@@ -69,7 +69,7 @@ def test_ready_after_a_real_frame_and_the_watchdog_is_fed_by_frames(agent):
 
 def test_a_camera_that_hangs_starves_the_watchdog(agent):
     """Beneath the agent's own time-out too: nothing but a frame feeds it."""
-    hang = "import time, device.cameras.folder as f; real = f.Camera.capture; f.Camera.capture = lambda self: real(self) if self.frames < 1 else time.sleep(9)"
+    hang = "import time, device.camera.folder as f; real = f.Camera.capture; f.Camera.capture = lambda self: real(self) if self.frames < 1 else time.sleep(9)"
     agent.configure(camera={"timeout_s": 3.0}, capture={"interval_s": 0.1})
     with harness.NotifySocket(agent.folder) as systemd:
         process = agent.start("capture", driver=hang, env=systemd.env(watchdog_s=0.3))

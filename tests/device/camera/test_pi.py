@@ -174,7 +174,7 @@ def test_picamera2_swallows_a_full_disk_and_the_agent_does_not(pi):
     limit = (
         DRIVER
         + """
-import resource, device.cameras.pi as pi
+import resource, device.camera.pi as pi
 measure = pi.Camera._measure
 pi.Camera._measure = lambda self: (measure(self), resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)))
 """
