@@ -1,9 +1,16 @@
-"""The EXIF block of a photograph, as a camera writes it (Exif 2.32, CIPA DC-008-2019; tag numbers from its tables 4 to 8)."""
+"""The EXIF block of a photograph, as a camera writes it.
+
+Standard: Exif 2.32, CIPA DC-008-2019; the tag numbers are in its tables 4 to 8.
+"""
+
+from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable
 from datetime import datetime, timezone
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
@@ -11,76 +18,85 @@ from PIL.TiffImagePlugin import IFDRational
 BASE, IFD, GPS = ExifTags.Base, ExifTags.IFD, ExifTags.GPS
 
 
+# 15 parameters and 52 lines: one keyword for each EXIF tag. A dataclass would only move the same list elsewhere.
 def build(
-    taken_at,
-    make,
-    model,
-    exposure_s=None,
-    f_number=None,
-    iso=None,
-    focal_mm=None,
-    position=None,
-    maker_note=None,
-    user_comment=None,
-    serial=None,
-    software="lakevision",
-    orientation=None,
-    image_id=None,
-    exposure_held=None,
-):
-    """EXIF bytes for PIL's save(exif=...).
+    taken_at: datetime,
+    make: str,
+    model: str,
+    exposure_s: float | None = None,
+    f_number: float | None = None,
+    iso: int | None = None,
+    focal_mm: float | None = None,
+    position: tuple[float, ...] | None = None,
+    maker_note: str | None = None,
+    user_comment: str | None = None,
+    serial: str | None = None,
+    software: str = "lakevision",
+    orientation: int | None = None,
+    image_id: str | None = None,
+    exposure_held: bool | None = None,
+) -> bytes:
+    """EXIF bytes for PIL's save(exif=...). An argument that is None writes no tag.
 
     taken_at: aware datetime; written as local time of its own offset, with OffsetTime* and microseconds as sub-seconds.
-    exposure_s, f_number, focal_mm: float seconds, f-stop, millimetres. iso: int. position: (latitude, longitude) in degrees
-    or (latitude, longitude, altitude in metres). maker_note, user_comment, serial: ASCII text. orientation: 1 to 8, how the
-    pixels lie. image_id: 32 hex digits. exposure_held: whether exposure and white balance were held. What is None is left out.
-    Raises ValueError for a naive time or a position off the globe.
+    exposure_s, focal_mm: seconds, millimetres. f_number: f-stop. position: (latitude, longitude) in degrees, or
+    (latitude, longitude, altitude in metres). maker_note, user_comment, serial: ASCII text. orientation: EXIF
+    orientation of the pixels, 1 to 8. image_id: 32 hex digits. exposure_held: True if exposure and white balance
+    were held. Raises ValueError for a naive time or a position off the globe.
     """
     if taken_at.tzinfo is None:
         raise ValueError(f"taken_at needs a time zone, got {taken_at!r}")
     exif = Image.Exif()
     stamp = taken_at.strftime("%Y:%m:%d %H:%M:%S")
-    offset = taken_at.strftime("%z")
-    offset = f"{offset[:3]}:{offset[3:5]}"
     exif[BASE.Make], exif[BASE.Model], exif[BASE.Software], exif[BASE.DateTime] = make, model, software, stamp
     if orientation is not None:
         exif[BASE.Orientation] = orientation
     photo = exif.get_ifd(IFD.Exif)
-    for tag in (BASE.DateTimeOriginal, BASE.DateTimeDigitized):
-        photo[tag] = stamp
-    for tag in (BASE.OffsetTime, BASE.OffsetTimeOriginal, BASE.OffsetTimeDigitized):
-        photo[tag] = offset
-    for tag in (BASE.SubsecTimeOriginal, BASE.SubsecTimeDigitized):
-        photo[tag] = f"{taken_at.microsecond:06d}"
-    if exposure_s is not None:
-        photo[BASE.ExposureTime] = IFDRational(Fraction(exposure_s).limit_denominator(1_000_000))
-    if f_number is not None:
-        photo[BASE.FNumber] = IFDRational(Fraction(f_number).limit_denominator(100))
-    if focal_mm is not None:
-        photo[BASE.FocalLength] = IFDRational(Fraction(focal_mm).limit_denominator(100))
-    if iso is not None:
-        photo[BASE.ISOSpeedRatings] = int(iso)
-    if maker_note is not None:
-        photo[BASE.MakerNote] = maker_note.encode("ascii", "replace")
-    if user_comment is not None:
-        photo[BASE.UserComment] = b"ASCII\0\0\0" + user_comment.encode("ascii", "replace")
-    if serial is not None:
-        photo[BASE.BodySerialNumber] = serial
-    if image_id is not None:
-        photo[BASE.ImageUniqueID] = image_id
-    if exposure_held is not None:
-        photo[BASE.ExposureMode] = photo[BASE.WhiteBalance] = int(exposure_held)  # 1: manual
+    photo.update(_times(taken_at, stamp))
+    held = None if exposure_held is None else int(exposure_held)  # 1: manual
+    for tag, value in (
+        (BASE.ExposureTime, _rational(exposure_s, 1_000_000)),
+        (BASE.FNumber, _rational(f_number, 100)),
+        (BASE.FocalLength, _rational(focal_mm, 100)),
+        (BASE.ISOSpeedRatings, None if iso is None else int(iso)),
+        (BASE.MakerNote, _ascii(maker_note)),
+        (BASE.UserComment, _ascii(user_comment, b"ASCII\0\0\0")),
+        (BASE.BodySerialNumber, serial),
+        (BASE.ImageUniqueID, image_id),
+        (BASE.ExposureMode, held),
+        (BASE.WhiteBalance, held),
+    ):
+        if value is not None:
+            photo[tag] = value
     if position is not None:
         exif.get_ifd(IFD.GPSInfo).update(_gps(*position))
     return exif.tobytes()
 
 
-def _gps(latitude, longitude, altitude=None):
+def _times(taken_at: datetime, stamp: str) -> dict[int, str]:
+    offset = taken_at.strftime("%z")
+    tags: dict[int, str] = {}
+    tags.update(dict.fromkeys((BASE.DateTimeOriginal, BASE.DateTimeDigitized), stamp))
+    offsets = (BASE.OffsetTime, BASE.OffsetTimeOriginal, BASE.OffsetTimeDigitized)
+    tags.update(dict.fromkeys(offsets, f"{offset[:3]}:{offset[3:5]}"))
+    tags.update(dict.fromkeys((BASE.SubsecTimeOriginal, BASE.SubsecTimeDigitized), f"{taken_at.microsecond:06d}"))
+    return tags
+
+
+def _ascii(text: str | None, prefix: bytes = b"") -> bytes | None:
+    return None if text is None else prefix + text.encode("ascii", "replace")
+
+
+def _rational(number: float | None, max_denominator: int) -> IFDRational | None:
+    return None if number is None else IFDRational(Fraction(number).limit_denominator(max_denominator))
+
+
+def _gps(latitude: float, longitude: float, altitude: float | None = None) -> dict[int, Any]:
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise ValueError(
             f"position {latitude}, {longitude} is not on the globe: latitude -90 to 90, longitude -180 to 180"
         )
-    tags = {
+    tags: dict[int, Any] = {
         GPS.GPSVersionID: b"\2\3\0\0",
         GPS.GPSLatitudeRef: "N" if latitude >= 0 else "S",
         GPS.GPSLatitude: _sexagesimal(abs(latitude)),
@@ -93,28 +109,36 @@ def _gps(latitude, longitude, altitude=None):
     return tags
 
 
-def _sexagesimal(degrees):
-    """Degrees as (degrees, minutes, seconds); seconds to 1/10,000, which is 3 mm on the ground."""
+def _sexagesimal(degrees: float) -> tuple[IFDRational, IFDRational, IFDRational]:
+    """(degrees, minutes, seconds); the seconds are rounded to 1/10,000, which is 3 mm on the ground."""
     total = round(degrees * 3600 * 10_000)
     minutes, seconds = divmod(total, 60 * 10_000)
     return IFDRational(minutes // 60, 1), IFDRational(minutes % 60, 1), IFDRational(seconds, 10_000)
 
 
-# ---- the agent's own facts: which run of the device took it, and how far its clock can be trusted
+# ---- the agent's own facts: boot, sequence number, and the state of the clock
 
-UPRIGHT = {0: 1, 90: 6, 180: 3, 270: 8}  # degrees clockwise that make it upright -> EXIF orientation
-_AT = datetime(1111, 11, 11, 11, 11, 11, 111213, timezone.utc)  # stands in the template where the time goes
+UPRIGHT = {0: 1, 90: 6, 180: 3, 270: 8}  # degrees clockwise that turn the picture upright -> EXIF orientation
+_AT = datetime(1111, 11, 11, 11, 11, 11, 111213, timezone.utc)  # placeholder of the time in the template
 _ID = "0123456789abcdef" * 2
 
 
-def for_frame(taken_at, device, boot_id, sequence, clock_synced, uptime_s, **camera):
-    """EXIF bytes of one frame of the agent; `camera` goes to build().
+def for_frame(
+    taken_at: datetime,
+    device: str,
+    boot_id: str,
+    sequence: int,
+    clock_synced: bool | None,
+    uptime_s: float,
+    **camera: Hashable,
+) -> bytes:
+    """EXIF bytes of one frame of the agent; `camera` is passed to build().
 
-    taken_at: aware datetime in UTC. boot_id: 32 hex digits. sequence: int. clock_synced: bool or None. uptime_s: float seconds
-    since boot. They stand in UserComment, which agent_facts() reads. ImageUniqueID is the MD5 of device, boot and sequence.
+    taken_at: aware datetime in UTC. boot_id: 32 hex digits. uptime_s: seconds since boot. These facts are written to
+    UserComment, which agent_facts() reads. ImageUniqueID is the MD5 of device, boot and sequence.
 
-    A camera's settings hardly change, so the block is built once for them and then only the bytes that differ are replaced:
-    0.02 ms in place of 0.5 ms.
+    A camera's settings hardly change. The block is therefore built once for them, and each frame replaces only the
+    bytes that differ: 0.02 ms instead of 0.5 ms.
     """
     block = _template(device, tuple(sorted(camera.items())))
     for old, new in (
@@ -127,8 +151,11 @@ def for_frame(taken_at, device, boot_id, sequence, clock_synced, uptime_s, **cam
     return block
 
 
-def agent_facts(exif):
-    """What for_frame() noted, from a PIL Exif: a dict with boot_id, sequence (int), clock_synced (True, False or None) and uptime_s; {} without."""
+def agent_facts(exif: Image.Exif) -> dict[str, Any]:
+    """The facts that for_frame() wrote, or {} if there are none.
+
+    Keys: boot_id (str), sequence (int), clock_synced (True, False or None), uptime_s (float).
+    """
     comment = exif.get_ifd(IFD.Exif).get(BASE.UserComment, b"")
     text = comment[8:].decode("ascii", "replace") if isinstance(comment, bytes) else str(comment)
     facts = dict(part.split("=", 1) for part in text.split() if "=" in part)
@@ -142,26 +169,28 @@ def agent_facts(exif):
     }
 
 
-def _facts(boot_id, sequence, clock_synced, uptime_s):
-    synced = {True: "yes", False: "no ", None: "?  "}[clock_synced]  # all of one width: the block has fixed offsets
+def _facts(boot_id: str, sequence: int, clock_synced: bool | None, uptime_s: float) -> str:
+    synced = {True: "yes", False: "no ", None: "?  "}[clock_synced]  # equally long: the block has fixed offsets
     return f"boot_id={boot_id} sequence={sequence:010d} clock_synced={synced} uptime_s={uptime_s:014.3f}"
 
 
 @lru_cache(maxsize=4)
-def _template(device, camera):
-    return build(_AT, serial=device, image_id=_ID, user_comment=_facts("0" * 32, 0, None, 0.0), **dict(camera))
+def _template(device: str, camera: tuple[tuple[str, Any], ...]) -> bytes:
+    facts = _facts("0" * 32, 0, None, 0.0)
+    return build(_AT, serial=device, image_id=_ID, user_comment=facts, **dict(camera))
 
 
-def splice(jpeg, block):
-    """The JPEG with this EXIF block in place of its own, as byte strings that follow each other; pixels are not touched.
+def splice(jpeg: bytes, block: bytes) -> list[bytes | memoryview]:
+    """The JPEG with its EXIF block replaced, as consecutive byte strings. The pixels do not change.
 
-    Raises ValueError where the bytes are not a JPEG, or the block is over the 65,533 bytes that APP1 can hold.
+    Raises ValueError if the bytes are not a JPEG, or if the block exceeds the 65,533 bytes of an APP1 segment.
     """
     if jpeg[:2] != b"\xff\xd8" or len(jpeg) < 4:
         raise ValueError(f"not a JPEG: {len(jpeg)} bytes that start with {bytes(jpeg[:8])!r}")
     if len(block) > 65_533:
-        raise ValueError(f"EXIF of {len(block)} bytes, 65,533 at most")
-    kept, at = [], 2
+        raise ValueError(f"EXIF block of {len(block)} bytes; a JPEG holds at most 65,533")
+    kept: list[bytes | memoryview] = []
+    at = 2
     while jpeg[at] == 0xFF and jpeg[at + 1] in (0xE0, 0xE1):  # APP0 (JFIF) and APP1 (Exif or XMP) come first
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
         if end + 2 > len(jpeg):

@@ -1,32 +1,42 @@
-"""A Raspberry Pi camera through picamera 1.13, the legacy stack: 32-bit Bullseye or older with the legacy camera switched on.
+"""A Raspberry Pi camera through picamera 1.13, the legacy stack.
 
-No longer developed by anyone. It works where it worked; for anything new take picamera2.
+The stack needs 32-bit Bullseye or older with the legacy camera switched on. Nobody develops it any more: use it only
+on installations where it already works, and picamera2 for everything new.
 """
+
+from __future__ import annotations
 
 import io
 import time
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from device import clock
 from device.camera import CameraError, Frame, maker_note
 
+if TYPE_CHECKING:
+    from device.config import Settings
+
 INSTALL = (
-    "sudo apt install -y python3-picamera, switch the legacy camera on in raspi-config, and make the virtual environment "
-    "with --system-site-packages. On Bookworm and later, and on any 64-bit system, there is no legacy stack: use picamera2"
+    "sudo apt install -y python3-picamera, switch the legacy camera on in raspi-config, and make the virtual "
+    "environment with --system-site-packages. On Bookworm and later, and on any 64-bit system, there is no legacy "
+    "stack: use picamera2"
 )
 
 
 class Camera:
     """Configured once; exposure and white balance are held between measurements."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: Settings):
         self.settings = settings.camera
-        self.camera = None
+        self.camera: Any = None
+        self.measured = 0.0  # when exposure was last measured, by the monotonic clock
 
-    def open(self):
+    def open(self) -> None:
+        """Finds the camera, configures it and measures exposure. Raises CameraError."""
         try:
             import picamera
-        except (ImportError, OSError) as error:  # OSError: libbcm_host.so is only on 32-bit Pi OS
+        except (ImportError, OSError) as error:  # OSError: only 32-bit Pi OS has libbcm_host.so
             raise CameraError(f'camera.kind = "picamera", but it can\'t be imported ({error}). {INSTALL}') from error
         self.failures = (picamera.exc.PiCameraError, picamera.exc.PiCameraRuntimeError)
         try:
@@ -38,8 +48,8 @@ class Camera:
             ) from error
         self._measure()
 
-    def _measure(self):
-        """Lets automatic exposure and white balance settle, then holds what they found."""
+    def _measure(self) -> None:
+        """Lets automatic exposure and white balance settle, then holds their values."""
         camera = self.camera
         camera.shutter_speed, camera.exposure_mode, camera.awb_mode = 0, "auto", "auto"
         time.sleep(self.settings.warm_up_s)
@@ -48,20 +58,21 @@ class Camera:
         camera.awb_mode, camera.awb_gains = "off", gains
         self.measured = time.monotonic()
 
-    def capture(self):
+    def capture(self) -> Frame:
+        """One photograph. Raises CameraError if the driver gives none."""
         if 0 < self.settings.hold_exposure_s < time.monotonic() - self.measured:
             self._measure()
-        out = io.BytesIO()  # never a file: the spool's own write notices a full disk
+        out = io.BytesIO()  # never a file: only the spool's own write handles a full disk
         monotonic, at = time.monotonic(), clock.now()
         try:
             # The still port: slower than the video port, sharper, and without its dropped frames.
             self.camera.capture(out, "jpeg", quality=self.settings.quality)
         except self.failures as error:
             raise CameraError(f"the camera gave no frame ({error})") from error
-        half = (time.monotonic() - monotonic) / 2  # somewhere in between the sensor was read
+        half = (time.monotonic() - monotonic) / 2  # the sensor was read somewhere in between
         return Frame(out.getvalue(), self._metadata(), at + timedelta(seconds=half), monotonic + half)
 
-    def _metadata(self):
+    def _metadata(self) -> dict[str, Any]:
         camera = self.camera
         gains = [float(gain) for gain in camera.awb_gains]
         return {
@@ -73,6 +84,7 @@ class Camera:
             "exposure_held": True,
         }
 
-    def close(self):
+    def close(self) -> None:
+        """Releases the camera."""
         if self.camera is not None:
             self.camera.close()

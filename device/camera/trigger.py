@@ -1,14 +1,20 @@
-"""Which frames are worth keeping: the hours of the day, and whether the scene has changed."""
+"""Which frames to keep: by the hour of the day, and by change of the scene."""
+
+from __future__ import annotations
 
 import io
+import time
+from types import SimpleNamespace
 
 from PIL import Image, ImageChops, ImageStat
 
-CELLS = (64, 48)  # the scene is compared at this size: leaves and noise average out, a parcel does not
+from device.camera import Frame
+
+CELLS = (64, 48)  # scenes are compared at this size: leaves and noise average out, a parcel does not
 
 
-def is_active(hours, local):
-    """Whether `local`, a struct_time, lies in "HH:MM-HH:MM" (the end is not in it); over midnight too. "" is always."""
+def is_active(hours: str, local: time.struct_time) -> bool:
+    """True if `local` is within "HH:MM-HH:MM", end excluded, also over midnight. "" means always."""
     if not hours:
         return True
     begin, end = (int(part[:2]) * 60 + int(part[3:]) for part in hours.split("-"))
@@ -16,40 +22,44 @@ def is_active(hours, local):
     return begin <= minute < end if begin <= end else minute >= begin or minute < end
 
 
-def thumbnail(jpeg):
-    """The picture as CELLS of grey whose mean is taken out, so that a cloud over the sun is no change. Raises OSError for a broken JPEG."""
+def thumbnail(jpeg: bytes) -> Image.Image:
+    """The picture as CELLS of grey (mode L). Raises OSError for a broken JPEG.
+
+    The mean is subtracted, so a cloud before the sun is no change.
+    """
     image = Image.open(io.BytesIO(jpeg))
-    image.draft("L", (CELLS[0] * 4, CELLS[1] * 4))  # the JPEG decoder scales by 2, 4 or 8 nearly for nothing
+    image.draft("L", (CELLS[0] * 4, CELLS[1] * 4))  # the JPEG decoder scales by 2, 4 or 8 at nearly no cost
     small = image.convert("L").resize(CELLS, Image.Resampling.BOX)
     return ImageChops.add(small, Image.new("L", CELLS, 128), 1, -round(ImageStat.Stat(small).mean[0]))
 
 
-def changed_area(before, after, level):
-    """Share of the picture, 0 to 1, whose brightness moved by more than `level` (0 to 1) between two thumbnails."""
+def changed_area(before: Image.Image, after: Image.Image, level: float) -> float:
+    """Share of the picture, 0 to 1, whose brightness changed by more than `level` (0 to 1) between two thumbnails."""
     histogram = ImageChops.difference(before, after).histogram()
     return sum(histogram[int(level * 255) + 1 :]) / (CELLS[0] * CELLS[1])
 
 
 class SceneChange:
-    """Keeps a frame when it differs from the last one kept, and one every keep_every_s seconds anyway.
+    """Keeps a frame if it differs from the last kept frame, and one frame every keep_every_s seconds anyway.
 
-    The last kept, not the last seen: what comes slowly comes too.
+    Comparing with the last kept frame rather than the previous frame detects slow changes too.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: SimpleNamespace):
+        """settings: the [capture] section."""
         self.settings = settings
-        self.kept = None
+        self.kept: Image.Image | None = None
         self.kept_at = 0.0
 
-    def wants(self, frame):
-        """Whether to keep this Frame."""
-        seen = thumbnail(frame.jpeg)
+    def wants(self, frame: Frame) -> bool:
+        """True if this frame should be kept."""
+        current = thumbnail(frame.jpeg)
         due = 0 < self.settings.keep_every_s <= frame.monotonic - self.kept_at
         if (
             self.kept is None
             or due
-            or changed_area(self.kept, seen, self.settings.change_level) >= self.settings.change_area
+            or changed_area(self.kept, current, self.settings.change_level) >= self.settings.change_area
         ):
-            self.kept, self.kept_at = seen, frame.monotonic
+            self.kept, self.kept_at = current, frame.monotonic
             return True
         return False

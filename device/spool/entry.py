@@ -1,12 +1,17 @@
-"""What a spooled file is called, and what it will be called in the store.
+"""The name of a spooled file, and its key in the store.
 
-A name is  <sequence>~<device>~<UTC time>_<boot>_<sequence>[_<label>]~<bytes>~<SHA-256>.jpg : sorted by name is in the order taken,
-whatever the clock did, and all facts travel with the file, so that a crash can't part them.
+A name is  <sequence>~<device>~<UTC time>_<boot>_<sequence>[_<label>]~<bytes>~<SHA-256>.jpg
+Names sort in the order taken, even if the clock jumped. All facts are in the name, so a crash cannot separate a frame
+and its facts.
 """
+
+from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from device import clock
 
@@ -19,46 +24,63 @@ RESULTS = ".jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """One spooled file: a photograph, or lines of results (.jsonl). stem is its name in the store, without suffix."""
+    """One spooled file: a photograph, or lines of results (.jsonl)."""
 
     sequence: int
     device: str
-    stem: str
+    stem: str  # the name in the store, without suffix
     size: int  # bytes
-    sha256: str
+    sha256: str  # 64 hex digits
     suffix: str = ".jpg"
 
     @property
-    def name(self):
-        """Its name in the spool."""
+    def name(self) -> str:
+        """The file's name in the spool."""
         return f"{self.sequence:010d}~{self.device}~{self.stem}~{self.size}~{self.sha256}{self.suffix}"
 
     @property
-    def key(self):
-        """Its place in the store, where no name needs a colon. Results lie below _results/: whoever lists photographs, Spark too, passes over it."""
-        return f"{'_results/' if self.suffix == RESULTS else ''}device={self.device}/date={self.stem[:10]}/{self.stem}{self.suffix}"
+    def key(self) -> str:
+        """The file's key in the store, free of colons.
+
+        Results are below _results/, which Spark and other readers of photographs skip.
+        """
+        folder = "_results/" if self.suffix == RESULTS else ""
+        return f"{folder}device={self.device}/date={self.stem[:10]}/{self.stem}{self.suffix}"
 
 
-def parse(name):
-    """The Entry that a name in the spool stands for, None where it is not one."""
+def parse(name: str) -> Entry | None:
+    """The Entry of a name in the spool; None if it is no such name."""
     match = NAME.fullmatch(name)
     if match is None:
         return None
-    fields = match.groupdict()
-    return Entry(**{**fields, "sequence": int(fields["sequence"]), "size": int(fields["size"])})
+    return Entry(
+        sequence=int(match["sequence"]),
+        device=match["device"],
+        stem=match["stem"],
+        size=int(match["size"]),
+        sha256=match["sha256"],
+        suffix=match["suffix"],
+    )
 
 
-def stem(taken_at, boot_id, sequence, label=""):
-    """What a frame is called: UTC time, boot, sequence and, if it has one, its label as the last field.
+def stem(taken_at: datetime, boot_id: str, sequence: int, label: str = "") -> str:
+    """A frame's name: UTC time, boot, sequence and, as the last field, the label if there is one.
 
-    Unique however the clock jumps: a boot id never comes again, and within a boot the sequence only grows.
+    The name is unique even if the clock jumps: a boot id never repeats, and within a boot the sequence only grows.
     """
     fields = [f"{taken_at:%Y-%m-%dT%H%M%S}.{taken_at.microsecond // 1000:03d}Z", boot_id[:8], f"{sequence:06d}"]
-    return "_".join(fields + [label] if label else fields)
+    return "_".join([*fields, label] if label else fields)
 
 
-def describe(parts, device, taken_at, sequence, label="", suffix=".jpg"):
-    """The Entry of a frame given as byte strings that follow each other; takes its SHA-256."""
+def describe(
+    parts: Sequence[bytes | memoryview],
+    device: str,
+    taken_at: datetime,
+    sequence: int,
+    label: str = "",
+    suffix: str = ".jpg",
+) -> Entry:
+    """The Entry of a frame given as consecutive byte strings; computes its SHA-256."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -1,12 +1,17 @@
-"""Small JSON records that processes leave for each other: replaced whole, never seen half written."""
+"""Small JSON records that processes leave for each other. Each write replaces the whole record atomically."""
+
+from __future__ import annotations
 
 import json
 import os
 import sys
+from typing import Any
+
+from device import files
 
 
-def read(path):
-    """The record as a dict; {} where there is none yet, or where a power cut damaged it (said on stderr)."""
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record; {} if there is none, or if a power cut damaged it (reported on stderr)."""
     try:
         with open(path, encoding="utf-8") as file:
             record = json.load(file)
@@ -18,32 +23,15 @@ def read(path):
     return record if isinstance(record, dict) else {}
 
 
-def write(path, record, durable=False):
-    """Replaces the record. durable: it outlives a power cut that comes after the return. Raises OSError."""
-    temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(record, indent=1))
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if durable:
-        sync_folder(os.path.dirname(path))
+def write(path: str | os.PathLike[str], record: dict[str, Any], durable: bool = False) -> None:
+    """Replaces the record. durable: the new record survives a later power cut. Raises OSError."""
+    files.write_atomically(path, json.dumps(record, indent=1), durable)
 
 
-def write_text(path, text):
-    """A note for a person: where it can't be written, the journal has it."""
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a note for a person; if this fails, the note goes to the journal."""
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        print(f"{path}: {error.strerror}; it would have said: {text.strip()}", file=sys.stderr, flush=True)
-
-
-def sync_folder(path):
-    """Makes the folder's entries outlive a power cut."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        print(f"{path}: {error.strerror}; the note was: {text.strip()}", file=sys.stderr, flush=True)

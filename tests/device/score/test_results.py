@@ -206,14 +206,14 @@ def test_a_batch_that_finds_no_room_waits(scoring, tmp_path):
 
     settings = SimpleNamespace(path=str(tmp_path / "s"), max_mb=0.0001, free_mb=0.0, dead_mb=1.0, when_full="reject")
     inbox, outbox = Spool(settings, "inbox", ready="unscored"), Spool(settings, "score", tmp="tmp-score")
-    inbox.max_bytes = 10**6
+    inbox.room.max_bytes = 10**6
     desk, batch, said = results.Desk(inbox, outbox, lambda *line: said.append(line)), results.Batch(), []
     for sequence in (1, 2):
         entry = describe([bytes(50 + sequence)], "d", clock.now(), sequence)
         inbox.put(entry, [bytes(50 + sequence)])
         batch.add(entry, {"n": sequence, "padding": "x" * 100}, False)
     assert desk.send(batch, {}) is False and len(said) == 1 and batch.lines
-    outbox.max_bytes = 10**6
+    outbox.room.max_bytes = 10**6
     assert desk.send(batch, {}) is True
     (name,) = os.listdir(outbox.ready)
     assert [json.loads(line)["n"] for line in (outbox.ready / name).read_text().splitlines()] == [1, 2]
