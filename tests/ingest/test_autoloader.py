@@ -81,12 +81,12 @@ def test_options(settings, more):
         ),
         pytest.param(
             ["ingest.loader_options=[cloudFiles.clientSecret=hunter2]"],
-            "put it into a secret scope",
+            "put the value into a secret scope",
             id="secret written out",
         ),
         pytest.param(
             ["ingest.loader_options=['cloudFiles.connectionString=x{{secrets/a/b}}']"],
-            "put it into a secret scope",
+            "put the value into a secret scope",
             id="secret in part",
         ),
     ],

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import DataFrame
 
-from lakevision.ingest import capture, image_reader, labels, landing, stream, tables
+from lakevision.ingest import capture, chunk, image_reader, labels, landing, stream, tables
 
 
 def put(places, name, data):
@@ -103,7 +103,7 @@ def test_crashes_between_any_two_writes(lakehouse, monkeypatch):
     """One after the other, each with files of its own; the next run clears up what the last one left."""
     spark, make = lakehouse
     cfg, places = make("ingest.max_files_per_batch=3", "ingest.labels=name")
-    steps = [(stream, "_write_images"), (stream, "_write_rejected"), (labels, "add_from_paths"), (stream, "_forget")]
+    steps = [(chunk, "_write_images"), (chunk, "_write_rejected"), (labels, "add_from_paths"), (chunk, "_forget")]
     for number, (module, step) in enumerate(steps):
         for index in range(4):
             put(
@@ -128,7 +128,7 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         put(places, name, picture(index))
     put(places, "empty_dog.jpg", b"")
     put(places, "cut_dog.jpg", picture(3)[:150])
-    describing, writing = stream._describe, stream._write_images
+    describing, writing = chunk._describe, chunk._write_images
 
     def removing(this, files):
         (Path(places.landing) / "gone_dog.jpg").unlink(missing_ok=True)
@@ -139,8 +139,8 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         return writing(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "_describe", removing)
-        patch.setattr(stream, "_write_images", overwriting)
+        patch.setattr(chunk, "_describe", removing)
+        patch.setattr(chunk, "_write_images", overwriting)
         first = stream.ingest(spark, cfg, places)
     assert (first.images, first.rejected, first.landed) == (1, 3, 4) and paths(spark, places, "images") == [
         "steady_dog.jpg"
@@ -154,7 +154,7 @@ def test_what_changes_while_it_is_looked_at(lakehouse, monkeypatch):
         put(places, f"later{index}_dog.jpg", picture(index))
     # A crash after the newer row and before the older one went; what was empty is new to the stream now, perhaps in its second batch.
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "_remove", lambda spark, places, old: crashing(old))
+        patch.setattr(chunk, "_remove", lambda spark, places, old: crashing(old))
         with pytest.raises(Exception, match="killed here"):
             stream.ingest(spark, cfg, places)
     second = stream.ingest(spark, cfg, places)
@@ -198,7 +198,7 @@ def test_a_rejected_file_that_changes_to_another_bad_one_keeps_one_row(lakehouse
     stream.ingest(spark, cfg, places)
     put(places, "x.jpg", picture()[:120])
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "_remove", lambda spark, places, old: crashing(old))
+        patch.setattr(chunk, "_remove", lambda spark, places, old: crashing(old))
         with pytest.raises(Exception, match="killed here"):
             stream.ingest(spark, cfg, places)
     assert paths(spark, places, "rejected_images") == ["x.jpg", "x.jpg"]

@@ -96,11 +96,11 @@ def test_without_times_the_last_line_of_a_path_holds(labelled):
         pytest.param(b"path;label\nx;y\n", "expected the columns", id="semicolons"),
         pytest.param(b"", "found none", id="nothing"),
         pytest.param(
-            b"path,label,labelled_at\nx,y,1 May\n", "line 2: labelled_at '1 May' is no ISO 8601", id="bad time"
+            b"path,label,labelled_at\nx,y,1 May\n", "line 2: labelled_at '1 May' is not an ISO 8601 time", id="bad time"
         ),
         pytest.param(b"path,label\nx,y,z\n", "line 2: expected 2 fields", id="a field too many"),
         pytest.param(b"path,label\nx\n", "line 2: expected 2 fields", id="a field missing"),
-        pytest.param("path,label\nx,größe\n".encode("latin-1"), "no UTF-8", id="Latin-1"),
+        pytest.param("path,label\nx,größe\n".encode("latin-1"), "not UTF-8", id="Latin-1"),
     ],
 )
 def test_a_bad_csv_says_what_is_wrong(tmp_path, text, message):
@@ -124,7 +124,7 @@ def test_a_table_of_labels(labelled):
     assert labels.add_from_source(spark, places, name) == (0, ["nobody.jpg"])
     with pytest.raises(FileNotFoundError, match="there is no table"):
         labels.add_from_source(spark, places, f"{places.schema}.absent")
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         labels.add_from_source(spark, places, "absent.csv")
     with pytest.raises(labels.BadLabels, match="expected the columns"):
         labels.add_from_source(spark, places, places.table("images"))
@@ -157,7 +157,7 @@ def test_tables_carry_what_they_promise(labelled):
                 )
             ).writeTo(places.table("images")).append()
     spark.sql(f"ALTER TABLE {places.table('labels')} ADD COLUMN colour string")
-    with pytest.raises(tables.OtherSchema, match="table labels .*colour: string there, unknown here.*storage.schema"):
+    with pytest.raises(tables.OtherSchema, match="table labels .*colour: string in the table, unknown here.*storage.schema"):
         tables.create(spark, places)
 
 

@@ -1,12 +1,14 @@
-"""What Spark's workers do with a landed file: open it, describe it, hash it; and open it once more for its bytes.
+"""Work of Spark's workers on landed files: open, describe and hash each file, and read the bytes of good ones.
 
-Workers read the files themselves. Sent through the JVM, a photograph's bytes cost more than its decoding; and the landing zone is a folder that
-every worker sees (a volume on a cluster).
+Workers read the files themselves. Through the JVM, the bytes of a photograph would cost more than the decoding, and
+every worker can reach the landing zone (a volume on a cluster).
 """
 
 import hashlib
 import os
-from datetime import UTC
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pyspark.sql import functions as F
@@ -14,10 +16,14 @@ from pyspark.sql import functions as F
 from device import memory
 from lakevision.ingest import landing, metadata, quality, tables
 
-LARGEST = 200_000_000  # bytes; a larger file is no photograph, and would not fit a worker's memory beside its pixels
-ROWS = 32  # of one Arrow batch, photographs' bytes included: the next one finds the memory of the last in the caches
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.accumulators import Accumulator
+
+LARGEST = 200_000_000  # bytes; a larger file is not a photograph, and needs too much memory beside its pixels
+ROWS = 32  # photographs in one Arrow batch: small, so that each batch reuses the cached memory of the previous batch
 LISTED = "path string, modified_at timestamp, length bigint"
-# Columns of images that a photograph alone decides; the driver adds what it takes the others to know.
+# Columns of images that depend on one photograph only; the driver adds the columns that depend on others.
 ALONE = tuple(
     column
     for column in tables.IMAGES
@@ -48,43 +54,41 @@ DESCRIBED = ", ".join(
 )
 
 
-def describer(root, zone):
-    """The function for mapInArrow from LISTED to DESCRIBED. kept: the bytes of a file that is rejected; signature: how the file was when it was read.
+def describer(root: str, zone: str) -> "Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]":
+    """The function for mapInArrow from LISTED to DESCRIBED.
 
-    root: of the landing zone; zone: the setting ingest.timezone. A file that is gone gives no row.
+    kept: the bytes of a rejected file; signature: size and modification time of the file at the time of reading.
+    root: the landing zone; zone: the setting ingest.timezone. A file that has been removed gives no row.
     """
     schema = _arrow(DESCRIBED)
 
-    def run(batches):
+    def describe(batches):
         import pyarrow as pa
 
         memory.keep()
         for whole in batches:
             for start in range(0, whole.num_rows, ROWS):
                 batch = whole.slice(start, ROWS)
+                paths, times = batch.column(0).to_pylist(), batch.column(1).to_pylist()
                 rows = [
                     row
-                    for path, modified_at in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist())
+                    for path, modified_at in zip(paths, times, strict=True)
                     if (row := _describe(root, path, modified_at, zone)) is not None
                 ]
                 yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
-    return run
+    return describe
 
 
-def _describe(root, path, modified_at, zone, keep=False):
+def _describe(root: str, path: str, modified_at: datetime, zone: str, keep: bool = False) -> dict[str, Any] | None:
     modified_at = modified_at.astimezone(UTC)
-    row = {"path": path, "modified_at": modified_at}
+    row: dict[str, Any] = {"path": path, "modified_at": modified_at}
     try:
         signature, data = _read(root, path)
     except FileNotFoundError:
-        return None  # removed from the landing zone since it was listed
+        return None  # removed from the landing zone after the listing
     except OSError as error:
-        return {
-            **row,
-            "length": 0,
-            "error": f"cannot be read: {error.strerror or error}; it is tried again in the next run",
-        }
+        return {**row, "length": 0, "error": f"cannot be read: {error.strerror or error}; the next run will try again"}
     if data is None:
         return {
             **row,
@@ -106,36 +110,40 @@ def _describe(root, path, modified_at, zone, keep=False):
     }
 
 
-def _read(root, path):
-    """(signature of the file: size and time of its last change, its bytes or None where they are too many)."""
+def _read(root: str, path: str) -> tuple[str, bytes | None]:
+    """(signature: size and time of the last change, bytes of the file or None if larger than LARGEST)."""
     with open(landing.address(root, path), "rb") as file:
         status = os.fstat(file.fileno())
         data = file.read() if status.st_size <= LARGEST else None
         return f"{status.st_size} {status.st_mtime_ns}", data
 
 
-def reader(root, changed):
-    """The pandas UDF (path, signature) -> bytes; null where the file is no longer as it was described, and the path goes to the accumulator `changed`."""
+def reader(root: str, changed: "Accumulator[list[str]]") -> Callable:
+    """The pandas UDF (path, signature) -> bytes.
+
+    If the file has changed since describer() read it, the bytes are null and the accumulator `changed` gets the path.
+    """
 
     @F.pandas_udf("binary")
     def read(paths: pd.Series, signatures: pd.Series) -> pd.Series:
         memory.keep()
-        found = []
-        for path, signature in zip(paths, signatures):
+        contents = []
+        for path, signature in zip(paths, signatures, strict=True):
             try:
                 now, data = _read(root, path)
             except OSError:
                 now, data = "", None
             if now != signature:
                 changed.add([path])
-            found.append(data if now == signature else None)
-        return pd.Series(found, dtype=object)
+            contents.append(data if now == signature else None)
+        return pd.Series(contents, dtype=object)
 
-    # Else Spark computes it twice, once for the filter on null and once for the column: each file read twice, and perhaps not the same.
+    # Otherwise Spark evaluates the UDF twice, for the filter on null and for the column: it would read each file twice,
+    # perhaps with different bytes.
     return read.asNondeterministic()
 
 
-def _arrow(ddl):
+def _arrow(ddl: str) -> "pa.Schema":
     from pyspark.sql.pandas.types import to_arrow_schema
     from pyspark.sql.types import _parse_datatype_string
 

@@ -1,20 +1,30 @@
-"""Statistics of one picture's pixels, all from one decode: moments and histograms, sharpness, and a perceptual hash. No Spark in here."""
+"""Statistics of one picture's pixels: moments, histograms, sharpness, perceptual hash. Without Spark.
+
+All statistics come from one decode of the photograph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-LONG_SIDE = 300  # sharpness is measured at about this size: it bounds the cost of a 12 MP photograph, and averages sensor noise away
-TAPS = 9  # pixels of the box that the picture is blurred with once more, as in the paper
+LONG_SIDE = 300  # pixels; measuring sharpness at about this size bounds the cost of 12 MP and averages sensor noise
+TAPS = 9  # width in pixels of the box blur that sharpness() applies, as in the paper
 
 
-def of(image):
-    """(statistics of an RGB image as in tables.STATISTICS, its perceptual hash): {"bands", "luma", "brightness", "contrast", "entropy", "sharpness"}, int.
+def of(image: Image.Image) -> tuple[dict[str, Any], int]:
+    """(statistics of an RGB image as in tables.STATISTICS, perceptual hash of the image).
 
-    bands and luma (ITU-R 601) hold mean, median, stddev, min and max in 0..255, entropy (Shannon, bits, 0..8) and the histogram of
-    256 counts; brightness and contrast are luma's mean and deviation in 0..1; sharpness is in 0..1, None where the picture is too small or flat.
+    The statistics have the keys bands, luma, brightness, contrast, entropy and sharpness. bands and luma (ITU-R 601)
+    hold mean, median, stddev, min and max in 0..255, entropy (Shannon, bits, 0..8) and the histogram of 256 counts.
+    brightness and contrast are the mean and standard deviation of luma in 0..1. sharpness is in 0..1, or None if the
+    picture is too small or flat.
     """
     luma = image.convert("L")
-    bands = [moments(name, counts) for name, counts in zip("RGB", np.reshape(image.histogram(), (3, 256)))]
+    histograms = np.reshape(image.histogram(), (3, 256))
+    bands = [moments(name, counts) for name, counts in zip("RGB", histograms, strict=True)]
     of_luma = moments("L", np.asarray(luma.histogram()))
     factor = max(luma.size) // LONG_SIDE
     small = luma.reduce(factor) if factor > 1 else luma
@@ -28,18 +38,21 @@ def of(image):
     }, perceptual_hash(small)
 
 
-def moments(band, counts):
-    """Mean, median, deviation, extrema and entropy of 0..255 values given how often each occurs. counts: int array (256,)."""
+def moments(band: str, counts: np.ndarray) -> dict[str, Any]:
+    """Mean, median, standard deviation, extrema and entropy of the pixels of a band.
+
+    counts: histogram, int array (256,): number of pixels with the values 0, 1, ..., 255.
+    """
     present = np.flatnonzero(counts)
-    seen, total = counts[present], counts.sum()
-    mean = float(seen @ present / total)
-    share = seen / total
+    frequency, total = counts[present], counts.sum()
+    mean = float(frequency @ present / total)
+    share = frequency / total
     below = counts.cumsum()
     return {
         "band": band,
         "mean": mean,
         "median": (_value_at(below, (total - 1) // 2) + _value_at(below, total // 2)) / 2,
-        "stddev": float(seen @ (present - mean) ** 2 / total) ** 0.5,
+        "stddev": float(frequency @ (present - mean) ** 2 / total) ** 0.5,
         "min": int(present[0]),
         "max": int(present[-1]),
         "entropy": max(0.0, float(-(share @ np.log2(share)))),
@@ -47,21 +60,21 @@ def moments(band, counts):
     }
 
 
-def _value_at(below, rank):
+def _value_at(below: np.ndarray, rank: int) -> int:
     return int(np.searchsorted(below, rank, side="right"))
 
 
-def percentile(counts, share):
-    """The value (0..255) below which a share (0..1) of the pixels lies. counts: 256 numbers."""
+def percentile(counts: np.ndarray, share: float) -> int:
+    """The value (0..255) below which a share (0..1) of the pixels lies. counts: histogram, int array (256,)."""
     below = np.cumsum(counts)
     return int(np.searchsorted(below, share * below[-1]))
 
 
-def sharpness(luma):
-    """How much detail a further blur would take away, 0 (already blurred) to 1, the lower of the two directions; None where that can't be said.
+def sharpness(luma: Image.Image) -> float | None:
+    """Share of the detail that a further blur removes: 0 (already blurred) to 1, the lower of the two directions.
 
-    1 - blur effect of Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur metric, 2007.
-    luma: PIL image of mode L.
+    1 - blur effect of Crete et al., The blur effect: perception and estimation with a new no-reference perceptual blur
+    metric, 2007. luma: PIL image of mode L. None if the picture is at most TAPS pixels high or wide, or flat.
     """
     pixels = np.asarray(luma, np.float32)
     if min(pixels.shape) <= TAPS:
@@ -81,17 +94,17 @@ def sharpness(luma):
     return min(kept)
 
 
+# DCT-II: the 8 lowest of 32 frequencies, float32 array (8, 32).
 _FREQUENCIES = np.sqrt(2 / 32) * np.cos(np.pi * np.arange(1, 9)[:, None] * (np.arange(32) + 0.5) / 32)
-_FREQUENCIES = np.vstack([np.full((1, 32), np.sqrt(1 / 32)), _FREQUENCIES])[:8].astype(
-    np.float32
-)  # DCT-II, the 8 lowest of 32
+_FREQUENCIES = np.vstack([np.full((1, 32), np.sqrt(1 / 32)), _FREQUENCIES])[:8].astype(np.float32)
 
 
-def perceptual_hash(luma):
-    """63 bits as a non-negative int: which of the 63 lowest frequencies of the picture lie above their median; the mean brightness is left out.
+def perceptual_hash(luma: Image.Image) -> int:
+    """63 bits as a non-negative int: each bit is set if a low frequency of the picture is above the median.
 
-    pHash of Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, ch. 3.2.1. Re-encoding or resizing a photograph
-    changes 2 bits at most, a package that appears in the scene 6 and more. luma: PIL image of mode L.
+    The mean brightness is not part of the hash. pHash of Zauner, Implementation and benchmarking of perceptual image
+    hash functions, 2010, ch. 3.2.1. Re-encoding or resizing a photograph changes 2 bits at most; a package that appears
+    in the scene changes 6 or more. luma: PIL image of mode L.
     """
     small = np.asarray(luma.resize((32, 32), Image.Resampling.BOX), np.float32)
     low = (_FREQUENCIES @ small @ _FREQUENCIES.T).ravel()[1:]

@@ -1,8 +1,12 @@
-"""One ingest at a time: two jobs that shared a stream's checkpoint would each finish the other's batch, and every photograph of it would be there twice.
+"""One ingest at a time on a lakehouse: a lease, held by a file lock or by a row of a Delta table.
 
-On one machine a file lock, which ends with the process that holds it. Between machines a row of a Delta table, whose commits are atomic on every
-storage that the tables can lie on; it is renewed while its holder lives, and free EXPIRES after it died.
+Two jobs on one stream checkpoint would each finish the other's batch, and every photograph of the batch would get two
+rows. On one machine a file lock prevents this; the lock ends with the process. Between machines the lease is a row of
+a Delta table, because Delta commits are atomic on every supported storage. The holder renews the row while the process
+lives; EXPIRES after its death the lease is free.
 """
+
+from __future__ import annotations
 
 import fcntl
 import hashlib
@@ -12,28 +16,39 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from pyspark.sql import functions as F
 
 from lakevision.ingest import tables
 from lakevision.platform import workspace
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakevision.platform.config import Config
+    from lakevision.platform.workspace import Places
+
 EXPIRES = timedelta(minutes=5)
 RENEW_S, POLL_S, TRIES = 60.0, 5.0, 10
 
 
 class Lost(RuntimeError):
-    """A lease was not renewed in time, and another has it: what was going on must not write any more. Nothing is lost, the other takes it up."""
+    """The lease was not renewed in time and may have a new holder, so this process must stop writing.
+
+    Nothing is lost: the new holder continues the work.
+    """
 
 
 @contextmanager
-def held(spark, cfg, places, name):
-    """Holds a lease of a lakehouse, and waits for who has it. name: what must not happen twice at a time, such as ingest.
+def held(spark: SparkSession, cfg: Config, places: Places, name: str) -> Iterator[Callable[[], None]]:
+    """Holds the lease `name` of a lakehouse; waits while another process holds the lease.
 
-    Yields a function to call before each write; it raises Lost.
+    name: the exclusive work, such as ingest. Yields a function to call before each write; the function raises Lost.
     """
     if not workspace.on_one_machine(cfg):
         with by_table(spark, places, name) as check:
@@ -44,48 +59,90 @@ def held(spark, cfg, places, name):
 
 
 @contextmanager
-def by_lock(places, name):
-    """A lease among the processes of this machine."""
+def by_lock(places: Places, name: str) -> Iterator[Callable[[], None]]:
+    """A lease among the processes of this machine. The lock file is removed when the lease ends.
+
+    The file is in the temporary folder, because not every network file system of a lakehouse supports flock.
+    """
     digest = hashlib.sha256(str(Path(places.root).resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"lakevision-{name}-{os.getuid()}-{digest}.lock"
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            _waiting(name, file.read())
-            fcntl.flock(file, fcntl.LOCK_EX)
+    file = _locked(path, name)
+    try:
         file.truncate(0)
         file.write(_myself())
         file.flush()
         yield lambda: None
+    finally:
+        path.unlink(missing_ok=True)  # while the lock is held: _locked() relies on this order
+        file.close()
+
+
+def _locked(path: Path, name: str) -> TextIO:
+    """Opens and locks the file.
+
+    A holder removes the file before its lock ends. A waiting process then has the lock of a removed file, which a third
+    process cannot see, so the process must start again with the file that is now at the path.
+    """
+    while True:
+        file = open(path, "a+")  # noqa: SIM115 (by_lock closes the file, and with it the lock)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                _print_waiting(name, file.read())
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def by_table(spark, places, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_S):
-    """A lease among machines: the row `name` of the table leases. Raises Lost where another took it over meanwhile."""
+def by_table(
+    spark: SparkSession,
+    places: Places,
+    name: str,
+    expires: timedelta = EXPIRES,
+    renew_s: float = RENEW_S,
+    poll_s: float = POLL_S,
+) -> Iterator[Callable[[], None]]:
+    """A lease among machines: the row `name` of the table leases.
+
+    renew_s, poll_s: seconds between renewals, and between attempts to get a lease that another process holds. Yields a
+    function that raises Lost if the lease has expired.
+    """
     _make(spark, places)
-    table, holder, told = places.table("leases"), f"{_myself()} ({uuid.uuid4().hex[:8]})", False
+    table, holder, announced = places.table("leases"), f"{_myself()} ({uuid.uuid4().hex[:8]})", False
     while True:
-        asked = time.monotonic()  # the lease runs from before the request
+        requested = time.monotonic()  # the lease counts from before the request
         if (other := _take(spark, table, name, holder, expires)) == holder:
             break
-        if not told:
-            _waiting(name, other)
-            told = True
+        if not announced:
+            _print_waiting(name, other)
+            announced = True
         time.sleep(poll_s)
-    until, ended = [asked + expires.total_seconds()], threading.Event()
+    until, ended = [requested + expires.total_seconds()], threading.Event()
 
-    def renew():
+    def renew() -> None:
         while not ended.wait(renew_s):
-            asked = time.monotonic()
+            requested = time.monotonic()
             if _take(spark, table, name, holder, expires) == holder:
-                until[0] = asked + expires.total_seconds()
+                until[0] = requested + expires.total_seconds()
 
-    def check():
+    def check() -> None:
         if time.monotonic() > until[0]:
             raise Lost(
-                f"this {name} could not renew its lease for {expires}; what it had not written yet, the next run takes up"
+                f"this {name} could not renew its lease within {expires}; the next run takes up the remaining work"
             )
 
     renewer = threading.Thread(target=renew, daemon=True)
@@ -99,34 +156,36 @@ def by_table(spark, places, name, expires=EXPIRES, renew_s=RENEW_S, poll_s=POLL_
             time.sleep(poll_s / 10)
 
 
-def _make(spark, places):
-    """Makes the table of leases, of which two may be the first user at once."""
+def _make(spark: SparkSession, places: Places) -> None:
+    """Creates the table of leases. Two processes may try this at the same time; the loser tries again."""
     for left in range(TRIES - 1, -1, -1):
         try:
             return tables.create(spark, places, {"leases": tables.LEASES})
         except Exception as error:
-            if not (left and _two_at_once(error)):
+            if not (left and _is_conflict(error)):
                 raise
-        time.sleep(1)  # the other is making it
+        time.sleep(1)  # the other process is creating the table
 
 
-def _take(spark, table, name, holder, expires):
-    """Takes or renews a lease if it is free, expired or the holder's own. Returns who has it now; "" where two tried at once."""
+def _take(spark: SparkSession, table: str, name: str, holder: str, expires: timedelta) -> str:
+    """Takes or renews a lease that is free, expired or the holder's own.
+
+    Returns the present holder, or "" if two processes tried at the same time.
+    """
     row = (
         spark.table(table)
         .where(F.col("name") == name)
         .select("holder", (F.col("until") > F.lit(datetime.now(UTC))).alias("taken"))
         .first()
     )
+    # Read before the MERGE: a MERGE without changes is a commit, too, and would stop the holder from giving back.
     if row and row["taken"] and row["holder"] != holder:
-        return row[
-            "holder"
-        ]  # asked first: a MERGE that changes nothing is a commit, too, and would keep the holder from giving it back
+        return row["holder"]
     return _merge(spark, table, name, holder, expires)
 
 
-def _merge(spark, table, name, holder, expires):
-    """As _take(), which may have seen it free a moment ago: Delta looks again and writes in one."""
+def _merge(spark: SparkSession, table: str, name: str, holder: str, expires: timedelta) -> str:
+    """Takes the lease as _take() does. The row may have changed since _take() read it; the MERGE checks again."""
     now = datetime.now(UTC)
     mine = spark.createDataFrame(
         [(name, holder, now, now + expires)], "name string, holder string, now timestamp, until timestamp"
@@ -134,36 +193,29 @@ def _merge(spark, table, name, holder, expires):
     mine.createOrReplaceTempView(view := f"lease_{uuid.uuid4().hex}")
     try:
         spark.sql(
-            f"MERGE INTO {table} AS there USING {view} AS mine ON there.name = mine.name "
-            "WHEN MATCHED AND (there.until <= mine.now OR there.holder = mine.holder) THEN UPDATE SET holder = mine.holder, until = mine.until "
+            f"MERGE INTO {table} AS present USING {view} AS mine ON present.name = mine.name "
+            "WHEN MATCHED AND (present.until <= mine.now OR present.holder = mine.holder) "
+            "THEN UPDATE SET holder = mine.holder, until = mine.until "
             "WHEN NOT MATCHED THEN INSERT (name, holder, until) VALUES (mine.name, mine.holder, mine.until)"
         )
         return spark.table(table).where(F.col("name") == name).first()["holder"]
     except Exception as error:
-        if not _two_at_once(error):
+        if not _is_conflict(error):
             raise
         return ""
     finally:
         spark.catalog.dropTempView(view)
 
 
-def _two_at_once(error):
-    """Whether Delta says that another commit came between; its exceptions have no class of their own in common."""
-    return any(
-        word in str(error)
-        for word in (
-            "Concurrent",
-            "DELTA_PROTOCOL_CHANGED",
-            "DELTA_METADATA_CHANGED",
-            "NON_EMPTY_LOCATION",
-            "ALREADY_EXISTS",
-        )
-    )
+def _is_conflict(error: Exception) -> bool:
+    """True if another Delta commit came between. Delta's conflict exceptions have no common class."""
+    words = ("Concurrent", "DELTA_PROTOCOL_CHANGED", "DELTA_METADATA_CHANGED", "NON_EMPTY_LOCATION", "ALREADY_EXISTS")
+    return any(word in str(error) for word in words)
 
 
-def _myself():
+def _myself() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _waiting(name, other):
-    print(f"another {name} on this lakehouse is running ({other or 'it has just begun'}): waiting for it", flush=True)
+def _print_waiting(name: str, other: str) -> None:
+    print(f"another {name} on this lakehouse is running ({other or 'just started'}): waiting for it to end", flush=True)
