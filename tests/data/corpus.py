@@ -1,4 +1,7 @@
-"""Planted files, drawn by code: what devices, people and broken cards put into a landing zone, each with the outcome expected of it."""
+"""Planted files, drawn by code, each with the expected outcome.
+
+Devices, people and broken cards put such files into a landing zone.
+"""
 
 import io
 import struct
@@ -16,7 +19,11 @@ TAKEN = datetime(2026, 3, 2, 23, 15, 4, 250_000, tzinfo=timezone(timedelta(hours
 
 @dataclass(frozen=True)
 class Planted:
-    """One file. name: its path in the landing zone; reason: words of the rejection, "" where it decodes; expected: attributes of its Photo."""
+    """One file.
+
+    name: path in the landing zone; reason: words of the rejection, "" if the file decodes; expected: attributes of the
+    Photo.
+    """
 
     id: str
     name: str
@@ -32,7 +39,7 @@ def encoded(image, kind="JPEG", **options):
 
 
 def picture(seed=0, size=(64, 48)):
-    """Coloured shades and a box, different for each seed."""
+    """Coloured gradients and a box, different for each seed."""
     ramps = [Image.linear_gradient("L").rotate(90 * (seed + turn) % 360).resize(size) for turn in range(3)]
     image = Image.merge("RGB", ramps)
     image.paste(
@@ -47,7 +54,7 @@ def _chunk(kind, body):
 
 
 def png_claiming(width, height):
-    """A whole PNG of few bytes whose header promises width x height pixels."""
+    """A complete PNG of few bytes whose header declares width x height pixels."""
     return (
         b"\x89PNG\r\n\x1a\n"
         + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
@@ -57,7 +64,7 @@ def png_claiming(width, height):
 
 
 def _many_frames():
-    """An APNG that claims 2**31 frames, one more than an int column holds."""
+    """An APNG that declares 2**31 frames, one more than an int column can hold."""
     data = encoded(picture(95), "PNG")
     return data[:33] + _chunk(b"acTL", struct.pack(">II", 2**31, 0)) + data[33:]
 
@@ -77,9 +84,9 @@ def _gps(latitude, longitude):
 
 
 def _rationals(data):
-    """The same JPEG with each denominator of its GPS rationals (all 9973 here) set to zero."""
-    found = data.count(struct.pack(">I", 9973))
-    assert found >= 2, "the GPS block is not where it was"
+    """The JPEG with each denominator of its GPS rationals (all 9973 here) set to zero."""
+    count = data.count(struct.pack(">I", 9973))
+    assert count >= 2, "expected denominators of 9973 in the GPS block"
     return data.replace(struct.pack(">I", 9973), bytes(4))
 
 
@@ -113,7 +120,7 @@ def _decoded(mode="RGB", format="JPEG", size=(64, 48), **more):
 
 
 def corpus():
-    """All planted files; no two of the same bytes, names unique."""
+    """All planted files; names and bytes are unique."""
     grey, deep = picture(3).convert("L"), Image.new("I;16", (64, 48))
     deep.putdata([index * 21 for index in range(64 * 48)])
     alpha = picture(5)
