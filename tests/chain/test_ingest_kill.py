@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from corpus import encoded, picture  # noqa: E402
+from corpus import encoded, picture
 
 from lakevision.ingest import capture, labels, landing, stream, tables
 from lakevision.platform.workspace import REPOSITORY

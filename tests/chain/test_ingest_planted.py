@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from corpus import NOT_LANDED, corpus  # noqa: E402
-from mutants import mutants  # noqa: E402
+from corpus import NOT_LANDED, corpus
+from mutants import mutants
 
 from lakevision.ingest import labels, stream, tables
-from lakevision.platform import config, workspace  # noqa: E402
+from lakevision.platform import config, workspace
 
 pytestmark = pytest.mark.spark
 LATIN = b"gr\xf6\xdfe.jpg"  # not UTF-8: a card written by an old camera

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpus import corpus  # noqa: E402
-from mutants import mutants  # noqa: E402
+from corpus import corpus
+from mutants import mutants
 from PIL import Image
 
-from device.model import transform  # noqa: E402
-from lakevision.ingest import image_reader, metadata  # noqa: E402
+from device.model import transform
+from lakevision.ingest import image_reader, metadata
 
 MODIFIED = datetime(2026, 5, 1, tzinfo=UTC)
 FILES = corpus()
