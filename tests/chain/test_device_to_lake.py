@@ -1,10 +1,15 @@
-"""From the agent's real processes to rows: what it uploaded, to a folder or an S3 server, is landed by notebook 01's code and read by ingest."""
+"""Uploads of the real agent become rows.
+
+The agent uploads to a folder or an S3 server; the code of notebook 01 lands the files, and ingest reads them.
+"""
 
 import harness
 import pytest
 import s3
 
 from lakevision.ingest import capture, labels, stream
+
+pytestmark = [pytest.mark.spark, pytest.mark.service]
 
 
 @pytest.fixture(params=["a local folder", "an S3 server"])
@@ -34,7 +39,7 @@ def uploaded(request, tmp_path, monkeypatch):
     agent.stop_all()
 
 
-def test_what_the_agent_uploaded_becomes_rows(uploaded, lakehouse):
+def test_uploads_of_the_agent_become_rows(uploaded, lakehouse):
     address, acks = uploaded
     spark, make = lakehouse
     cfg, places = make("capture.source=folder", f"capture.path={address}")

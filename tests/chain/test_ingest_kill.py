@@ -1,4 +1,7 @@
-"""kill -9 of a whole ingest, JVM and workers too, at random moments while files land: each file is one row at the end. LAKEVISION_SOAK=1 kills 20 times, the suite 2."""
+"""kill -9 of a whole ingest at random moments while files land: in the end each file is one row.
+
+The kill includes the JVM and the workers. The suite kills 2 times; LAKEVISION_SOAK=1 kills 20 times.
+"""
 
 import os
 import random
@@ -9,11 +12,13 @@ import time
 from pathlib import Path
 
 import psutil
-from corpus import encoded, picture  # noqa: E402
+import pytest
+from corpus import encoded, picture
 
 from lakevision.ingest import capture, labels, landing, stream, tables
 from lakevision.platform.workspace import REPOSITORY
 
+pytestmark = [pytest.mark.spark, pytest.mark.kill]
 KILLS = 20 if os.environ.get("LAKEVISION_SOAK") == "1" else 2
 CHILD = """
 import sys
@@ -21,10 +26,10 @@ sys.path[:0] = [sys.argv[1], sys.argv[1] + "/notebooks"]
 from lakevision.ingest import stream
 from lakevision.platform import config, workspace
 cfg = config.load("local", sys.argv[2:])
-where, spark = workspace.places(cfg), workspace.spark(cfg)
+places, spark = workspace.places(cfg), workspace.spark(cfg)
 while True:
     print("run", flush=True)
-    stream.ingest(spark, cfg, where)
+    stream.ingest(spark, cfg, places)
 """
 
 
@@ -45,15 +50,16 @@ class Ingest:
         return sum(1 for _ in Path(self.places.warehouse).glob("*/_delta_log/*.json"))
 
     def kill_during_a_run(self, rng):
-        """Waits until a run has begun and some tables have been written to, a random while longer, and kills all it started. Returns the number of processes.
+        """Kills the ingest and all its child processes at a random moment of a run. Returns the number of processes.
 
-        Between two commits lies what a kill can spoil, and how long a run takes to get there depends on the machine: commits are counted, not seconds.
+        The moment is some commits after the start, plus a random time: a kill can do harm between two commits, and the
+        seconds until then depend on the machine.
         """
         assert self.process.stdout.readline() == "run\n", Path(self.log.name).read_text()[-3000:]
         enough, patience = self.commits() + rng.choice((0, 1, 1, 2, 3, 4, 6)), time.monotonic() + 180
         while self.commits() < enough:
             assert self.process.poll() is None and time.monotonic() < patience, (
-                f"ingest ended or writes nothing: {Path(self.log.name).read_text()[-3000:]}"
+                f"ingest ended or does not write: {Path(self.log.name).read_text()[-3000:]}"
             )
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.7))
@@ -61,13 +67,13 @@ class Ingest:
         return self.kill()
 
     def kill(self):
-        # Spark's Python daemon makes a process group of its own: the group alone would leave it to finish what it does.
+        # Spark's Python daemon has its own process group, so killing the group of the ingest would spare the daemon.
         everyone = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for process in everyone:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
-                continue  # a worker that ended by itself meanwhile
+                continue  # a worker that has ended by itself
         psutil.wait_procs(everyone, timeout=20)
         self.process.wait()
         self.process.stdout.close()
@@ -75,7 +81,7 @@ class Ingest:
 
 
 def fill(places, stop, written, rng):
-    """Lands a file every 150 ms: most are photographs, some are cut, empty or text; two in a hundred are replayed under another name."""
+    """Lands a file every 150 ms: photographs, copies of one photograph, and some cut, empty or text files."""
     while not stop.is_set():
         index = len(written)
         good = encoded(picture(index, (48, 40)))
@@ -86,7 +92,7 @@ def fill(places, stop, written, rng):
         stop.wait(0.15)
 
 
-def test_killed_at_random_moments(lakehouse, tmp_path):
+def test_each_file_is_one_row_after_kills(lakehouse, tmp_path):
     spark, make = lakehouse
     cfg, places = make("ingest.max_files_per_batch=40", "ingest.labels=name")
     settings = [
@@ -109,12 +115,12 @@ def test_killed_at_random_moments(lakehouse, tmp_path):
                 finally:
                     if process.process.poll() is None:
                         process.kill()
-                assert killed > 1, "the JVM is among them"
+                assert killed > 1, "the JVM must be killed, too"
     finally:
         stop.set()
         filler.join()
-    there = sum(spark.table(places.table(name)).count() for name in ("images", "rejected_images"))
-    assert there, "killed before anything was written, each time"
+    before = sum(spark.table(places.table(name)).count() for name in ("images", "rejected_images"))
+    assert before, "every kill came before the first write"
     done = stream.ingest(spark, cfg, places)
     good, bad, named = (
         [row["path"] for row in spark.table(places.table(name)).select("path").collect()]
@@ -124,5 +130,6 @@ def test_killed_at_random_moments(lakehouse, tmp_path):
     assert (done.landed, done.images, done.rejected) == (len(written), len(good), len(bad))
     assert sorted(named) == sorted(path for path in good if labels.of_path(path, "name")[0])
     print(
-        f"{KILLS} kills: {len(written)} files landed, {there} had a row before the last run, {len(good)} images and {len(bad)} rejected after it"
+        f"{KILLS} kills: {len(written)} files landed, {before} had a row before the last run, "
+        f"{len(good)} images and {len(bad)} rejected after it"
     )

@@ -1,23 +1,27 @@
-"""The planted files and a share of the mutants through the real ingest: every file is one row, once, with its bytes."""
+"""Planted files and mutants through the real ingest: every file is one row, once, with its bytes."""
 
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
-from corpus import NOT_LANDED, corpus  # noqa: E402
-from mutants import mutants  # noqa: E402
+from corpus import NOT_LANDED, corpus
+from mutants import mutants
 
 from lakevision.ingest import labels, stream, tables
-from lakevision.platform import config, workspace  # noqa: E402
+from lakevision.platform import config, workspace
 
-LATIN = b"gr\xf6\xdfe.jpg"  # no UTF-8: a card written by an old camera
+pytestmark = pytest.mark.spark
+LATIN = b"gr\xf6\xdfe.jpg"  # not UTF-8: a card written by an old camera
 MUTANTS = 200
 
 
 @pytest.fixture(scope="module")
 def landed(spark, tmp_path_factory):
-    """(cfg, places, Ingested, {path of the row: bytes}, images by path, rejected by path) of the corpus, mutants and what must not be taken."""
+    """The corpus, mutants and files to ignore, ingested.
+
+    (cfg, places, Ingested, {path of the row: bytes}, images by path, rejected by path)
+    """
     root = tmp_path_factory.mktemp("planted")
     cfg = config.load("local", [f"storage.root={root}", "storage.schema=planted", "ingest.max_files_per_batch=100"])
     places = workspace.places(cfg)
@@ -45,14 +49,14 @@ def test_every_file_is_one_row(landed):
     assert (done.images, done.rejected, done.landed, done.new) == (len(images), len(rejected), len(files), len(files))
 
 
-def test_rows_say_what_was_planted(landed):
+def test_rows_match_the_planted_files(landed):
     _, _, _, _, images, rejected = landed
     for file in corpus():
         if file.reason:
             assert file.reason in rejected[file.name]["reason"], file.id
             continue
         row = images[file.name].asDict()
-        # Spark hands timestamps out as this machine's local time; astimezone() makes them aware again.
+        # Spark returns timestamps in this machine's local time; astimezone() makes them aware again.
         found = {
             name: row[name].astimezone(file.expected[name].tzinfo) if name == "captured_at" else row[name]
             for name in file.expected
@@ -60,7 +64,7 @@ def test_rows_say_what_was_planted(landed):
         assert found == file.expected, file.id
 
 
-def test_bytes_are_kept_unchanged(landed):
+def test_bytes_are_unchanged(landed):
     _, _, _, files, images, rejected = landed
     for path, data in files.items():
         row = images.get(path) or rejected[path]
@@ -71,7 +75,7 @@ def test_bytes_are_kept_unchanged(landed):
         ), path
 
 
-def test_positions(landed):
+def test_gps_tags_become_positions(landed):
     images = landed[4]
     row = images["all_exif.jpg"]
     assert (row["latitude"], row["longitude"], row["altitude_m"]) == (
@@ -82,14 +86,14 @@ def test_positions(landed):
     assert images["nowhere.jpg"]["latitude"] is None and images["moon.jpg"]["longitude"] is None
 
 
-def test_labels_of_good_rows_once(landed, spark):
+def test_each_image_gets_its_label_once(landed, spark):
     _, places, _, _, images, _ = landed
     rows = [(row["path"], row["label"]) for row in spark.table(places.table("labels")).collect()]
     expected = [(path, labels.of_path(path)[0]) for path in images if labels.of_path(path)[0]]
     assert sorted(rows) == sorted(expected) and len(dict(rows)) == len(rows)
 
 
-def test_a_second_run_writes_nothing_at_all(landed, spark):
+def test_second_run_makes_no_commit(landed, spark):
     cfg, places, done, *_ = landed
     before = {name: tables.version(spark, places, name) for name in ("images", "rejected_images", "labels")}
     again = stream.ingest(spark, cfg, places)

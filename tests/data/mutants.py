@@ -1,4 +1,4 @@
-"""Photographs spoilt at random: bytes flipped, cut out, put in, headers swapped; seeded."""
+"""Photographs damaged at random, with a seed: bytes flipped, cut out or inserted, headers swapped."""
 
 import io
 import random
@@ -27,10 +27,13 @@ HEADERS = (
 
 @lru_cache(maxsize=1)
 def sources():
-    """Whole files as they come: simulated frames with all EXIF in the formats that are taken, and up to 6 real photographs where they are at hand."""
-    found = []
+    """Undamaged files: simulated frames with all EXIF tags in every accepted format, and up to 6 real photographs.
+
+    The real photographs are optional.
+    """
+    files = []
     for scene in porch.plan(3, size=(120, 90)):
-        found.append(porch.jpeg(scene))
+        files.append(porch.jpeg(scene))
         picture = porch.picture(scene)
         block = exif.build(
             scene.taken_at,
@@ -54,18 +57,18 @@ def sources():
         ):
             out = io.BytesIO()
             picture.save(out, kind, **options)
-            found.append(out.getvalue())
-        found += [porch.jpeg(scene, quality=quality) for quality in (30, 50, 70, 95)]
+            files.append(out.getvalue())
+        files += [porch.jpeg(scene, quality=quality) for quality in (30, 50, 70, 95)]
     for path in sorted(REAL.glob("*.jpg"))[::40]:
-        with Image.open(path) as image:  # smaller, with their EXIF: 200 kB decode slowly
+        with Image.open(path) as image:  # smaller, but with EXIF, because 200 kB decode slowly
             out = io.BytesIO()
             image.reduce(4).save(out, "JPEG", exif=image.info.get("exif", b""))
-        found.append(out.getvalue())
-    return found
+        files.append(out.getvalue())
+    return files
 
 
 def mutants(count, seed):
-    """Yields (name, bytes). The same seed gives the same ones on a machine with the same Pillow."""
+    """Yields (name, bytes). The same seed and the same version of Pillow give the same files."""
     rng = random.Random(seed)
     for index in range(count):
         data = bytearray(rng.choice(sources()))
@@ -73,7 +76,7 @@ def mutants(count, seed):
         for _ in range(rng.choice((1, 1, 2, 3))):
             kind = rng.choice(("flip", "flip", "head", "head", "cut", "end", "insert", "header", "length"))
             done.append(kind)
-            # Most of what breaks parsers lies in the first kilobyte: EXIF, tables, sizes.
+            # The parts that break parsers are mostly in the first kilobyte: EXIF, tables, sizes.
             reach = min(len(data), 1200) if kind in ("head", "length") else len(data)
             at = rng.randrange(max(1, reach))
             if kind in ("flip", "head"):

@@ -1,4 +1,4 @@
-"""Auto Loader's options follow from the config; secrets stay references until Spark gets them; elsewhere Spark lists the folder all the same."""
+"""Auto Loader options follow from the settings, secrets stay references until Spark gets them."""
 
 import json
 
@@ -45,7 +45,7 @@ def load(*settings):
         ),
     ],
 )
-def test_options(settings, more):
+def test_settings_become_options(settings, more):
     assert autoloader.options(load(*settings)) == PLAIN | more
 
 
@@ -77,12 +77,12 @@ def test_options(settings, more):
             ["ingest.loader_options=[cloudFiles.queueUrl]"], "is not cloudFiles.<option>=<value>", id="no value"
         ),
         pytest.param(
-            ["ingest.loader_options=[cloudFiles.useNotifications=true]"], "follows from ingest.listing", id="said twice"
+            ["ingest.loader_options=[cloudFiles.useNotifications=true]"], "follows from ingest.listing", id="set twice"
         ),
         pytest.param(
             ["ingest.loader_options=[cloudFiles.clientSecret=hunter2]"],
             "put the value into a secret scope",
-            id="secret written out",
+            id="secret in plain text",
         ),
         pytest.param(
             ["ingest.loader_options=['cloudFiles.connectionString=x{{secrets/a/b}}']"],
@@ -91,14 +91,14 @@ def test_options(settings, more):
         ),
     ],
 )
-def test_what_does_not_go_together_is_said(settings, message):
+def test_contradicting_settings_raise_an_error(settings, message):
     with pytest.raises(config.ConfigError) as caught:
         autoloader.options(load(*settings))
     assert message in str(caught.value) and "hunter2" not in str(caught.value)
 
 
 class Reader:
-    """spark.readStream as far as the options go: cloudFiles exists on Databricks only."""
+    """The part of spark.readStream that takes options; cloudFiles exists on Databricks only."""
 
     def __init__(self):
         self.readStream, self.taken = self, {}
@@ -112,7 +112,7 @@ class Reader:
         return self
 
 
-def test_a_secret_reaches_spark_and_neither_config_nor_mlflow(monkeypatch, tmp_path):
+def test_secret_reaches_spark_but_not_config_or_mlflow(monkeypatch, tmp_path):
     import mlflow
 
     cfg = load(
@@ -133,7 +133,8 @@ def test_a_secret_reaches_spark_and_neither_config_nor_mlflow(monkeypatch, tmp_p
     assert mlflow.get_run(run.info.run_id).data.params["ingest.loader_options"] == f"('{SECRET}',)"
 
 
-def test_open_source_spark_lists_the_folder_whatever_is_said(lakehouse):
+@pytest.mark.spark
+def test_open_source_spark_ignores_auto_loader_settings(lakehouse):
     from lakevision.ingest import capture
 
     spark, make = lakehouse

@@ -22,20 +22,20 @@ def flipped(value, bits, rng):
     return value
 
 
-def test_the_same_bytes_name_the_first_copy_and_no_other():
+def test_same_bytes_return_the_first_copy():
     seen = Seen(["old"], [digest("a")[:16]], [5], [0.5], [True])
     assert seen.look("b", digest("a"), 5, 0.5) == ("old", None, None)
     assert seen.look("c", digest("c"), 0x3FF << 20, 0.5) == (None, None, None)
     assert seen.look("d", digest("c"), 0x3FF << 20, 0.5) == ("c", None, None)
 
 
-def test_a_near_copy_names_the_nearest_that_leads():
+def test_near_copy_returns_the_nearest_first_copy():
     rng = random.Random(1)
     base = rng.getrandbits(HASH_BITS)
     seen = Seen(["old"], [digest("a")[:16]], [base], [0.5], [True])
     near = flipped(base, 3, rng)
     assert seen.look("b", digest("b"), near, 0.55) == (None, "old", 3)
-    # A copy leads nobody: what is near to it and not to the first one is a scene of its own.
+    # A near copy is not a first copy: a picture near to it, but not to the first copy, is a new scene.
     far = near
     for bit in [bit for bit in range(HASH_BITS) if not (near ^ base) >> bit & 1][:2]:
         far ^= 1 << bit
@@ -44,15 +44,18 @@ def test_a_near_copy_names_the_nearest_that_leads():
     assert seen.look("d", digest("d"), far ^ 1, 0.5)[1] in ("c", "old")
 
 
-def test_day_and_night_of_one_scene_are_no_copies():
+def test_day_and_night_of_one_scene_are_not_copies():
     seen = Seen()
     assert seen.look("day", digest(1), 77, 0.6) == (None, None, None)
     assert seen.look("night", digest(2), 77, 0.3) == (None, None, None)
     assert seen.look("dusk", digest(3), 77, 0.32) == (None, "night", 0)
 
 
-def test_the_bands_find_every_hash_within_reach():
-    """2,000 known and 1,500 new hashes, half of them 0 to 6 bits from a known one: the same distances as by comparing all with all."""
+def test_bands_find_every_hash_within_near_bits():
+    """2,000 known and 1,500 new hashes give the same distances as a comparison of all pairs.
+
+    Half of the new hashes differ from a known hash in 0 to 6 bits.
+    """
     rng = random.Random(2)
     known = [rng.getrandbits(HASH_BITS) for _ in range(2000)]
     seen = Seen(
@@ -81,8 +84,8 @@ def test_the_bands_find_every_hash_within_reach():
     assert found > 400
 
 
-def test_a_photograph_and_its_copies():
-    """Saved again or made smaller: near. With a package in it: another picture."""
+def test_copies_have_near_hashes_and_a_package_does_not():
+    """A photograph saved again or made smaller is a near copy; with a package it is another picture."""
     scenes = porch.plan(2, size=(300, 300))
     image = porch.picture(scenes[0])
     _, original = image_statistics.of(image)

@@ -1,4 +1,4 @@
-"""Each planted file, and JPEGs mutated at random: decoded as expected, or rejected in words; nothing escapes, and each row fits the table."""
+"""Planted files and random mutants are decoded or rejected in words, and each row fits the table."""
 
 import hashlib
 import io
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpus import corpus  # noqa: E402
-from mutants import mutants  # noqa: E402
+from corpus import corpus
+from mutants import mutants
 from PIL import Image
 
-from device.model import transform  # noqa: E402
-from lakevision.ingest import image_reader, metadata  # noqa: E402
+from device.model import transform
+from lakevision.ingest import image_reader, metadata
 
 MODIFIED = datetime(2026, 5, 1, tzinfo=UTC)
 FILES = corpus()
@@ -22,7 +22,7 @@ KEPT = sorted((Path(__file__).resolve().parents[1] / "data").glob("mutant_*"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.id for file in FILES])
-def test_planted(file):
+def test_planted_file_decodes_or_is_rejected(file):
     photo = metadata.describe(file.name, file.data, MODIFIED)
     if file.reason:
         assert file.reason in photo.error and photo.statistics is None
@@ -30,11 +30,11 @@ def test_planted(file):
         assert photo.error is None
         assert {name: getattr(photo, name) for name in file.expected} == file.expected
         assert len(transform.pixels(file.data, "decode|upright|rgb|resize(16)")) == 16 * 16 * 3, (
-            "and the model sees it, too"
+            "the model must decode the file, too"
         )
 
 
-def test_no_two_planted_files_are_the_same():
+def test_planted_files_are_unique():
     assert (
         len({file.name for file in FILES})
         == len({file.data for file in FILES})
@@ -43,10 +43,10 @@ def test_no_two_planted_files_are_the_same():
     )
 
 
-def test_ghostscript_is_never_asked(monkeypatch):
+def test_ghostscript_never_runs(monkeypatch):
     from PIL import EpsImagePlugin
 
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("EPS was handed to Ghostscript"))
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript got an EPS file"))
     for file in FILES:
         if "PostScript" in file.reason:
             with pytest.raises(transform.BadImage, match="save it as JPEG"):
@@ -54,8 +54,8 @@ def test_ghostscript_is_never_asked(monkeypatch):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_gives_the_picture_as_it_was_seen(orientation):
-    """Stored turned the other way round, with the tag that turns it back."""
+def test_every_orientation_is_turned_upright(orientation):
+    """The picture is stored turned, with the tag that turns it back."""
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -65,25 +65,28 @@ def test_every_orientation_gives_the_picture_as_it_was_seen(orientation):
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }
-    seen = Image.new("RGB", (64, 48), "blue")
-    seen.paste("red", (0, 0, 20, 48))
-    seen.paste("lime", (0, 0, 64, 10))
-    stored = seen.transpose(back[orientation]) if orientation in back else seen
+    upright = Image.new("RGB", (64, 48), "blue")
+    upright.paste("red", (0, 0, 20, 48))
+    upright.paste("lime", (0, 0, 64, 10))
+    stored = upright.transpose(back[orientation]) if orientation in back else upright
     tags = Image.Exif()
     tags[0x0112] = orientation
     out = io.BytesIO()
     stored.save(out, "PNG", exif=tags)
-    assert transform.upright(transform.decode(out.getvalue())).tobytes() == seen.tobytes()
+    assert transform.upright(transform.decode(out.getvalue())).tobytes() == upright.tobytes()
 
 
 @pytest.fixture(scope="module")
 def schema(spark):
-    """Of the rows that workers make; Spark parses the types."""
+    """Arrow schema of the workers' rows; Spark parses the types."""
     return image_reader._arrow(image_reader.DESCRIBED)
 
 
-def whole(name, data, folder, schema):
-    """The row of a file as a worker makes it, checked: words or a full photograph, and a record batch of the table's types."""
+def checked(name, data, folder, schema):
+    """Checks the row that a worker makes of a file: a reason or all columns, with the types of the table.
+
+    Returns the reason or None.
+    """
     (folder / "x").write_bytes(data)
     row = image_reader._describe(str(folder), "x", MODIFIED, "UTC")
     assert row["sha256"] == hashlib.sha256(data).hexdigest()
@@ -113,11 +116,12 @@ def whole(name, data, folder, schema):
     return row["error"]
 
 
-def test_mutants(tmp_path, schema):
+@pytest.mark.spark
+def test_mutants_never_crash_the_reader(tmp_path, schema):
     errors, count = [], 0
     for name, data in mutants(MUTANTS, seed=5):
         try:
-            errors.append(whole(name, data, tmp_path, schema))
+            errors.append(checked(name, data, tmp_path, schema))
         except Exception as error:
             kept = Path(os.environ.get("TMPDIR", "/tmp")) / f"mutant_{hashlib.sha256(data).hexdigest()[:12]}"
             kept.write_bytes(data)
@@ -126,10 +130,11 @@ def test_mutants(tmp_path, schema):
             ) from error
         count += 1
     bad = sum(error is not None for error in errors)
-    assert count == MUTANTS and 0.1 * count < bad < 0.9 * count, "the mutations must spoil some and spare some"
+    assert count == MUTANTS and 0.1 * count < bad < 0.9 * count, "some mutants must decode and some must not"
     print(f"{count} mutants: {count - bad} decode, {bad} are rejected")
 
 
+@pytest.mark.spark
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.name)
-def test_mutants_that_once_failed(path, tmp_path, schema):
-    whole(path.name, path.read_bytes(), tmp_path, schema)
+def test_mutant_that_once_failed_is_handled(path, tmp_path, schema):
+    checked(path.name, path.read_bytes(), tmp_path, schema)

@@ -1,4 +1,4 @@
-"""One ingest at a time: the second waits; a lease of a dead holder runs out; one that was taken over stops its holder's writes."""
+"""The second ingest waits, a dead holder's lease expires, and a holder without lease stops writing."""
 
 import threading
 import time
@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 
 from lakevision.ingest import capture, lease, stream
+
+pytestmark = pytest.mark.spark
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def test_two_ingests_at_once_take_each_photograph_once(place, capsys):
     assert "another ingest on this lakehouse is running (" in capsys.readouterr().out
 
 
-def test_on_a_cluster_a_table_keeps_two_drivers_apart(place, capsys):
+def test_table_lease_admits_one_driver_at_a_time(place, capsys):
     spark, _, places = place
     order, both = [], threading.Barrier(2)
 
@@ -43,7 +45,7 @@ def test_on_a_cluster_a_table_keeps_two_drivers_apart(place, capsys):
     assert "waiting for it" in capsys.readouterr().out
 
 
-def test_a_lease_is_renewed_while_its_holder_lives_and_given_back(place):
+def test_lease_is_renewed_and_given_back(place):
     spark, _, places = place
 
     def until():
@@ -52,13 +54,13 @@ def test_a_lease_is_renewed_while_its_holder_lives_and_given_back(place):
     with lease.by_table(spark, places, "ingest", renew_s=0.1) as check:
         first, patience = until(), time.monotonic() + 60
         while until() == first:
-            assert time.monotonic() < patience, "it was never renewed"
+            assert time.monotonic() < patience, "the lease was never renewed"
         check()
         assert lease._take(spark, places.table("leases"), "ingest", "another", lease.EXPIRES) != "another"
     assert lease._take(spark, places.table("leases"), "ingest", "another", lease.EXPIRES) == "another"
 
 
-def test_who_saw_it_free_a_moment_too_early_gets_no_lease(place):
+def test_merge_checks_again_that_the_lease_is_free(place):
     spark, _, places = place
     table = places.table("leases")
     with lease.by_table(spark, places, "ingest") as check:
@@ -67,12 +69,12 @@ def test_who_saw_it_free_a_moment_too_early_gets_no_lease(place):
         commits = spark.sql(f"DESCRIBE HISTORY {table}").count()
         assert lease._take(spark, table, "ingest", "another", lease.EXPIRES) == holder
         assert spark.sql(f"DESCRIBE HISTORY {table}").count() == commits, (
-            "asking is no commit, which the holder's own would meet"
+            "an attempt must not commit: the commit could conflict with the holder's"
         )
         check()
 
 
-def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
+def test_lease_of_a_dead_holder_expires(place, capsys):
     spark, _, places = place
     with lease.by_table(spark, places, "ingest"):
         pass
@@ -83,13 +85,13 @@ def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
             return "held"
 
     with ThreadPoolExecutor(1) as pool:
-        waiting, said = pool.submit(work), ""
-        while "killed meanwhile" not in said:
-            said += capsys.readouterr().out
+        waiting, printed = pool.submit(work), ""
+        while "killed meanwhile" not in printed:
+            printed += capsys.readouterr().out
             assert not waiting.done()
             time.sleep(0.05)
         with lease.by_table(spark, places, "score"):
-            pass  # one name is nothing to another
+            pass  # leases of different names are independent
         assert not waiting.done()
         spark.sql(
             f"UPDATE {places.table('leases')} SET until = current_timestamp() - INTERVAL 1 SECOND WHERE name = 'ingest'"
@@ -97,7 +99,7 @@ def test_a_lease_of_a_dead_holder_runs_out(place, capsys):
         assert waiting.result(60) == "held"
 
 
-def test_a_holder_that_could_not_renew_writes_no_more(place):
+def test_holder_without_renewal_stops_writing(place):
     spark, _, places = place
     with lease.by_table(spark, places, "ingest", expires=timedelta(seconds=1), renew_s=3600) as check:
         time.sleep(1.1)
@@ -105,8 +107,8 @@ def test_a_holder_that_could_not_renew_writes_no_more(place):
             check()
 
 
-def test_ingest_asks_before_it_writes(place, monkeypatch):
-    """The images of a run whose lease another has are left to that one."""
+def test_ingest_checks_its_lease_before_it_writes(place, monkeypatch):
+    """A run that has lost its lease leaves the photographs to the new holder."""
     from contextlib import contextmanager
 
     spark, cfg, places = place
@@ -125,3 +127,24 @@ def test_ingest_asks_before_it_writes(place, monkeypatch):
             stream.ingest(spark, cfg, places)
     assert spark.table(places.table("images")).count() == 0
     assert stream.ingest(spark, cfg, places).images == 24
+
+
+@pytest.mark.parametrize("waiting", [1, 5])
+def test_lock_file_is_gone_after_the_last_holder(tmp_path, monkeypatch, waiting):
+    """One thread holds the lock at a time, and no file stays behind."""
+    monkeypatch.setattr(lease.tempfile, "gettempdir", lambda: str(tmp_path))
+    places = type("Places", (), {"root": str(tmp_path / "lake")})()
+    holders, most = [], []
+
+    def work(_):
+        for _ in range(5):
+            with lease.by_lock(places, "ingest"):
+                holders.append(1)
+                most.append(len(holders))
+                time.sleep(0.002)
+                holders.pop()
+
+    with ThreadPoolExecutor(waiting) as pool:
+        list(pool.map(work, range(waiting)))
+    assert len(most) == 5 * waiting and set(most) == {1}
+    assert list(tmp_path.glob("*.lock")) == []

@@ -1,4 +1,7 @@
-"""Planted faults are marked and ordinary frames are not; a night camera is judged by its own nights; checked on real photographs where they are at hand."""
+"""Planted faults are marked, ordinary frames are not, and a night camera has its own cut-offs.
+
+The real photographs are optional.
+"""
 
 import copy
 import io
@@ -58,32 +61,32 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("issue", PLANTED)
-def test_a_planted_fault_among_ordinary_frames(ordinary, issue):
+def test_planted_fault_is_marked_and_ordinary_frames_not(ordinary, issue):
     found = judged(ordinary + [row(PLANTED[issue](frames(1)[0]))])
     assert issue in issues(found.iloc[-1])
-    assert found[f"is_{issue}_issue"][:-1].sum() == 0, "and no ordinary frame"
+    assert found[f"is_{issue}_issue"][:-1].sum() == 0, "an ordinary frame was marked"
     assert found[f"{issue}_score"].iloc[-1] <= found[f"{issue}_score"][:-1].min()
     assert found[[f"{name}_score" for name in quality.ISSUES]].stack().between(0, 1).all()
 
 
 @pytest.mark.parametrize("issue", ["dark", "light", "blurry", "low_information", "odd_aspect"])
-def test_without_a_history_the_global_cut_offs_serve(issue):
+def test_global_cut_offs_apply_without_a_history(issue):
     first = frames(1)[0]
     found = judged([row(first), row(PLANTED[issue](first))])
     assert issues(found.iloc[0]) == set() and issue in issues(found.iloc[1])
 
 
-def test_a_near_copy_is_marked_by_its_distance():
+def test_near_copy_is_marked_by_its_distance():
     found = judged([row(frames(1)[0], distance=distance) for distance in (np.nan, 0, 2, quality.NEAR_BITS)])
     assert list(found["is_near_duplicate_issue"]) == [False, True, True, True]
     assert list(found["near_duplicate_score"]) == [1.0, 0.0, 0.4, 0.8]
 
 
-def test_a_night_camera_is_judged_by_its_own_nights():
-    """A twelfth of daylight throughout: dark for any other camera. A lens cap among these frames is dark still."""
+def test_night_camera_has_its_own_cut_off():
+    """Frames with a fifth of the daylight are dark for any other camera. A lens cap is dark here, too."""
     nights = [row(image.point(lambda value: value // 5), "night") for image in frames(80, seed=9)]
     by_day = judged(nights[:20])
-    assert by_day["is_dark_issue"].mean() > 0.5, "the global cut-off calls them dark"
+    assert by_day["is_dark_issue"].mean() > 0.5, "the global cut-off must mark them as dark"
     histories = {}
     judged(nights[:60], histories)
     cap = row(Image.effect_noise((300, 300), 2).point(lambda value: max(0, value - 126)).convert("RGB"), "night")
@@ -92,7 +95,7 @@ def test_a_night_camera_is_judged_by_its_own_nights():
     assert histories["night"].count == 81
 
 
-def test_a_history_in_pieces_is_that_of_the_whole():
+def test_history_in_pieces_equals_that_of_the_whole():
     rng = np.random.default_rng(1)
     rows = pd.DataFrame(
         {
@@ -114,7 +117,7 @@ def test_a_history_in_pieces_is_that_of_the_whole():
 
 @real
 def test_real_photographs_are_neither_dark_nor_blurry():
-    """All 240, the night ones too, judged as one camera; a blur of 4 pixels of any of them is blurry."""
+    """All 240, including the nights, judged as one camera. With a blur of 4 pixels they are blurry."""
     assert len(REAL) == 240
     rows = []
     for path in REAL:
@@ -136,7 +139,7 @@ def test_real_photographs_are_neither_dark_nor_blurry():
         assert "blurry" in issues(judged([blurred], copy.deepcopy(histories)).iloc[0]), path.name
 
 
-def test_no_history_makes_a_lens_cap_normal():
+def test_lens_cap_is_dark_whatever_the_history():
     frames = pd.DataFrame(
         {"device": "porch", "side": 600.0, "distance": np.nan, **{f"score_{issue}": 0.9 for issue in quality.GLOBAL}},
         index=range(80),

@@ -39,7 +39,7 @@ def options(cfg: config.Config) -> dict[str, str]:
         raise config.ConfigError(
             "ingest.backfill_interval goes with ingest.listing: notification, "
             f"not with {ingest.listing}: a directory is always listed in full, "
-            "and Databricks backfills file events by itself"
+            "and Databricks checks its file events by itself"
         )
     made = {
         "cloudFiles.format": "binaryFile",

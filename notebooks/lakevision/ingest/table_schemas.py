@@ -20,7 +20,7 @@ STATISTICS = (
 QUALITY = "struct<" + ", ".join(f"{issue}_score: double, is_{issue}_issue: boolean" for issue in quality.ISSUES) + ">"
 
 IMAGES = (
-    Column("path", "string NOT NULL", "where the file landed, relative to the landing zone; the key of this table"),
+    Column("path", "string NOT NULL", "path of the file relative to the landing zone; the key of this table"),
     Column(
         "content",
         "binary",
@@ -74,7 +74,7 @@ IMAGES = (
 )
 
 REJECTED_IMAGES = (
-    Column("path", "string NOT NULL", "where the file landed, relative to the landing zone; the key of this table"),
+    Column("path", "string NOT NULL", "path of the file relative to the landing zone; the key of this table"),
     Column(
         "content",
         "binary",
