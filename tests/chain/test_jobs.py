@@ -55,6 +55,8 @@ def test_dev_targets_jobs_run_here_on_landed_photographs(chain, command, run_fol
         ("05_score", "ok"),
     ]
     serves = summary["deploy"]["promoted"] or before["deploy"]["promoted"]
-    said = r"version \d+ scored \d+ photographs, 0 with an error" if serves else "no version serves: nothing was scored"
-    assert re.search(said, scored.stdout), scored.stdout
+    headline = (
+        r"version \d+ scored \d+ photographs, 0 with an error" if serves else "no version serves: nothing was scored"
+    )
+    assert re.search(headline, scored.stdout), scored.stdout
     assert after["score"]["images"] == (64 if summary["deploy"]["promoted"] else 0)

@@ -170,7 +170,7 @@ PLANTED = [
     pytest.param(
         lambda c: job(c)["email_notifications"].update(on_failure=[""]),
         "on_failure: '' is no e-mail address",
-        id="nobody to tell",
+        id="empty address",
     ),
     pytest.param(lambda c: job(c).pop("health"), "never sent without a health rule", id="warning that is never sent"),
     pytest.param(

@@ -1,4 +1,5 @@
-"""The bundle's jobs: databricks.yml read and checked, notebooks executed on this machine, and the page of a run.
+"""The bundle's jobs on this machine: command line, plan, execution of notebooks, and a run's page.
 
-May import every other package. Start reading with bundle.py.
+bundle.py reads databricks.yml, and bundle_check.py finds its faults. May import every other package. Start reading with
+bundle.py, then plan.py.
 """

@@ -1,4 +1,4 @@
-"""The command line of notebooks/run.py: run, serve, promote and repeat, and the flags that these replaced."""
+"""The command line of notebooks/run.py: run, serve, promote and repeat, and the old flags."""
 
 import argparse
 import shlex

@@ -1,4 +1,4 @@
-"""Runs a Databricks-source notebook in a Jupyter kernel on this machine and keeps it as .ipynb and HTML."""
+"""Runs a Databricks-source notebook in a Jupyter kernel here and keeps it as .ipynb and HTML."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""The words of a run's page: which figures of summary.json answer which question, and how they are written."""
+"""The words of a run's page: which figures of summary.json answer which question."""
 
 import json
 from collections.abc import Callable
