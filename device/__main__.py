@@ -2,36 +2,36 @@
 
     python -m device capture      take photographs into the spool (--once, --dry-run, --frames N)
     python -m device upload       send the spool to the store (--once, --dry-run)
-    python -m device score        score what capture took, act on it, pass on what should come home (--once); with score.camera = true
-                                  it drives the camera as well (--frames N), and capture is not run
-    python -m device sync         look for a new model, fetch and check it (score does this by itself)
-    python -m device bench        what each variant of the model costs on this device (--again: measured anew)
+    python -m device score        score the captured frames, act on the results, pass frames on to upload (--once);
+                                  with score.camera = true score also drives the camera (--frames N) instead of capture
+    python -m device sync         look for a new model, download and check it (score runs this by itself)
+    python -m device bench        show the cost of each variant of the model on this device (--again: measure now)
     python -m device status       one screen: last frame, spool, counters, clock, camera, store
-    python -m device doctor       check this device, and say how to fix what is wrong
+    python -m device doctor       check this device, and print a fix for each fault
 
-All take --config FILE; without it /etc/lakevision/device.toml lies over device/defaults.toml.
+All take --config FILE; the default is /etc/lakevision/device.toml. That file overlays device/defaults.toml.
 """
+
+from __future__ import annotations
 
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 
 from device import config
 from device.spool.spool import SpoolBusy
 
-COMMANDS = {
-    "upload": "device.store.upload",
-    "score": "device.score.score",
-    "sync": "device.model.sync",
-}  # the others are modules of this folder
+# The modules of the commands; every other command is a module of this folder.
+COMMANDS = {"upload": "device.store.upload", "score": "device.score.score", "sync": "device.model.sync"}
 ONCE = {
     "capture": "take one frame and stop",
     "upload": "empty the spool and stop",
-    "score": "score all that waits and stop",
+    "score": "score all waiting frames and stop",
 }
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m device", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,10 +40,10 @@ def _parser():
     for name, words in (
         ("capture", "take photographs into the spool"),
         ("upload", "send the spool to the store"),
-        ("score", "score what capture took, and act on it"),
-        ("sync", "look for a new model, fetch and check it"),
-        ("bench", "what each variant of the model costs on this device"),
-        ("status", "one screen of what is going on"),
+        ("score", "score the captured frames, and act on the results"),
+        ("sync", "look for a new model, download and check it"),
+        ("bench", "show the cost of each variant of the model on this device"),
+        ("status", "show the state of the agent on one screen"),
         ("doctor", "check this device"),
     ):
         command = commands.add_parser(name, help=words)
@@ -51,9 +51,9 @@ def _parser():
         if name in ONCE:
             command.add_argument("--once", action="store_true", help=ONCE[name])
         if name == "bench":
-            command.add_argument("--again", action="store_true", help="measure now, and remember that")
+            command.add_argument("--again", action="store_true", help="measure now, and keep the result")
         if name in ("capture", "upload"):
-            command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+            command.add_argument("--dry-run", action="store_true", help="show the work without doing it")
         if name in ("capture", "score"):
             command.add_argument(
                 "--frames",
@@ -64,8 +64,11 @@ def _parser():
     return parser
 
 
-def main(arguments=None):
-    """Runs one command; returns the exit status, by sysexits.h: 78 for a setting that can't be, 75 for a spool in use, 77 for a lack of rights."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status.
+
+    By sysexits.h: 78 for a wrong setting, 75 for a spool in use, 77 for missing permissions.
+    """
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     try:
@@ -74,7 +77,7 @@ def main(arguments=None):
         print(f"config: {error}", file=sys.stderr)
         return 78
     try:
-        # Imported only now: upload has no use for Pillow, nor capture for obstore.
+        # Imported only now, because upload needs no Pillow and capture no obstore.
         return importlib.import_module(COMMANDS.get(command, f"device.{command}")).run(settings, **options)
     except SpoolBusy as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,10 @@
-"""python -m device doctor: independent checks of this device, each with its fix. One that fails does not hide the others.
+"""python -m device doctor: independent checks of this device, each with its fix.
 
-Reads only, but for a small file that it writes to the spool's disk and deletes, and the object _doctor/<device>.txt in the store.
+A failed check does not hide the others. Two checks write: spool_folder writes a small file to the spool's disk and
+deletes it again, and store puts the object _doctor/<device>.txt into the store.
 """
+
+from __future__ import annotations
 
 import glob
 import importlib.metadata
@@ -11,22 +14,37 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from device import camera as cameras
 from device import clock
+from device.hang_guard import guard
 from device.spool.spool import MEGABYTE
 from device.store import credentials, stores, types
 
+if TYPE_CHECKING:
+    from device.config import Settings
+
 
 class Bad(Exception):
-    """A check failed; the message says what is wrong, then "Fix:" and what to do."""
+    """A check failed; the message holds the fault, then "Fix:" and the remedy."""
 
 
-def run(settings):
-    """Prints a line for each check; returns 0 when all passed, 1 otherwise."""
+def run(settings: Settings) -> int:
+    """Prints a line for each check; returns 0 if all passed, 1 otherwise."""
     failed = 0
-    checks = [packages, board, clock_check, spool_folder, camera, secrets, store, services]
+    checks: list[Callable[[Settings], str]] = [
+        packages,
+        board,
+        clock_check,
+        spool_folder,
+        camera,
+        secrets,
+        store,
+        services,
+    ]
     checks += [scorer, next_model, actions] if settings.score.enabled else []
     for check in checks:
         try:
@@ -34,33 +52,33 @@ def run(settings):
         except Bad as bad:
             failed += 1
             print(f"FAIL  {check.__name__:13} {bad}")
-        except Exception as error:  # a check that breaks must not take the others with it
+        except Exception as error:  # a broken check must not stop the others
             failed += 1
             print(f"FAIL  {check.__name__:13} the check itself broke: {type(error).__name__}: {error}")
     print("all checks passed" if not failed else f"{failed} of {len(checks)} checks failed")
     return 1 if failed else 0
 
 
-def packages(_):
-    """Python, Pillow and obstore."""
-    found = [f"Python {sys.version.split()[0]}"]
+def packages(_: Settings) -> str:
+    """Python, Pillow and obstore are installed; their versions."""
+    versions = [f"Python {sys.version.split()[0]}"]
     for name in ("pillow", "obstore"):
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             raise Bad(
                 f"{name} is not installed. Fix: {sys.executable} -m pip install -r device/requirements.txt"
             ) from None
-    return ", ".join(found)
+    return ", ".join(versions)
 
 
-def board(_):
-    """Power and heat, which are behind most cameras that hang."""
-    said = []
+def board(_: Settings) -> str:
+    """Power and heat are in order. They cause most camera hangs."""
+    readings = []
     for path in glob.glob("/sys/class/thermal/thermal_zone0/temp"):
         with open(path) as file:
             degrees = int(file.read()) / 1000
-        said.append(f"{degrees:.0f} C")
+        readings.append(f"{degrees:.0f} C")
         if degrees >= 80:
             raise Bad(f"{degrees:.0f} C: the processor slows down from 80 C on. Fix: a heat sink, shade, air")
     if shutil.which("vcgencmd"):
@@ -70,31 +88,32 @@ def board(_):
         bits = int(answer.partition("=")[2] or "0", 16)
         if bits & 0x10001:  # bit 0 now, bit 16 since boot
             raise Bad(f"{answer}: under-voltage. Fix: the official power supply, a short and thick cable")
-        said.append(answer)
-    return ", ".join(said) or "not a Raspberry Pi: no power or heat to read"
+        readings.append(answer)
+    return ", ".join(readings) or "not a Raspberry Pi: no power or heat to read"
 
 
-def clock_check(_):
-    """Whether UTC can be believed."""
+def clock_check(_: Settings) -> str:
+    """The clock is plausible and synchronised."""
     now = clock.now()
     if now < datetime(2025, 1, 1, tzinfo=timezone.utc):
         raise Bad(
-            f"the clock says {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; a Pi without a network at boot needs a clock chip"
+            f"the clock says {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; "
+            "a Pi without a network at boot needs a clock chip"
         )
     if clock.synced() is False:
         raise Bad(
-            f"{now:%Y-%m-%d %H:%M:%S} UTC, not synced since boot. Fix: sudo timedatectl set-ntp true, and let UDP 123 out. "
-            "Frames are kept all the same, marked as such"
+            f"{now:%Y-%m-%d %H:%M:%S} UTC, not synced since boot. Fix: sudo timedatectl set-ntp true, and let UDP 123 "
+            "out. Frames are kept all the same, and marked as unsynced"
         )
     return f"{now:%Y-%m-%d %H:%M:%S} UTC, {clock.WORDS[clock.synced()]}"
 
 
-def spool_folder(settings):
-    """The spool's disk takes writes that last, and has room."""
+def spool_folder(settings: Settings) -> str:
+    """The spool's disk can be written durably, and has room."""
     path = settings.spool.path
     probe = os.path.join(path, f".doctor-{os.getpid()}")
     try:
-        if os.geteuid() != 0:  # root's folder would shut the services out
+        if os.geteuid() != 0:  # a folder made by root would lock the services out
             os.makedirs(path, exist_ok=True)
         with open(probe, "wb") as file:
             file.write(os.urandom(200_000))
@@ -103,28 +122,28 @@ def spool_folder(settings):
         os.unlink(probe)
     except OSError as error:
         raise Bad(
-            f"{path}: {error.strerror}. Fix: sudo install -d -o lakevision -g lakevision {path}, or run this as that user "
-            '(sudo -u lakevision); "Read-only file system" means a dying card'
+            f"{path}: {error.strerror}. Fix: sudo install -d -o lakevision -g lakevision {path}, or run this as that "
+            'user (sudo -u lakevision); "Read-only file system" means a dying card'
         ) from error
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize / MEGABYTE
     if free < settings.spool.free_mb + 50:
         raise Bad(
-            f"{free:.0f} MB free at {path}, and {settings.spool.free_mb:g} are to stay free. Fix: make room, or lower spool.free_mb"
+            f"{free:.0f} MB free at {path}, and {settings.spool.free_mb:g} are to stay free. "
+            "Fix: make room, or lower spool.free_mb"
         )
     return f"{path}: writes and syncs, {free:.0f} MB free"
 
 
-def camera(settings):
-    """The camera gives one frame. While the service runs, it holds the camera, and its frames are the proof."""
-    from device import capture
+def camera(settings: Settings) -> str:
+    """The camera gives one frame. If the service runs and holds the camera, the service's frames are the proof."""
     from device.status import is_running
 
     if is_running(settings, "capture"):
         return "in use by the running capture (see `python -m device status` for its last frame)"
     used = cameras.load(settings)
     try:
-        with capture.guard(settings.camera.timeout_s + settings.camera.warm_up_s):
+        with guard(settings.camera.timeout_s + settings.camera.warm_up_s):
             used.open()
             frame = used.capture()
     except cameras.CameraError as error:
@@ -134,8 +153,8 @@ def camera(settings):
     return f"{settings.camera.kind}: a frame of {len(frame.jpeg)} bytes, {frame.metadata.get('model', '')}"
 
 
-def secrets(settings):
-    """Credentials are there and nobody else can read them."""
+def secrets(settings: Settings) -> str:
+    """The credentials exist and no other user can read them."""
     for path in ("/etc/lakevision/credentials", os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), "store")):
         if os.path.isfile(path) and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
             raise Bad(f"{path} can be read by others. Fix: sudo chown root: {path} && sudo chmod 600 {path}")
@@ -146,11 +165,14 @@ def secrets(settings):
         return "found " + ", ".join(names)
     if stores.provider(settings.store.url) == "file":
         return "none needed for a folder"
-    return "none given to this process; under systemd upload gets /etc/lakevision/credentials (to check with them, see README.md, doctor)"
+    return (
+        "none given to this process; under systemd upload gets /etc/lakevision/credentials "
+        "(to check with them, see README.md, doctor)"
+    )
 
 
-def store(settings):
-    """The store takes an object and shows it again."""
+def store(settings: Settings) -> str:
+    """The store accepts an object and returns it."""
     key = f"_doctor/{settings.device.id}.txt"
     try:
         opened = stores.open_store(settings)
@@ -165,8 +187,8 @@ def store(settings):
     return f"{opened.name}: wrote and found {key}"
 
 
-def scorer(settings):
-    """LiteRT is there, and the model in use passes on its golden photographs."""
+def scorer(settings: Settings) -> str:
+    """LiteRT is installed, and the model in use passes on its golden photographs."""
     from device.model import golden, slots
 
     try:
@@ -182,22 +204,23 @@ def scorer(settings):
         card = golden.check(os.path.join(settings.model.folder, used["slot"]), settings)
     except golden.Slow as error:
         raise Bad(
-            f"version {used['version']}: {error}. Fix: heat, power (the check above), what else runs (top); or a larger "
-            "model.budget_ms"
+            f"version {used['version']}: {error}. Fix: heat, power (the check above), other programs (top); "
+            "or a larger model.budget_ms"
         ) from error
     except (golden.Failed, ValueError) as error:
         raise Bad(
-            f"version {used['version']}: {error}. Fix: sudo systemctl restart lakevision-score, which returns to the last good one"
+            f"version {used['version']}: {error}. "
+            "Fix: sudo systemctl restart lakevision-score, which returns to the last good version"
         ) from error
-    figures = card["table"][card["variant"]]
+    row = card["table"][card["variant"]]
     return (
-        f"LiteRT {version}; version {used['version']} says on its golden photographs what it said at home (within {figures['largest']:.1g}), "
-        f"{figures['p50_ms']:.1f} ms a frame"
+        f"LiteRT {version}; version {used['version']} scores its golden photographs here as at home "
+        f"(within {row['largest']:.1g}), {row['p50_ms']:.1f} ms a frame"
     )
 
 
-def next_model(settings):
-    """The place that models come from answers."""
+def next_model(settings: Settings) -> str:
+    """The source of models responds."""
     from device.model import source
 
     if not settings.model.url:
@@ -211,19 +234,19 @@ def next_model(settings):
     return f"{settings.model.alias} is version {pointer.version} at {settings.model.url}"
 
 
-def actions(settings):
-    """What an action needs is there; none is done."""
+def actions(settings: Settings) -> str:
+    """The requirements of each action are met; no action is run."""
     config = settings.act
     if config.command and not shutil.which(config.command[0]):
-        raise Bad(f"act.command: {config.command[0]} is not there, or can't be run. Fix: its full path, chmod +x")
+        raise Bad(f"act.command: {config.command[0]} is missing or cannot be run. Fix: its full path, chmod +x")
     if config.gpio and not importlib.util.find_spec("gpiozero"):
         raise Bad("act.gpio needs gpiozero. Fix: sudo apt-get install python3-gpiozero python3-lgpio")
     ways = [name for name in ("command", "gpio", "mqtt", "webhook") if getattr(config, name)]
     return f"{', '.join(ways)}; hold-off {config.hold_off_s:g} s" if ways else "none asked for"
 
 
-def services(settings):
-    """systemd runs all of them."""
+def services(settings: Settings) -> str:
+    """systemd runs all services that the settings need."""
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
         return "no systemd here"
     wanted = {
@@ -231,11 +254,9 @@ def services(settings):
         "lakevision-upload": True,
         "lakevision-score": settings.score.enabled,
     }
-    states = subprocess.run(
-        ["systemctl", "is-active", *wanted], capture_output=True, text=True, timeout=10
-    ).stdout.split()
-    states = dict(zip(wanted, states))
-    missing = [unit for unit, wish in wanted.items() if wish and states.get(unit) != "active"]
+    done = subprocess.run(["systemctl", "is-active", *wanted], capture_output=True, text=True, timeout=10)
+    states = dict(zip(wanted, done.stdout.split()))  # noqa: B905  strict needs Python 3.10
+    missing = [unit for unit, needed in wanted.items() if needed and states.get(unit) != "active"]
     if missing:
         raise Bad(f"{states}. Fix: sudo systemctl enable --now {' '.join(missing)}; journalctl -u {missing[0]} -n 50")
     if settings.score.camera and states.get("lakevision-capture") == "active":

@@ -16,7 +16,8 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from device import clock, files
+from device import clock
+from device.files import sync_folder
 from device.spool import records
 
 SLOTS = ("a", "b")
@@ -124,7 +125,7 @@ def _slow(root, digest):
 def set_aside(root, slot):
     """A slot is not whole any more, durably; its files stay, for the next round of a model that was too slow."""
     (Path(root, slot) / "checked.json").unlink(missing_ok=True)
-    files.sync_folder(Path(root, slot))
+    sync_folder(Path(root, slot))
 
 
 def clear(folder):
@@ -132,6 +133,6 @@ def clear(folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checked.json").unlink(missing_ok=True)
-    files.sync_folder(folder)
+    sync_folder(folder)
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -12,7 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-from device import clock, files
+from device import clock
+from device.files import sync_folder
 from device.model import edge_model, golden, slots, source, transform
 from device.spool import records
 from device.spool.spool import FULL, MEGABYTE
@@ -159,7 +160,7 @@ def _fill(settings, opened, pointer, manifest, digest, slot):
     for path, size, sha256 in files:
         _fetch(opened, f"{pointer.folder}/{path}", slot / path, size, sha256)
     for folder in (slot, *{(slot / path).parent for path, _, _ in files}):
-        files.sync_folder(folder)
+        sync_folder(folder)
     with open(slot / "manifest.json", "rb") as file:
         os.fsync(file.fileno())
     card = golden.check(slot, settings)

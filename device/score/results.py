@@ -19,7 +19,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from device import files
+from device.files import sync_folder
 from device.spool import records
 from device.spool.entry import RESULTS, Entry, parse
 from device.spool.spool import FULL, SpoolFull
@@ -142,7 +142,7 @@ class Desk:
                 self._count("lines_lost", 0 if kept else len(record["lines"]))
         for name, home in record["frames"].items():
             self._pass_on(parse(name), home)
-        files.sync_folder(self.inbox.ready)
+        sync_folder(self.inbox.ready)
 
     def _pass_on(self, entry, home):
         path = self.inbox.ready / entry.name

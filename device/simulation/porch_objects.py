@@ -1,14 +1,21 @@
-"""What can stand on the simulated porch: the package, and clutter that is none. Drawn with Pillow, placed by simulated.py."""
+"""The objects on the simulated porch: the package, and clutter. Drawn with Pillow; porch.py places them."""
+
+from __future__ import annotations
 
 import math
+import random
 
 from PIL import Image, ImageDraw, ImageFilter
 
 CARDBOARD = ((176, 131, 84), (196, 154, 108), (160, 118, 78), (206, 172, 128), (225, 220, 210), (120, 92, 66))
 
 
-def shadow(canvas, centre, width, height, rng):
-    """A soft dark ellipse where a thing meets the floor. centre, width and height in pixels."""
+Point = tuple[float, float]  # x, y in pixels
+Colour = tuple[int, ...]  # R, G, B, 0 to 255
+
+
+def shadow(canvas: Image.Image, centre: Point, width: float, height: float, rng: random.Random) -> None:
+    """Draws a soft dark ellipse at an object's foot. centre, width and height in pixels."""
     box = (int(centre[0] - width), int(centre[1] - height), int(centre[0] + width), int(centre[1] + height))
     size = (max(4, box[2] - box[0]), max(4, box[3] - box[1]))
     mask = Image.new("L", size, 0)
@@ -18,33 +25,37 @@ def shadow(canvas, centre, width, height, rng):
     canvas.paste((20, 18, 18), box[:2], mask.filter(ImageFilter.GaussianBlur(max(1, size[1] / 10))))
 
 
-def shade(colour, factor):
+def shade(colour: Colour, factor: float) -> Colour:
+    """The colour made darker (factor < 1) or lighter (factor > 1)."""
     return tuple(max(0, min(255, round(channel * factor))) for channel in colour)
 
 
-def draw_package(canvas, foot, metre, rng):
-    """A box of 18 to 60 cm, turned anyhow, with tape and a label. foot: (x, y) pixels of its middle on the floor."""
+def draw_package(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
+    """Draws a box of 18 to 60 cm at a random angle, with tape and a label.
+
+    foot: (x, y) pixels of the box's centre on the floor. metre: pixels per metre there.
+    """
     long, deep, tall = (rng.uniform(0.34, 0.60), rng.uniform(0.26, 0.46), rng.uniform(0.18, 0.44))
-    turn = rng.uniform(0.15, 1.42)  # radians; the corner faces the camera, so that two sides show
+    turn = rng.uniform(0.15, 1.42)  # radians; a corner faces the camera, so two faces show
     colour = rng.choice(CARDBOARD)
-    flat = 0.45  # the floor is seen at a slant: depth is shortened to this
+    flat = 0.45  # foreshortening of depth: the camera looks at the floor at an angle
     shadow(canvas, (foot[0], foot[1] + 0.02 * metre), 0.62 * (long + deep) * metre, 0.32 * (long + deep) * metre, rng)
 
-    def ground(u, v):
-        """u, v: metres along the two sides from the middle -> pixels."""
+    def ground(u: float, v: float) -> Point:
+        """Pixels of the point u, v metres from the centre along the two edges."""
         x, y = u * math.cos(turn) - v * math.sin(turn), u * math.sin(turn) + v * math.cos(turn)
         return foot[0] + x * metre, foot[1] + y * metre * flat
 
-    def on(side, s, t):
-        """A point of a face: s, t in 0..1. Sides: front (v = +deep/2), right (u = +long/2), top."""
-        if side == "top":
+    def on(face: str, s: float, t: float) -> Point:
+        """A point of a face: s, t in 0..1. Faces: front (v = +deep/2), right (u = +long/2), top."""
+        if face == "top":
             x, y = ground((s - 0.5) * long, (t - 0.5) * deep)
             return x, y - tall * metre
-        x, y = ground((s - 0.5) * long, deep / 2) if side == "front" else ground(long / 2, (0.5 - s) * deep)
+        x, y = ground((s - 0.5) * long, deep / 2) if face == "front" else ground(long / 2, (0.5 - s) * deep)
         return x, y - t * tall * metre
 
-    def patch(side, s0, t0, s1, t1, fill):
-        draw.polygon([on(side, s0, t0), on(side, s1, t0), on(side, s1, t1), on(side, s0, t1)], fill)
+    def patch(face: str, s0: float, t0: float, s1: float, t1: float, fill: Colour) -> None:
+        draw.polygon([on(face, s0, t0), on(face, s1, t0), on(face, s1, t1), on(face, s0, t1)], fill)
 
     draw = ImageDraw.Draw(canvas)
     patch("front", 0, 0, 1, 1, shade(colour, 0.84))
@@ -53,21 +64,21 @@ def draw_package(canvas, foot, metre, rng):
     tape = shade(colour, rng.choice((0.72, 1.3)))
     patch("top", 0, 0.44, 1, 0.56, tape)
     patch("right", 0.44, 0.72, 0.56, 1, shade(tape, 0.7))
-    side = rng.choice(("front", "right", "top"))
+    face = rng.choice(("front", "right", "top"))
     s, t = rng.uniform(0.10, 0.45), rng.uniform(0.15, 0.45)
-    patch(side, s, t, s + 0.42, t + 0.40, (238, 236, 230))
+    patch(face, s, t, s + 0.42, t + 0.40, (238, 236, 230))
     for line in range(3):
-        patch(side, s + 0.05, t + 0.07 + 0.10 * line, s + 0.34, t + 0.11 + 0.10 * line, (70, 70, 75))
-    for edge in (("front", (0, 0), (0, 1)), ("front", (1, 0), (1, 1)), ("right", (1, 0), (1, 1))):
-        draw.line([on(edge[0], *edge[1]), on(edge[0], *edge[2])], shade(colour, 0.5), max(1, round(metre / 200)))
+        patch(face, s + 0.05, t + 0.07 + 0.10 * line, s + 0.34, t + 0.11 + 0.10 * line, (70, 70, 75))
+    for face, s in (("front", 0), ("front", 1), ("right", 1)):
+        draw.line([on(face, s, 0), on(face, s, 1)], shade(colour, 0.5), max(1, round(metre / 200)))
 
 
-def draw_clutter(canvas, foot, metre, rng):
-    """Something that is not a package. foot: (x, y) pixels of its middle on the floor."""
+def draw_clutter(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
+    """Draws an object that is not a package. foot, metre: as for draw_package()."""
     rng.choice((_plant, _ball, _boots, _mat, _watering_can, _cat, _newspaper))(canvas, foot, metre, rng)
 
 
-def _plant(canvas, foot, metre, rng):
+def _plant(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     pot, tall = rng.uniform(0.10, 0.17) * metre, rng.uniform(0.18, 0.28) * metre
     shadow(canvas, (x, y), 1.5 * pot, 0.6 * pot, rng)
@@ -85,7 +96,7 @@ def _plant(canvas, foot, metre, rng):
         )
 
 
-def _ball(canvas, foot, metre, rng):
+def _ball(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     radius = rng.uniform(0.09, 0.15) * metre
     shadow(canvas, (x, y), 1.4 * radius, 0.5 * radius, rng)
@@ -96,7 +107,7 @@ def _ball(canvas, foot, metre, rng):
     draw.arc((x - radius, y - 1.6 * radius, x + radius, y - 0.5 * radius), 0, 180, shade(colour, 0.4), 3)
 
 
-def _boots(canvas, foot, metre, rng):
+def _boots(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     colour = rng.choice(((60, 48, 40), (40, 70, 52), (150, 46, 44), (140, 104, 70)))
     wide, tall = 0.09 * metre, rng.uniform(0.20, 0.30) * metre
@@ -109,7 +120,7 @@ def _boots(canvas, foot, metre, rng):
         draw.ellipse((left, y - tall - 0.2 * wide, left + wide, y - tall + 0.2 * wide), (20, 20, 20))
 
 
-def _mat(canvas, foot, metre, rng):
+def _mat(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     half, deep, skew = rng.uniform(0.25, 0.4) * metre, rng.uniform(0.09, 0.14) * metre, rng.uniform(-0.1, 0.1) * metre
     colour = rng.choice(((96, 70, 50), (80, 84, 90), (120, 50, 46), (150, 120, 84)))
@@ -128,7 +139,7 @@ def _mat(canvas, foot, metre, rng):
         draw.line((x - 0.9 * half, y + t, x + 0.9 * half, y + t), shade(colour, 0.8), 2)
 
 
-def _watering_can(canvas, foot, metre, rng):
+def _watering_can(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     wide, tall = rng.uniform(0.09, 0.13) * metre, rng.uniform(0.18, 0.24) * metre
     colour = rng.choice(((70, 110, 90), (120, 128, 134), (60, 84, 140)))
@@ -147,7 +158,7 @@ def _watering_can(canvas, foot, metre, rng):
     draw.ellipse((x - 0.8 * wide, y - tall - 0.2 * wide, x + 0.8 * wide, y - tall + 0.2 * wide), shade(colour, 0.6))
 
 
-def _cat(canvas, foot, metre, rng):
+def _cat(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     colour = rng.choice(((60, 56, 54), (182, 122, 70), (200, 196, 190), (120, 104, 90)))
     flip = rng.choice((-1, 1))
@@ -177,7 +188,7 @@ def _cat(canvas, foot, metre, rng):
     )
 
 
-def _newspaper(canvas, foot, metre, rng):
+def _newspaper(canvas: Image.Image, foot: Point, metre: float, rng: random.Random) -> None:
     x, y = foot
     half, thick, rise = rng.uniform(0.15, 0.22) * metre, 0.035 * metre, rng.uniform(-0.06, 0.06) * metre
     shadow(canvas, (x, y), 1.2 * half, 2.0 * thick, rng)

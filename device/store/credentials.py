@@ -1,17 +1,21 @@
-"""Where the store's credentials come from: systemd's credentials, then the environment, then the provider's own chain.
+"""The store's credentials: from systemd, then from the environment, then from the provider's own chain.
 
-systemd (LoadCredential=store:/etc/lakevision/credentials) shows the service a file that only it can read, in
-$CREDENTIALS_DIRECTORY. It holds lines NAME=value with the names that the provider's own tools know:
+systemd (LoadCredential=store:/etc/lakevision/credentials) passes the service a file that only the service can read,
+in $CREDENTIALS_DIRECTORY. The file holds lines NAME=value, with the names of the provider's own tools:
 
     S3           AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN
-    Azure        AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN, or AZURE_CLIENT_ID + AZURE_CLIENT_SECRET + AZURE_TENANT_ID
-    Google       GOOGLE_SERVICE_ACCOUNT_KEY (the key file's JSON on one line), or GOOGLE_APPLICATION_CREDENTIALS (a path)
+    Azure        AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN,
+                 or AZURE_CLIENT_ID + AZURE_CLIENT_SECRET + AZURE_TENANT_ID
+    Google       GOOGLE_SERVICE_ACCOUNT_KEY (the key file's JSON on one line),
+                 or GOOGLE_APPLICATION_CREDENTIALS (a path)
     MLflow       MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME + MLFLOW_TRACKING_PASSWORD (models only)
     acting       WEBHOOK_TOKEN (sent as a bearer token), MQTT_USERNAME + MQTT_PASSWORD
     Databricks   DATABRICKS_CLIENT_ID + DATABRICKS_CLIENT_SECRET (OAuth of a service principal), or DATABRICKS_TOKEN
 
-Nothing here is ever logged, put on a command line or written to the spool; redact() is the last line of defence.
+Credentials are never logged, put on a command line or written to the spool; redact() is the last line of defence.
 """
+
+from __future__ import annotations
 
 import os
 import re
@@ -36,18 +40,20 @@ NAMES = {
 }
 SECRET = re.compile(r"SECRET|TOKEN|KEY|PASSWORD|SAS", re.IGNORECASE)
 IN_URL = re.compile(
-    r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)(=|: (?:Bearer |Basic )?)[^&\s\"')]+"
+    r"(?i)\b(sig|signature|x-amz-signature|x-amz-security-token|x-amz-credential|token|authorization)"
+    r"(=|: (?:Bearer |Basic )?)[^&\s\"')]+"
 )
 
 
 class CredentialsError(ValueError):
-    """The credentials file can't be understood; the message names the line, never its value."""
+    """The credentials file is malformed; the message names the line, never its value."""
 
 
-def load(provider):
+def load(provider: str) -> dict[str, str]:
     """{NAME: value} for a provider (a key of NAMES), from the file if there is one, and from the environment.
 
-    An empty dict leaves it to the provider's chain: workload identity, instance metadata. Raises CredentialsError, OSError.
+    If the dict is empty, the provider's own chain applies: workload identity, instance metadata.
+    Raises CredentialsError, OSError.
     """
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     file = Path(folder, "store") if folder else None
@@ -55,8 +61,8 @@ def load(provider):
     return {name: given[name] for name in NAMES[provider] if given.get(name)}
 
 
-def _parse(file):
-    found = {}
+def _parse(file: Path) -> dict[str, str]:
+    values = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -67,12 +73,12 @@ def _parse(file):
         value = value.strip()
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
-        found[name.strip()] = value
-    return found
+        values[name.strip()] = value
+    return values
 
 
-def redact(text, credentials):
-    """The text with every secret value of `credentials`, in any coding a URL gives it, and every signature in a URL, blacked out."""
+def redact(text: str, credentials: dict[str, str]) -> str:
+    """Replaces every secret value of `credentials`, in any URL encoding, and every signature in a URL."""
     secrets = {value for name, value in credentials.items() if SECRET.search(name) and len(value) >= 4}
     for secret in sorted(
         {form for value in secrets for form in (value, quote(value, safe=""), quote(value), unquote(value))},

@@ -1,11 +1,15 @@
-"""A Databricks Unity Catalog volume through the Files API, with the standard library: the SDK takes 3 s and 70 MB of a Pi.
+"""A Databricks Unity Catalog volume through the Files API, with the standard library.
+
+The SDK would take 3 s and 70 MB of a Pi.
 
     volume://<workspace host>/<catalog>/<schema>/<volume>/<folder>
 
-PUT /api/2.0/fs/files/Volumes/...?overwrite=false answers 204, or 409 where the file is there. A folder that is missing is made with
-PUT /api/2.0/fs/directories/Volumes/... . Credentials: a service principal's OAuth (client credentials grant at /oidc/v1/token), or a
-personal access token.
+PUT /api/2.0/fs/files/Volumes/...?overwrite=false returns 204, or 409 if the file exists.
+PUT /api/2.0/fs/directories/Volumes/... creates a missing folder.
+Credentials: a service principal's OAuth (client credentials grant at /oidc/v1/token), or a personal access token.
 """
+
+from __future__ import annotations
 
 import base64
 import http.client
@@ -13,66 +17,73 @@ import json
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from device.store import credentials, types
 
+if TYPE_CHECKING:
+    from device.config import Settings
 
-def open_volume(settings, secrets):
-    """The Store of a volume:// URL; no network yet. Raises types.Denied without credentials."""
+
+def open_volume(settings: Settings, secrets: dict[str, str]) -> types.Store:
+    """The Store of a volume:// URL, without a network request. Raises types.Denied without credentials."""
     session, root = open_session(settings, secrets)
 
-    def put(key, data):
-        place = f"/api/2.0/fs/files{quote(f'{root}/{key}')}"
-        status, body = session.request("PUT", f"{place}?overwrite=false", data)
+    def put(key: str, data: bytes) -> None:
+        url = f"/api/2.0/fs/files{quote(f'{root}/{key}')}?overwrite=false"
+        status, body = session.request("PUT", url, data)
         if status == 404:
             folder = quote(f"{root}/{key}".rpartition("/")[0])
             check(*session.request("PUT", f"/api/2.0/fs/directories{folder}"), secrets)
-            status, body = session.request("PUT", f"{place}?overwrite=false", data)
+            status, body = session.request("PUT", url, data)
         if status == 409:
             raise types.AlreadyThere
         check(status, body, secrets)
 
-    def get(key):
+    def get(key: str) -> bytes:
         status, body = session.request("GET", f"/api/2.0/fs/files{quote(f'{root}/{key}')}")
         return check(status, body, secrets)
 
-    return types.Store(settings.store.url, put, get, parallel=False)  # it has one connection
+    return types.Store(settings.store.url, put, get, parallel=False)  # there is only one connection
 
 
-def open_session(settings, secrets):
-    """(signed-in connection to the workspace of settings.store.url, path of its folder there)."""
+def open_session(settings: Settings, secrets: dict[str, str]) -> tuple[Session, str]:
+    """(session with the workspace of settings.store.url, path of the folder there). Raises types.Denied."""
     host, _, path = settings.store.url[len("volume://") :].partition("/")
-    return _Session(settings, host, secrets), "/Volumes/" + path.strip("/")
+    return Session(settings, host, secrets), "/Volumes/" + path.strip("/")
 
 
-def check(status, body, secrets):
-    """The body of an answer that is a yes. Raises stores' exceptions."""
+def check(status: int, body: bytes, secrets: dict[str, str]) -> bytes:
+    """The body of a successful response. Raises the exceptions of types.py for any other."""
     if 200 <= status < 300:
         return body
     text = credentials.redact(body[:2000].decode("utf-8", "replace"), secrets)
     raise types.classify(status, f"the workspace answered {status} {http.client.responses.get(status, '')}: {text}")
 
 
-class _Session:
-    """One connection, kept open, and the token that goes with it."""
+class Session:
+    """One connection, kept open, and its access token."""
 
-    def __init__(self, settings, host, secrets):
+    def __init__(self, settings: Settings, host: str, secrets: dict[str, str]):
         self.host, self.secrets, self.timeout_s = host, secrets, settings.upload.timeout_s
         self.plain = settings.store.allow_http
         self.connect_timeout_s = settings.upload.connect_timeout_s
-        self.connection = None
+        self.connection: http.client.HTTPConnection | None = None
         self.token, self.token_ends = secrets.get("DATABRICKS_TOKEN"), float("inf")
         self.client = secrets.get("DATABRICKS_CLIENT_ID"), secrets.get("DATABRICKS_CLIENT_SECRET")
         if all(self.client):
             self.token, self.token_ends = None, 0.0
         elif not self.token:
             raise types.Denied(
-                "a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: see README.md, Credentials"
+                "a volume needs DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or DATABRICKS_TOKEN: "
+                "see README.md, Credentials"
             )
 
-    def request(self, method, path, body=b"", headers=None):
-        """(status, body), signed in. Raises types.Unavailable."""
+    def request(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """(status, body) of a signed-in request. Raises types.Unavailable."""
         if time.monotonic() > self.token_ends - 60:
             self._sign_in()
         status, answer = self._send(
@@ -82,11 +93,11 @@ class _Session:
             {"Authorization": f"Bearer {self.token}", "Content-Type": "application/octet-stream", **(headers or {})},
         )
         if status == 401 and all(self.client):
-            self.token_ends = 0.0  # revoked before its time: the next attempt signs in anew
+            self.token_ends = 0.0  # revoked early: the next attempt signs in again
         return status, answer
 
-    def _sign_in(self):
-        basic = base64.b64encode(":".join(self.client).encode()).decode()
+    def _sign_in(self) -> None:
+        basic = base64.b64encode("{}:{}".format(*self.client).encode()).decode()
         form = urlencode({"grant_type": "client_credentials", "scope": "all-apis"}).encode()
         status, answer = self._send(
             "POST",
@@ -98,36 +109,37 @@ class _Session:
         try:
             granted = json.loads(answer)
             self.secrets["OAUTH_TOKEN"] = granted["access_token"]  # for redact()
-            self.token, self.token_ends = (
-                granted["access_token"],
-                time.monotonic() + float(granted.get("expires_in", 3600)),
-            )
+            self.token = granted["access_token"]
+            self.token_ends = time.monotonic() + float(granted.get("expires_in", 3600))
         except (ValueError, KeyError, TypeError) as error:
             raise types.Unavailable(
                 f"the workspace's answer to the sign-in is no token ({type(error).__name__}): a captive portal?"
             ) from error
 
-    def _send(self, method, path, body, headers):
-        """One request within timeout_s in all. http.client's own time-out is for each read, which a dribbling server never reaches."""
+    def _send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+        """One request within timeout_s in all.
+
+        http.client's own time-out applies to each read, so a server that sends byte after byte never exceeds it.
+        """
         fresh = self.connection is None
-        if fresh:
+        if self.connection is None:
             kind = http.client.HTTPConnection if self.plain else http.client.HTTPSConnection
             self.connection = kind(self.host, timeout=self.connect_timeout_s)
+        connection = self.connection
         late = threading.Timer(self.timeout_s, self._cut)
         late.start()
         try:
             if fresh:
-                self.connection.connect()
-                self.connection.sock.settimeout(self.timeout_s)
-            self.connection.request(method, path, body, headers)
-            response = self.connection.getresponse()
+                connection.connect()
+                connection.sock.settimeout(self.timeout_s)
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._close()
             if not fresh and isinstance(error, (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)):
-                return self._send(
-                    method, path, body, headers
-                )  # the server closed an idle connection; create-only makes this harmless
+                # The server closed an idle connection. Repeating is harmless, because a PUT only ever creates.
+                return self._send(method, path, body, headers)
             why = str(error) or type(error).__name__
             raise types.Unavailable(
                 f"{self.host}: {why}" if late.is_alive() else f"{self.host}: no answer within {self.timeout_s:g} s"
@@ -138,15 +150,15 @@ class _Session:
             self._close()
         return response.status, answer
 
-    def _cut(self):
+    def _cut(self) -> None:
         connection = self.connection
         if connection is not None and connection.sock is not None:
             try:
                 connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError as error:  # it ended in this very moment
+            except OSError as error:  # the request ended at this very moment
                 print(f"{self.host}: closing a late connection: {error}", flush=True)
 
-    def _close(self):
+    def _close(self) -> None:
         if self.connection is not None:
             self.connection.close()
             self.connection = None

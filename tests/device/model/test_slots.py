@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from types import SimpleNamespace
@@ -25,7 +26,8 @@ def steps_of(monkeypatch):
     done = []
 
     def name(target):
-        return os.path.basename(os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target))
+        path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+        return re.sub(r"^\.(.+)\.[0-9a-f]{8}\.part$", r"\1.new", os.path.basename(path))
 
     def watch(call, place):
         real = getattr(os, call)

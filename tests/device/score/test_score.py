@@ -220,7 +220,7 @@ def test_doctor_knows_the_scorer(scoring):
     ready(scoring)
     scoring.configure(act={"command": ["/nowhere/ring"]})
     said = doctor(scoring)
-    assert len(said) == 11 and said["scorer"].startswith("ok") and "said at home" in said["scorer"]
+    assert len(said) == 11 and said["scorer"].startswith("ok") and "as at home" in said["scorer"]
     assert said["next_model"].startswith("ok") and "champion is version 1" in said["next_model"]
     assert said["actions"].startswith("FAIL") and "/nowhere/ring" in said["actions"]
     path = scoring.model / "a" / "float32.tflite"
