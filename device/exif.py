@@ -53,17 +53,18 @@ def build(
         exif[BASE.Orientation] = orientation
     photo = exif.get_ifd(IFD.Exif)
     photo.update(_times(taken_at, stamp))
+    held = None if exposure_held is None else int(exposure_held)  # 1: manual
     for tag, value in (
         (BASE.ExposureTime, _rational(exposure_s, 1_000_000)),
         (BASE.FNumber, _rational(f_number, 100)),
         (BASE.FocalLength, _rational(focal_mm, 100)),
         (BASE.ISOSpeedRatings, None if iso is None else int(iso)),
-        (BASE.MakerNote, None if maker_note is None else maker_note.encode("ascii", "replace")),
-        (BASE.UserComment, None if user_comment is None else b"ASCII\0\0\0" + user_comment.encode("ascii", "replace")),
+        (BASE.MakerNote, _ascii(maker_note)),
+        (BASE.UserComment, _ascii(user_comment, b"ASCII\0\0\0")),
         (BASE.BodySerialNumber, serial),
         (BASE.ImageUniqueID, image_id),
-        (BASE.ExposureMode, None if exposure_held is None else int(exposure_held)),  # 1: manual
-        (BASE.WhiteBalance, None if exposure_held is None else int(exposure_held)),
+        (BASE.ExposureMode, held),
+        (BASE.WhiteBalance, held),
     ):
         if value is not None:
             photo[tag] = value
@@ -80,6 +81,10 @@ def _times(taken_at: datetime, stamp: str) -> dict[int, str]:
     tags.update(dict.fromkeys(offsets, f"{offset[:3]}:{offset[3:5]}"))
     tags.update(dict.fromkeys((BASE.SubsecTimeOriginal, BASE.SubsecTimeDigitized), f"{taken_at.microsecond:06d}"))
     return tags
+
+
+def _ascii(text: str | None, prefix: bytes = b"") -> bytes | None:
+    return None if text is None else prefix + text.encode("ascii", "replace")
 
 
 def _rational(number: float | None, max_denominator: int) -> IFDRational | None:

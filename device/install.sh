@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Installs the capture agent; safe to run again, and that is also how to update it.
+# Installs or updates the capture agent. Running it again is safe.
 #
 #     sudo bash device/install.sh [--camera KIND] [--score] [--reboot-after N] [--no-start] [--root DIR]
 #
 #   --camera KIND      picamera2 (default on a Raspberry Pi), picamera, folder or simulated (default elsewhere)
-#   --score            scoring on the device, too: LiteRT, and the service lakevision-score
-#   --reboot-after N   reboot when capture has failed N times in a row; 0 takes that back
-#   --no-start         install, but don't start the services yet
-#   --root DIR         install below DIR, for a mounted SD card's image: no apt, no users, no systemctl
+#   --score            also score on the device: installs LiteRT and the service lakevision-score
+#   --reboot-after N   reboot after N failures of capture in a row; 0 removes this
+#   --no-start         install without starting the services
+#   --root DIR         install below DIR, for a mounted SD card image: no apt, no users, no systemctl
 #
-# Writes /opt/lakevision (program), /etc/lakevision (yours: never overwritten), /var/lib/lakevision (spool, model), units, one user.
+# Writes /opt/lakevision (program), /etc/lakevision (your files, never overwritten), /var/lib/lakevision (spool, model),
+# units and one user.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root="" camera="" reboot_after="" start=yes score=no
-usage() { sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "${1:-0}"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit "${1:-0}"; }
 value() { [ $# -ge 2 ] || { echo "$1 needs a value" >&2; exit 64; }; echo "$2"; }
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -26,7 +27,10 @@ while [ $# -gt 0 ]; do
         *) echo "unknown option $1" >&2; usage 64 >&2 ;;
     esac
 done
-case "$camera" in "" | picamera2 | picamera | folder | simulated) ;; *) echo "--camera $camera is not one of picamera2, picamera, folder, simulated" >&2; exit 64 ;; esac
+case "$camera" in
+    "" | picamera2 | picamera | folder | simulated) ;;
+    *) echo "--camera $camera is not one of picamera2, picamera, folder, simulated" >&2; exit 64 ;;
+esac
 case "$reboot_after" in *[!0-9]*) echo "--reboot-after $reboot_after should be a number" >&2; exit 64 ;; esac
 root=${root%/}
 say() { printf '%s\n' "$*"; }
@@ -39,8 +43,9 @@ is_pi() { grep -qs "Raspberry Pi" "$root/proc/device-tree/model" /proc/device-tr
 if [ -z "$root" ]; then
     missing=()
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
-    if [ "$camera" = picamera2 ] && ! /usr/bin/python3 -c 'import picamera2' 2>/dev/null; then missing+=(python3-picamera2); fi
-    if [ "$camera" = picamera ] && ! /usr/bin/python3 -c 'import picamera' 2>/dev/null; then missing+=(python3-picamera); fi
+    case "$camera" in picamera2 | picamera)
+        /usr/bin/python3 -c "import $camera" 2>/dev/null || missing+=("python3-$camera")
+    esac
     if [ ${#missing[@]} -gt 0 ]; then
         say "installing ${missing[*]}"
         apt-get update -q >/dev/null
@@ -48,12 +53,13 @@ if [ -z "$root" ]; then
     fi
     if ! getent passwd lakevision >/dev/null; then
         say "making the user lakevision"
-        useradd --system --user-group --no-create-home --home-dir /var/lib/lakevision --shell /usr/sbin/nologin lakevision
+        useradd --system --user-group --no-create-home --home-dir /var/lib/lakevision --shell /usr/sbin/nologin \
+            lakevision
     fi
     getent group video >/dev/null && usermod -a -G video lakevision
 fi
 
-# ---- the program: copied beside, then swapped in, so that an interrupted update leaves one whole
+# ---- the program: copied beside the old one, then swapped in, so an interrupted update leaves one complete copy
 mkdir -p "$opt" "$etc" "$units" "$spool"
 if ! diff -rq --exclude=__pycache__ "$here" "$opt/device" >/dev/null 2>&1; then
     say "copying the program to /opt/lakevision/device"
@@ -67,22 +73,24 @@ if ! diff -rq --exclude=__pycache__ "$here" "$opt/device" >/dev/null 2>&1; then
     changed=yes
 fi
 python=${PYTHON:-$([ -x /usr/bin/python3 ] && echo /usr/bin/python3 || command -v python3)}
-# Once installed, scoring stays: an update without --score must not take LiteRT away.
+# Scoring stays installed: an update without --score must not remove LiteRT.
 [ ! -e "$units/lakevision-score.service" ] || score=yes
 requirements=("$opt/device/requirements.txt")
 [ "$score" = no ] || requirements+=("$opt/device/requirements-score.txt")
 fingerprint=$({ cat "${requirements[@]}"; "$python" --version; } | sha256sum | cut -d' ' -f1)
-if [ "$(cat "$opt/venv/.ready" 2>/dev/null)" != "$fingerprint" ] || ! "$opt/venv/bin/python" -c 'import PIL' 2>/dev/null; then
-    say "installing what the agent needs into /opt/lakevision/venv"
+if [ "$(cat "$opt/venv/.ready" 2>/dev/null)" != "$fingerprint" ] ||
+    ! "$opt/venv/bin/python" -c 'import PIL' 2>/dev/null; then
+    say "installing the agent's packages into /opt/lakevision/venv"
     "$python" -m venv --clear --system-site-packages "$opt/venv"
-    "$opt/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --prefer-binary "${requirements[@]/#/-r}"
+    "$opt/venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --prefer-binary \
+        "${requirements[@]/#/-r}"
     "$opt/venv/bin/python" -c 'import PIL, obstore'
     [ "$score" = no ] || "$opt/venv/bin/python" -c 'import ai_edge_litert.interpreter'
     echo "$fingerprint" >"$opt/venv/.ready"
     changed=yes
 fi
 
-# ---- the owner's files: made once
+# ---- the owner's files: written once
 if [ ! -e "$etc/device.toml" ]; then
     say "writing /etc/lakevision/device.toml: set store.url in it"
     sed "s/@KIND@/$camera/" "$here/device.toml.example" >"$etc/device.toml"
@@ -95,13 +103,19 @@ fi
 chmod 600 "$etc/credentials"
 
 # ---- units
-put() { # source, destination: only where it differs, so that systemd is told only of changes
-    cmp -s "$1" "$2" || { mkdir -p "$(dirname "$2")"; install -m 644 "$1" "$2"; say "writing ${2#"$root"}"; changed=yes; }
+put() { # source, destination: copies only changed files, so that systemd reloads only after changes
+    ! cmp -s "$1" "$2" || return 0
+    mkdir -p "$(dirname "$2")"
+    install -m 644 "$1" "$2"
+    say "writing ${2#"$root"}"
+    changed=yes
 }
-# Who drives the camera: capture, or score where score.camera = true. The program itself knows what the owner's file means.
+# The service that drives the camera: score if score.camera = true, else capture. The agent itself reads the setting.
 driver=capture other=score
-asked='import sys; from device import config; sys.exit(not config.load(sys.argv[1]).score.camera)'
-if [ "$score" = yes ] && (cd "$opt" && venv/bin/python -c "$asked" "$etc/device.toml" 2>/dev/null); then driver=score other=capture; fi
+camera_check='import sys; from device import config; sys.exit(not config.load(sys.argv[1]).score.camera)'
+if [ "$score" = yes ] && (cd "$opt" && venv/bin/python -c "$camera_check" "$etc/device.toml" 2>/dev/null); then
+    driver=score other=capture
+fi
 services=(lakevision-upload "lakevision-$driver")
 [ "$score" = no ] || [ "$driver" = score ] || services+=(lakevision-score)
 for unit in lakevision-capture "${services[@]}"; do put "$opt/device/systemd/$unit.service" "$units/$unit.service"; done
@@ -110,11 +124,17 @@ if [ "$score" = yes ] && grep -qs '^gpio *= *"..*"' "$etc/device.toml"; then
 fi
 drop_ins=$units/lakevision-$driver.service.d others=$units/lakevision-$other.service.d
 if [ "$driver" = score ]; then put "$opt/device/systemd/camera.conf" "$drop_ins/camera.conf"; fi
-for name in camera legacy-camera; do # rights go where the camera went
+for name in camera legacy-camera; do # the permissions move with the camera
     [ ! -e "$others/$name.conf" ] || { rm -f "$others/$name.conf"; changed=yes; }
 done
-[ ! -e "$others/reboot.conf" ] || { mkdir -p "$drop_ins"; mv "$others/reboot.conf" "$drop_ins/reboot.conf"; changed=yes; }
-if grep -qs '^kind *= *"picamera"' "$etc/device.toml"; then put "$opt/device/systemd/legacy-camera.conf" "$drop_ins/legacy-camera.conf"; fi
+if [ -e "$others/reboot.conf" ]; then
+    mkdir -p "$drop_ins"
+    mv "$others/reboot.conf" "$drop_ins/reboot.conf"
+    changed=yes
+fi
+if grep -qs '^kind *= *"picamera"' "$etc/device.toml"; then
+    put "$opt/device/systemd/legacy-camera.conf" "$drop_ins/legacy-camera.conf"
+fi
 if [ "${reboot_after:-}" = 0 ]; then
     rm -f "$drop_ins/reboot.conf"
     changed=yes
@@ -133,7 +153,8 @@ if [ "$start" = yes ]; then
     systemctl enable -q "${services[@]}"
     if [ "${changed:-no}" = yes ]; then systemctl restart "${services[@]}"; else systemctl start "${services[@]}"; fi
 fi
-[ "$score" = no ] || say "scoring: set enabled = true in [score] and url in [model] of /etc/lakevision/device.toml (README.md, Scoring on the device)"
+[ "$score" = no ] || say "scoring: set enabled = true in [score] and url in [model] of /etc/lakevision/device.toml \
+(README.md, Scoring on the device)"
 say "installed. Next: edit /etc/lakevision/device.toml, then
     sudo systemctl restart ${services[*]}
     cd /opt/lakevision && sudo venv/bin/python -m device doctor"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Removes the capture agent; safe to run again.
+# Removes the capture agent. Running it again is safe.
 #
 #     sudo bash device/uninstall.sh [--purge] [--root DIR]
 #
-# Settings, credentials and the spool with its unsent frames stay, unless --purge says otherwise.
+# Settings, credentials and the spool with its unsent frames stay; --purge deletes them.
 set -euo pipefail
 root="" purge=no
 while [ $# -gt 0 ]; do
