@@ -1,8 +1,8 @@
 """The name of a spooled file, and its key in the store.
 
 A name is  <sequence>~<device>~<UTC time>_<boot>_<sequence>[_<label>]~<bytes>~<SHA-256>.jpg
-Names sort in the order taken, even if the clock jumped. All facts are in the name, so a crash cannot separate them
-from the frame.
+Names sort in the order taken, even if the clock jumped. All facts are in the name, so a crash cannot separate a frame
+and its facts.
 """
 
 from __future__ import annotations
