@@ -1,4 +1,7 @@
-"""The picamera2 camera against picamera2's own Python code; below it stands fake_pi/libcamera.py in place of C++ and sensor."""
+"""The picamera2 camera, with picamera2's own Python code.
+
+fake_pi/libcamera.py replaces the C++ library and the sensor.
+"""
 
 import io
 import os
@@ -21,7 +24,7 @@ DRIVER = "import driver; driver.memory_for_dma()"
 
 @pytest.fixture(scope="session")
 def packages():
-    """picamera2 and the pure parts it needs, from the package index once, kept in the temporary folder."""
+    """picamera2 and its pure Python requirements, from the package index once, kept in the temporary folder."""
     folder = Path(tempfile.gettempdir()) / f"lakevision-picamera2-{os.getuid()}"
     if not (folder / ".ready").exists():
         done = subprocess.run(
@@ -43,7 +46,7 @@ def packages():
             timeout=180,
         )
         if done.returncode:
-            pytest.skip(f"picamera2 can't be fetched: {done.stderr.strip()[-200:]}")
+            pytest.skip(f"picamera2 cannot be fetched: {done.stderr.strip()[-200:]}")
         (folder / ".ready").touch()
     try:
         import numpy  # noqa: F401
@@ -54,7 +57,7 @@ def packages():
 
 @pytest.fixture
 def pi(agent, packages):
-    """An agent whose camera is a Pi's; run it with pi.env."""
+    """An agent with a Pi camera; run it with pi.env."""
     agent.configure(camera={"kind": "picamera2", "size": [600, 400], "warm_up_s": 0.4, "timeout_s": 5.0})
     agent.env = {"PYTHONPATH": os.pathsep.join((str(FAKE), str(packages)))}
     return agent
@@ -78,22 +81,22 @@ def test_frames_with_camera_settings_in_exif(pi):
     assert max(left) < 20 and min(right) > 230, "lines are not skewed by the padding"
 
 
-def test_exposure_settles_and_is_held(pi):
+def test_exposure_settles_before_it_is_held(pi):
     pi.run("capture", "--frames", "5", driver=DRIVER, env=pi.env)
     times = {float(image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime]) for image in photographs(pi)}
-    assert len(times) == 1 and abs(times.pop() - 0.008) < 0.0002, "the automatic one had settled before it was held"
+    assert len(times) == 1 and abs(times.pop() - 0.008) < 0.0002, "automatic exposure had settled before it was held"
 
 
-def test_exposure_is_measured_anew_without_configuring_again(pi):
+def test_exposure_is_measured_again_without_reconfiguring(pi):
     pi.configure(camera={"hold_exposure_s": 0.2, "warm_up_s": 0.2}, capture={"interval_s": 0.15})
-    told = DRIVER + "; import atexit, libcamera; atexit.register(lambda: print('log', libcamera.Camera.log))"
-    out = pi.run("capture", "--frames", "5", driver=told, env=pi.env).stdout
+    driver = DRIVER + "; import atexit, libcamera; atexit.register(lambda: print('log', libcamera.Camera.log))"
+    out = pi.run("capture", "--frames", "5", driver=driver, env=pi.env).stdout
     assert "log ['configure', 'release']" in out
 
 
-def test_a_frame_is_exposed_after_it_was_asked_for(pi):
-    """Frames take 0.2 s here; the one under way when the agent asks shows what was there before."""
-    told = (
+def test_frame_is_exposed_after_capture_was_called(pi):
+    """Frames take 0.2 s here. The frame under way when capture() is called would show an old scene."""
+    driver = (
         DRIVER
         + """
 import device.camera.pi as pi
@@ -103,9 +106,9 @@ pi.Camera.capture = lambda self: (print("asked", clock.uptime()), capture(self))
 """
     )
     pi.configure(capture={"interval_s": 0.45}, camera={"warm_up_s": 1.5})
-    out = pi.run("capture", "--frames", "4", driver=told, env={**pi.env, "FAKE_CAMERA_FRAME_S": "0.2"}).stdout
-    asked = [float(line.split()[1]) for line in out.splitlines() if line.startswith("asked")]
-    for at, image in zip(asked, photographs(pi)):
+    out = pi.run("capture", "--frames", "4", driver=driver, env={**pi.env, "FAKE_CAMERA_FRAME_S": "0.2"}).stdout
+    called = [float(line.split()[1]) for line in out.splitlines() if line.startswith("asked")]
+    for at, image in zip(called, photographs(pi)):
         tags = image.getexif()
         exposure = float(tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime])
         assert exif.agent_facts(tags)["uptime_s"] - exposure >= at - 0.02
@@ -119,26 +122,26 @@ pi.Camera.capture = lambda self: (print("asked", clock.uptime()), capture(self))
         pytest.param("stall:60", "no frame within camera.timeout_s", id="cable comes loose"),
     ],
 )
-def test_faults(pi, fault, words):
+def test_camera_fault_ends_process_and_keeps_frames(pi, fault, words):
     pi.configure(camera={"timeout_s": 1.5})
     done = pi.run("capture", "--frames", "500", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": fault})
     assert done.returncode in (71, -14) and (words in done.stderr or done.returncode == -14), done.stderr
     assert len(pi.acks()) == len(pi.waiting())
 
 
-def test_score_drives_it(pi, scoring):
-    """One process: the driver's threads, LiteRT's and the agent's own beside each other."""
+def test_score_drives_picamera2(pi, scoring):
+    """The threads of the driver, of LiteRT and of the agent share one process."""
     drives_the_camera(pi, scoring, driver=DRIVER, env=pi.env)
     pi.configure(camera={"timeout_s": 1.5})
     done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "stall:60"})
     assert done.returncode in (71, -14), done.stderr
     pi.run("score", "--once", driver=DRIVER, env=pi.env)
     assert len(lines(scoring)) == len(images(scoring)) >= 6, (
-        "what was taken before the cable came loose is scored after it"
+        "frames taken before the cable came loose are scored afterwards"
     )
 
 
-def test_a_missing_picamera2_gives_the_apt_line(agent):
+def test_missing_picamera2_names_apt_command(agent):
     agent.configure(camera={"kind": "picamera2"})
     done = agent.run("capture", "--once", check=False, driver="sys.modules['picamera2'] = None")
     assert (
@@ -163,8 +166,8 @@ camera.close()
 """
 
 
-def test_picamera2_swallows_a_full_disk_and_the_agent_does_not(pi):
-    """First that the fault is there in picamera2's own code, then that it costs the agent nothing."""
+def test_agent_counts_drops_though_picamera2_ignores_full_disk(pi):
+    """First shows the fault in picamera2's own code, then that the agent loses nothing by it."""
     env = {**os.environ, **pi.env}
     subprocess.run(
         [sys.executable, "-c", SWALLOWED], cwd=pi.folder, env=env, check=True, timeout=60, capture_output=True

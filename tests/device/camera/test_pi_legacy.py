@@ -1,4 +1,7 @@
-"""The legacy camera against picamera 1.13's own Python code; below it stands fake_pi/mmal_library.py in place of the firmware's libraries."""
+"""The legacy camera, with picamera 1.13's own Python code.
+
+fake_pi/mmal_library.py replaces the firmware's libraries.
+"""
 
 import io
 import os
@@ -42,7 +45,7 @@ def package():
             env={**os.environ, "READTHEDOCS": "True"},
         )
         if done.returncode:
-            pytest.skip(f"picamera can't be fetched: {done.stderr.strip()[-200:]}")
+            pytest.skip(f"picamera cannot be fetched: {done.stderr.strip()[-200:]}")
         (folder / ".ready").touch()
     return folder
 
@@ -71,34 +74,34 @@ def test_frames_with_camera_settings_in_exif(pi):
     assert b"gain_r=1.50 gain_b=1.25" in photo[ExifTags.Base.MakerNote]
 
 
-def test_exposure_is_held(pi):
+def test_exposure_is_held_between_frames(pi):
     pi.run("capture", "--frames", "5", driver=DRIVER, env=pi.env)
     assert (
         len({image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] for image in photographs(pi)}) == 1
     )
 
 
-def test_no_camera(pi):
+def test_missing_camera_names_remedy(pi):
     done = pi.run("capture", "--once", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "none"})
     assert done.returncode == 71 and "vcgencmd get_camera" in done.stderr
 
 
-def test_an_encoder_that_hangs(pi):
-    """picamera waits for ever; the agent doesn't."""
+def test_hung_encoder_ends_process(pi):
+    """picamera waits for ever; the agent does not."""
     pi.configure(camera={"timeout_s": 0.8})
     done = pi.run("capture", "--once", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "hang"}, timeout=30)
     assert done.returncode == -14 and "picamera" in done.stderr and pi.waiting() == []
 
 
-def test_score_drives_it(pi, scoring):
-    """One process: the driver's threads, LiteRT's and the agent's own beside each other."""
+def test_score_drives_picamera(pi, scoring):
+    """The threads of the driver, of LiteRT and of the agent share one process."""
     drives_the_camera(pi, scoring, driver=DRIVER, env=pi.env)
     pi.configure(camera={"timeout_s": 0.8})
     done = pi.run("score", check=False, driver=DRIVER, env={**pi.env, "FAKE_CAMERA": "hang"}, timeout=30)
     assert done.returncode == -14 and "picamera" in done.stderr
 
 
-def test_without_the_library_the_apt_line_is_given(agent, package):
+def test_missing_library_names_apt_command(agent, package):
     """On x86 and on any 64-bit Pi OS the import raises OSError, not ImportError."""
     agent.configure(camera={"kind": "picamera"})
     done = agent.run("capture", "--once", check=False, env={"PYTHONPATH": str(package)})

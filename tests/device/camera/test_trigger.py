@@ -1,4 +1,4 @@
-"""Which frames are kept."""
+"""The rules for keeping frames."""
 
 import io
 import time
@@ -25,7 +25,7 @@ from device.simulation.porch import Scene, picture
         ("22:00-06:00", "12:00", False),
     ],
 )
-def test_active_hours(hours, clock, active):
+def test_active_hours_include_start_but_not_end(hours, clock, active):
     assert trigger.is_active(hours, time.strptime(clock, "%H:%M")) is active
 
 
@@ -39,7 +39,7 @@ def scene(package, frame=0):
     return picture(Scene("porch-1", datetime(2026, 3, 2, 12, tzinfo=UTC), package, 5, frame))
 
 
-def test_a_parcel_is_a_change_and_noise_shake_and_clouds_are_not():
+def test_parcel_is_change_but_noise_shake_and_clouds_not():
     settings = SimpleNamespace(change_level=0.08, change_area=0.02, keep_every_s=3600.0)
     change = trigger.SceneChange(settings)
     empty = scene(False)
@@ -52,7 +52,7 @@ def test_a_parcel_is_a_change_and_noise_shake_and_clouds_are_not():
     assert kept == [True, False, False, True, False]
 
 
-def test_one_is_kept_anyway():
+def test_frame_is_kept_every_keep_every_s():
     change = trigger.SceneChange(SimpleNamespace(change_level=0.08, change_area=0.02, keep_every_s=60.0))
     grey = jpeg(Image.new("RGB", (64, 48), "grey"))
     assert [change.wants(Frame(grey, monotonic=second)) for second in (0.0, 59.0, 60.0, 61.0, 120.0)] == [
@@ -64,7 +64,7 @@ def test_one_is_kept_anyway():
     ]
 
 
-def test_the_change_trigger_in_the_agent(agent, photos, tmp_path):
+def test_agent_keeps_only_changed_scenes(agent, photos, tmp_path):
     still = tmp_path / "still"
     still.mkdir()
     for index, photo in enumerate((0, 0, 0, 1, 1, 0)):
@@ -74,7 +74,7 @@ def test_the_change_trigger_in_the_agent(agent, photos, tmp_path):
     assert len(agent.acks()) == 3, "the first, the second scene, and the first again"
 
 
-def test_outside_the_hours_nothing_is_kept_yet_the_camera_is_proved(agent):
+def test_inactive_hours_feed_watchdog_but_keep_no_frame(agent):
     now = time.localtime(time.time() + 7200)
     later = f"{now.tm_hour:02d}:00-{now.tm_hour:02d}:01"
     agent.configure(capture={"active_hours": later, "interval_s": 0.05})

@@ -1,4 +1,4 @@
-"""The spool by itself: names, room, and threads that write at once."""
+"""The spool by itself: quota, policies, and threads that write at once."""
 
 import threading
 from datetime import UTC, datetime
@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from device.spool import spool
-from device.spool.entry import describe, parse, stem
+from device.spool.entry import describe
 from device.spool.spool import Damaged, Spool, SpoolBusy, SpoolFull
 
 AT = datetime(2026, 3, 2, 14, 5, 9, 123456, UTC)
@@ -33,33 +32,7 @@ def put(where, data=b"x" * 1000):
     return entry, *where.put(entry, [data])
 
 
-def test_a_name_says_all_there_is_to_know():
-    entry = describe([b"ab", b"cd"], "porch_1.a", AT, 17, "package")
-    assert parse(entry.name) == entry and entry.size == 4
-    assert entry.key.startswith("device=porch_1.a/date=2026-03-02/2026-03-02T140509.123Z_") and entry.key.endswith(
-        "_000017_package.jpg"
-    )
-    assert len(entry.name) < 256 - len("drop-.reason")
-
-
-def test_the_longest_names_fit():
-    entry = describe([b"x"], "d" * 63, AT, 9_999_999_999, "l" * 40)
-    assert len(entry.name) <= 255 - len("drop-") and parse(entry.name) == entry
-
-
-@pytest.mark.parametrize("name", ["photo.jpg", "", "1~a~b~2~c.jpg", "0000000001~a~b~2~" + "0" * 63 + ".jpg"])
-def test_other_names_are_none(name):
-    assert parse(name) is None
-
-
-def test_names_sort_in_the_order_taken_whatever_the_clock_did():
-    times = [AT, AT.replace(year=1970), AT.replace(year=2040)]
-    names = [describe([b"x"], "d", at, sequence).name for sequence, at in enumerate(times, 9)]
-    assert names == sorted(names)
-    assert stem(AT, "ab" * 16, 5) == "2026-03-02T140509.123Z_abababab_000005"
-
-
-def test_threads_together_keep_the_quota(tmp_path):
+def test_threads_together_keep_quota(tmp_path):
     made = Spool(settings(tmp_path, max_mb=0.1), "capture")
     made.recover()
     entries = []
@@ -85,32 +58,7 @@ def test_threads_together_keep_the_quota(tmp_path):
     made.close()
 
 
-def test_room_counts_what_is_being_written(tmp_path):
-    """A slow card: one frame is under way while others come and go; together they stay within the quota."""
-    made = Spool(settings(tmp_path, max_mb=0.003), "capture")
-    made.recover()
-    begun, go_on, write = threading.Event(), threading.Event(), made._write
-
-    def slow(entry, parts):
-        begun.set()
-        go_on.wait(10)
-        return write(entry, parts)
-
-    made._write = slow
-    thread = threading.Thread(target=put, args=(made,))
-    thread.start()
-    begun.wait(10)
-    made._write = write
-    for _ in range(5):
-        assert put(made)[1]
-        assert sum(entry.size for entry in made.oldest(99)) <= 2000, "the one under way needs the rest"
-    go_on.set()
-    thread.join()
-    assert len(made.oldest(99)) == 3
-    made.close()
-
-
-def test_a_frame_that_upload_holds_is_not_dropped(tmp_path):
+def test_frame_held_by_upload_is_not_dropped(tmp_path):
     made = Spool(settings(tmp_path, max_mb=0.003), "capture")
     made.recover()
     first, *_ = put(made)
@@ -129,7 +77,7 @@ def test_a_frame_that_upload_holds_is_not_dropped(tmp_path):
     made.close()
 
 
-def test_reject_and_newest(tmp_path):
+def test_reject_raises_and_newest_drops_new_frame(tmp_path):
     made = Spool(settings(tmp_path / "a", max_mb=0.002, when_full="reject"), "capture")
     made.recover()
     first, *_ = put(made)
@@ -147,14 +95,14 @@ def test_reject_and_newest(tmp_path):
     made.close()
 
 
-def test_a_rotten_frame_is_damaged(opened):
+def test_changed_bytes_raise_damaged(opened):
     entry, *_ = put(opened)
     (opened.ready / entry.name).write_bytes(b"y" * 1000)
     with pytest.raises(Damaged, match="SHA-256"), opened.claim(entry):
         raise AssertionError("it must not be handed out")
 
 
-def test_dead_has_a_limit_too(opened):
+def test_dead_folder_keeps_its_limit(opened):
     for _ in range(60):
         entry, *_ = put(opened)
         assert opened.bury(entry.name, "refused by the test")
@@ -166,23 +114,7 @@ def test_dead_has_a_limit_too(opened):
     assert opened.counters["dead_dropped"] == 10
 
 
-def test_numbers_go_on_after_a_crash(tmp_path):
-    """A crash is a spool that is not closed: the record says only what was reserved."""
-    made = Spool(settings(tmp_path), "capture")
-    made.recover()
-    used = [made.next_sequence() for _ in range(spool.RESERVED + 5)]
-    made._lock.close()
-    again = Spool(settings(tmp_path), "capture")
-    again.recover()
-    assert again.next_sequence() > max(used)
-    again.close()
-    clean = Spool(settings(tmp_path), "capture")
-    clean.recover()
-    assert clean.next_sequence() == again.counters["sequence"] + 1, "a clean stop leaves no gap"
-    clean.close()
-
-
-def test_one_owner_of_a_kind(opened, tmp_path):
+def test_second_owner_of_same_kind_is_refused(opened, tmp_path):
     with pytest.raises(SpoolBusy, match="another capture is running"):
         Spool(settings(tmp_path), "capture")
     Spool(settings(tmp_path), "upload").close()
