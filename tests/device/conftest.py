@@ -1,4 +1,4 @@
-"""Fixtures of the agent's tests: real processes, a real S3 server on loopback, and a proxy before it that misbehaves on demand."""
+"""Fixtures of the agent's tests: real processes, a real S3 server on loopback, and a faulty proxy before it."""
 
 import json
 import os
@@ -18,7 +18,7 @@ import steps  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):
-    """Test credentials for every process, and no leftovers of the developer's own."""
+    """Sets test credentials for every process, and removes the developer's own."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "DATABRICKS_", "NOTIFY_", "WATCHDOG_", "CREDENTIALS_")):
             monkeypatch.delenv(name)
@@ -41,14 +41,17 @@ def bucket(moto, request):
 
 @pytest.fixture
 def proxy(moto):
-    """An HTTP proxy before the S3 server; proxy.rule decides what happens to each request."""
+    """An HTTP proxy before the S3 server; proxy.rule decides the fate of each request."""
     with s3.FaultyProxy(moto) as faulty:
         yield faulty
 
 
 @pytest.fixture
 def agent(tmp_path, photos):
-    """The agent in tmp_path with a replayed folder and no waiting; agent.configure(...) changes settings. Ends its processes."""
+    """The agent in tmp_path, with a replayed folder and without pauses. agent.configure(...) changes settings.
+
+    Ends the agent's processes.
+    """
     made = harness.Agent(tmp_path, photos)
     yield made
     made.stop_all()
@@ -64,13 +67,16 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """The folder of small LiteRT models that bundles.py makes, once."""
+    """The folder of small LiteRT models that bundles.py builds, once per session."""
     return bundles.build(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
 def scoring(agent, models, tmp_path):
-    """The agent with scoring on, following champion in a published folder (scoring.place), where version 1 of the good model lies."""
+    """The agent with scoring switched on.
+
+    It follows champion in the published folder scoring.place, which holds version 1 of the good model.
+    """
     agent.place = tmp_path / "edge"
     agent.models = models
     agent.model = tmp_path / "model"
@@ -86,7 +92,7 @@ def scoring(agent, models, tmp_path):
 
 @pytest.fixture
 def second(scoring, models):
-    """Has version 1 in use; a function that publishes version 2 spoilt by spoil(folder), and returns its digest."""
+    """With version 1 in use: a function that publishes version 2, spoilt by spoil(folder), and returns its digest."""
     steps.ready(scoring)
     for kind in ("shape", "three"):
         (scoring.folder / kind).write_bytes((models / f"{kind}-float32.tflite").read_bytes())
@@ -101,8 +107,8 @@ def second(scoring, models):
 
 @pytest.fixture
 def uploaded_landing(tmp_path, agent):
-    """A local landing zone filled by the agent: 12 labelled simulated frames, captured, spooled and uploaded by real processes.
+    """(folder, list of harness.Ack): a local landing zone with 12 labelled simulated frames.
 
-    For whoever reads the landing zone: (folder, list of harness.Ack).
+    Real processes captured, spooled and uploaded them.
     """
     return harness.fill_landing(agent, tmp_path / "landing", frames=12)

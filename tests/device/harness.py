@@ -1,4 +1,4 @@
-"""What the agent's tests share: processes, and the reckoning at the end."""
+"""Shared by the agent's tests: its processes, and the final reckoning of every frame."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ LINE = re.compile(
 
 @dataclass(frozen=True)
 class Ack:
-    """A frame that capture promised to keep, as its journal says."""
+    """A frame that capture promised to keep, according to its journal."""
 
     key: str
     size: int
@@ -36,14 +36,14 @@ def make_photos(folder, count=7, size=(96, 72), seed=3):
 
     rng = random.Random(seed)
     for index in range(count):
-        side = (size[0] * (1 + index % 3), size[1] * (1 + index % 3))
+        pixels = (size[0] * (1 + index % 3), size[1] * (1 + index % 3))
         out = io.BytesIO()
-        Image.frombytes("RGB", side, rng.randbytes(side[0] * side[1] * 3)).save(out, "JPEG", quality=60)
+        Image.frombytes("RGB", pixels, rng.randbytes(pixels[0] * pixels[1] * 3)).save(out, "JPEG", quality=60)
         (Path(folder) / f"photo_{index}.jpg").write_bytes(out.getvalue())
 
 
 class Agent:
-    """Settings in a file, commands as processes, their journals in files (a pipe would be lost with a kill)."""
+    """Settings in a file, commands as processes, and their journals in files (a kill would lose a pipe)."""
 
     def __init__(self, folder, photos):
         self.folder, self.spool = Path(folder), Path(folder) / "spool"
@@ -80,7 +80,7 @@ class Agent:
         self.config.write_text("\n".join(lines) + "\n")
 
     def use_bucket(self, bucket, port=None):
-        """Uploads go to an S3 bucket, by way of `port` where a proxy listens."""
+        """Sends uploads to an S3 bucket, through `port` if a proxy listens there."""
         self.configure(
             store={
                 "url": f"s3://{bucket.name}/landing",
@@ -129,7 +129,7 @@ class Agent:
         return process
 
     def stop(self, process):
-        """Ends it the way systemd does; its exit status."""
+        """Ends a process as systemd does; returns its exit status."""
         process.send_signal(signal.SIGTERM)
         return process.wait(30)
 
@@ -143,7 +143,7 @@ class Agent:
         return self.folder / f"{command}.journal"
 
     def journal(self, command):
-        """All that a command has said so far."""
+        """The whole output of a command so far."""
         path = self._journal(command)
         return path.read_text(errors="replace") if path.exists() else ""
 
@@ -151,8 +151,8 @@ class Agent:
         """The frames that capture promised ("captured") or named as dropped ("dropped")."""
         return [
             Ack(key, int(size), digest)
-            for found, key, size, digest in LINE.findall(self.journal("capture"))
-            if found == word and digest
+            for verb, key, size, digest in LINE.findall(self.journal("capture"))
+            if verb == word and digest
         ]
 
     def waiting(self):
@@ -174,7 +174,7 @@ def _toml(value):
 
 
 def kill_all(process):
-    """Kills a process and all below it, as a power cut would."""
+    """Kills a process and its descendants, as a power cut would."""
 
     def below(pid):
         try:
@@ -193,7 +193,7 @@ def kill_all(process):
 
 
 def until(condition, what, seconds=60):
-    """Waits until condition() is true; fails saying `what` did not happen."""
+    """Waits until condition() is true; a failure names `what`."""
     end = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
@@ -202,10 +202,10 @@ def until(condition, what, seconds=60):
 
 
 def reckon(agent, stored, answers_lost=False):
-    """The promise: each frame captured is stored exactly once, byte for byte, or counted as dropped; and nothing waits any more.
+    """Checks the promise: each captured frame is stored exactly once, byte for byte, or counted as dropped.
 
-    stored: {key: bytes} of the store, keys from device= on. answers_lost: the store took frames without upload knowing, so that
-    the quota may have dropped some of them from the spool all the same.
+    No frame may still wait. stored: {key: bytes} of the store, keys from device= on. answers_lost: responses of the
+    store were lost, so the quota may have dropped some stored frames from the spool.
     """
     acks = {ack.key: ack for ack in agent.acks()}
     assert len(acks) == len(agent.acks()), "a key was promised twice"
@@ -218,7 +218,7 @@ def reckon(agent, stored, answers_lost=False):
     wrong = [key for key, digest in digests.items() if key in acks and acks[key].sha256 != digest]
     assert not wrong, f"stored with other bytes: {wrong[:3]}"
     assert answers_lost or not named & digests.keys(), "stored, and counted as dropped as well"
-    # A kill may come between counting a drop and saying so: then the counter knows of one that no line names.
+    # After a kill between the count of a drop and its journal line, the counter is one ahead of the lines.
     unnamed = [key for key in acks if key not in digests and key not in named]
     assert len(named) <= dropped and len(unnamed) <= dropped - len(named), (
         f"lost: {unnamed[:3]} ({len(unnamed)} missing, {dropped} dropped, {len(named)} named)"
@@ -229,7 +229,7 @@ def reckon(agent, stored, answers_lost=False):
 
 
 def read_folder(folder):
-    """{key: bytes} of a local landing zone, hidden leftovers of killed uploads aside."""
+    """{key: bytes} of a local landing zone, without the hidden leftovers of killed uploads."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in Path(folder).rglob("*")
@@ -238,7 +238,7 @@ def read_folder(folder):
 
 
 def fill_landing(agent, landing, frames):
-    """Simulated camera -> spool -> local landing zone, by real processes; (landing, acks)."""
+    """Fills a local landing zone from the simulated camera, with real processes; returns (landing, acks)."""
     landing.mkdir()
     agent.configure(
         camera={"kind": "simulated", "labelled": True, "size": [160, 120]},
@@ -251,14 +251,14 @@ def fill_landing(agent, landing, frames):
 
 
 def free_port():
-    """A port of loopback that nobody uses."""
+    """A free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def answers(port):
-    """Whether somebody listens there."""
+    """True if a server listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), 0.2).close()
     except OSError:
@@ -286,7 +286,7 @@ class NotifySocket:
         return {"NOTIFY_SOCKET": self.path, **({"WATCHDOG_USEC": str(int(watchdog_s * 1e6))} if watchdog_s else {})}
 
     def heard(self):
-        """All lines so far."""
+        """All lines received so far."""
         while True:
             try:
                 self.lines += self.socket.recv(4096).decode().split("\n")

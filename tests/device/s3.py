@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, its buckets, and a proxy before it that misbehaves on demand."""
+"""A real S3 server on loopback, its buckets, and a proxy before it that fails on demand."""
 
 import http.client
 import http.server
@@ -15,7 +15,7 @@ from harness import answers, free_port, until
 
 @contextmanager
 def moto_server():
-    """moto's S3 server in a process of its own; yields its port."""
+    """Runs moto's S3 server as a process; yields its port."""
     port = free_port()
     command = [
         sys.executable,
@@ -52,7 +52,7 @@ class Bucket:
         return cls(port, name)
 
     def store(self, prefix):
-        """An obstore store of what lies below the prefix."""
+        """An obstore store of the objects below the prefix."""
         from obstore.store import from_url
 
         return from_url(
@@ -83,7 +83,7 @@ class Bucket:
         }
 
     def put(self, key, data):
-        """Writes an object, as a stranger would."""
+        """Writes an object without the agent."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("PUT", f"/{self.name}/landing/{key}", data)
         assert connection.getresponse().status == 200
@@ -91,10 +91,11 @@ class Bucket:
 
 
 class FaultyProxy:
-    """Passes requests on to a port, unless rule(method, path, number) says otherwise:
+    """Forwards requests to a port, unless rule(method, path, number) returns something other than "pass":
 
-    "pass"; "silent" (reads, never answers); "dribble" (a byte of the answer each 0.2 s); "lost" (passes on, then hangs up without
-    an answer); "half" (hangs up in the middle of the answer); "reset" (hangs up at once); or (status, body) to answer by itself.
+    "silent" (reads, never responds); "dribble" (a byte of the response each 0.2 s); "lost" (forwards, then hangs up
+    without a response); "half" (hangs up in the middle of the response); "reset" (hangs up at once); or
+    (status, body) to respond itself.
     """
 
     def __init__(self, port, listen=0):
@@ -118,11 +119,11 @@ class FaultyProxy:
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
 
             def log_message(self, *_):
-                """The tests look at proxy.requests."""
+                """Prints nothing: the tests read proxy.requests."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", listen), Handler)
         self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # clients that die in the middle are what the tests are about
+        self.server.handle_error = lambda *_: None  # the tests make clients die in the middle
         self.port = self.server.server_address[1]
 
     def __enter__(self):

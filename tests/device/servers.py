@@ -1,4 +1,4 @@
-"""Servers on loopback: MLflow's own, and small ones that speak a store's protocol, a Databricks workspace's Files API and Google's XML API."""
+"""Servers on loopback: MLflow's own, and small ones for Databricks' Files API and Google's XML API."""
 
 import base64
 import http.server
@@ -18,7 +18,7 @@ MLFLOW = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
 @contextmanager
 def mlflow_server(database, artifacts, log):
-    """A real MLflow server on a sqlite file (made where it is missing) that serves the artifacts of a folder; yields its port."""
+    """Runs a real MLflow server on a sqlite file, made if missing, and a folder of artifacts; yields its port."""
     port = free_port()
     command = [
         sys.executable,
@@ -72,7 +72,7 @@ class Server:
             do_GET = do_PUT = do_HEAD = do_POST = handle_any
 
             def log_message(self, *_):
-                """Quiet."""
+                """Prints nothing."""
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -88,7 +88,7 @@ class Server:
 
 
 class Workspace:
-    """A workspace with one volume /Volumes/main/lake/landing, signing in by OAuth or with the token "dapi-good"."""
+    """A workspace with the volume /Volumes/main/lake/landing; sign-in by OAuth or with the token "dapi-good"."""
 
     def __init__(self):
         self.files, self.folders, self.tokens, self.sign_ins = {}, {"/Volumes/main/lake/landing"}, {"dapi-good"}, 0
@@ -107,24 +107,24 @@ class Workspace:
             ).encode()
         if headers.get("Authorization", "").partition(" ")[2] not in self.tokens:
             return 401, b'{"error_code":"UNAUTHENTICATED","message":"bad token"}'
-        kind, _, place = path[len("/api/2.0/fs/") :].partition("/")
-        place = "/" + place
+        kind, _, target = path[len("/api/2.0/fs/") :].partition("/")
+        target = "/" + target
         if kind == "directories" and method == "PUT":
-            parts = place.split("/")
+            parts = target.split("/")
             self.folders |= {"/".join(parts[:end]) for end in range(2, len(parts) + 1)}
             return 204, b""
         if method == "GET":
-            return (200, self.files[place]) if place in self.files else (404, b'{"error_code":"NOT_FOUND"}')
-        if place.rpartition("/")[0] not in self.folders:
+            return (200, self.files[target]) if target in self.files else (404, b'{"error_code":"NOT_FOUND"}')
+        if target.rpartition("/")[0] not in self.folders:
             return 404, b'{"error_code":"NOT_FOUND","message":"The parent directory does not exist."}'
-        if place in self.files and query.get("overwrite") != ["true"]:
+        if target in self.files and query.get("overwrite") != ["true"]:
             return 409, b'{"error_code":"ALREADY_EXISTS"}'
-        self.files[place] = body
+        self.files[target] = body
         return 204, b""
 
 
 class Google:
-    """Google Cloud Storage's XML API, as much of it as an upload needs."""
+    """The part of Google Cloud Storage's XML API that an upload needs."""
 
     def __init__(self):
         self.files = {}

@@ -2,7 +2,7 @@
 
 
 def test_failed_check_does_not_hide_others(agent, tmp_path):
-    """All of it broken at once: each check still speaks, with a fix."""
+    """With everything broken at once, each check still reports its own fix."""
     (tmp_path / "file").write_text("")
     agent.configure(camera={"folder": str(tmp_path / "nothing")}, spool={"path": str(tmp_path / "file" / "spool")})
     done = agent.run("doctor", check=False)

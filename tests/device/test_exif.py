@@ -1,4 +1,4 @@
-"""EXIF is complete and standard, read back by Pillow and, where it is installed, by exiftool."""
+"""EXIF is complete and standard: Pillow reads it back, and exiftool if it is installed."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def frame(at=AT, sequence=17, synced=True):
     return b"".join(bytes(part) for part in exif.splice(jpeg(), block))
 
 
-def test_every_field():
+def test_block_holds_every_field():
     tags = Image.open(io.BytesIO(frame())).getexif()
     photo, gps = tags.get_ifd(IFD.Exif), tags.get_ifd(IFD.GPSInfo)
     assert (tags[BASE.Make], tags[BASE.Model], tags[BASE.Orientation], tags[BASE.Software]) == (
@@ -56,7 +56,7 @@ def test_every_field():
 
 
 @pytest.mark.parametrize("synced", [True, False, None])
-def test_the_template_says_what_a_fresh_build_says(synced):
+def test_template_equals_fresh_build(synced):
     other = datetime(1999, 12, 31, 23, 59, 59, 7, UTC)
     frame(sequence=1)  # makes the template
     facts = exif._facts("cd" * 16, 123456, synced, 9.0)
@@ -79,7 +79,7 @@ def test_ids_differ_by_device_boot_and_sequence():
     assert len({unique(d, b, s) for d in ("a", "b") for b in ("0" * 32, "1" * 32) for s in (1, 2)}) == 8
 
 
-def test_pixels_pass_through_and_an_old_block_is_replaced():
+def test_splice_replaces_block_and_keeps_pixels():
     before = jpeg(exif=exif.build(AT, "Old", "Old"))
     after = b"".join(bytes(part) for part in exif.splice(before, exif.build(AT, "New", "New")))
     assert Image.open(io.BytesIO(after)).tobytes() == Image.open(io.BytesIO(before)).tobytes()
@@ -92,25 +92,25 @@ def test_pixels_pass_through_and_an_old_block_is_replaced():
     [b"", b"\xff\xd8", b"PNG...", b"\xff\xd8\xff\xe0\xff\xff12"],
     ids=["empty", "start only", "not a JPEG", "cut in a header"],
 )
-def test_what_is_no_jpeg_is_refused(data):
+def test_splice_refuses_bytes_that_are_no_jpeg(data):
     with pytest.raises(ValueError, match="not a JPEG"):
         exif.splice(data, b"Exif\0\0")
 
 
-def test_other_peoples_comments_are_no_facts():
+def test_foreign_comment_holds_no_facts():
     tags = Image.Exif()
     tags.load(exif.build(AT, "m", "x", user_comment="a=1 lovely day"))
     assert exif.agent_facts(tags) == {} and exif.agent_facts(Image.Exif()) == {}
 
 
-def test_exiftool_agrees(tmp_path):
+def test_exiftool_reads_same_values(tmp_path):
     if not shutil.which("exiftool"):
         pytest.skip("exiftool is not installed (apt install libimage-exiftool-perl)")
     (tmp_path / "a.jpg").write_bytes(frame())
-    told = json.loads(
+    read = json.loads(
         subprocess.run(
             ["exiftool", "-j", "-n", "-validate", "-warning", str(tmp_path / "a.jpg")], capture_output=True, text=True
         ).stdout
     )[0]
-    assert told["DateTimeOriginal"] == "2026:03:02 14:05:09" and told["GPSLatitude"] == pytest.approx(-33.8568)
-    assert told["SerialNumber"] == "porch-1" and "sequence=0000000017" in told["UserComment"]
+    assert read["DateTimeOriginal"] == "2026:03:02 14:05:09" and read["GPSLatitude"] == pytest.approx(-33.8568)
+    assert read["SerialNumber"] == "porch-1" and "sequence=0000000017" in read["UserComment"]

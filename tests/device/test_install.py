@@ -35,8 +35,9 @@ def tree(root):
     }
 
 
+@pytest.mark.slow
 def test_install_twice_run_and_uninstall(tmp_path):
-    """An empty environment with device/requirements.txt is enough, from a copy of device/ alone."""
+    """A copy of device/ alone and an empty environment with device/requirements.txt are enough."""
     root = tmp_path / "card"
     assert "store.url" in install(root, "--camera", "simulated", "--reboot-after", "5")
     before = tree(root)
@@ -78,9 +79,9 @@ def test_install_twice_run_and_uninstall(tmp_path):
 
 
 def test_install_moves_permissions_with_camera(tmp_path):
-    """score.camera = true moves the camera's rights and the reboot to lakevision-score, false moves them back.
+    """score.camera = true moves the camera's permissions and the reboot to lakevision-score, false moves them back.
 
-    Packages are those of this interpreter.
+    The packages are those of this interpreter.
     """
     root = tmp_path / "card"
     units, toml, venv = root / "etc/systemd/system", root / "etc/lakevision/device.toml", root / "opt/lakevision/venv"

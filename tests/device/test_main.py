@@ -24,7 +24,7 @@ def test_unknown_flag_exits_with_2(agent):
 def test_second_process_on_spool_exits_with_75(agent):
     agent.configure(capture={"interval_s": 0.2})
     process = agent.start("capture")
-    until(lambda: agent.acks(), "the first one runs")
+    until(lambda: agent.acks(), "the first process runs")
     done = agent.run("capture", "--once", check=False)
     assert done.returncode == 75 and "another capture is running" in done.stderr and "Traceback" not in done.stderr
     agent.stop(process)
@@ -33,7 +33,7 @@ def test_second_process_on_spool_exits_with_75(agent):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize("command", ["capture", "upload"])
 def test_root_on_services_spool_exits_with_77(agent, command):
-    """`sudo python -m device capture --once` would leave a frame that upload may not read, and that it would stumble over for ever."""
+    """`sudo python -m device capture --once` would leave a frame that upload cannot read, and fail on for ever."""
     agent.spool.mkdir()
     os.chown(agent.spool, 65534, 65534)
     done = agent.run(command, "--once", check=False)
@@ -53,7 +53,7 @@ FORBIDDEN = ("tensorflow", "pandas", "mlflow", "boto3", "numpy", "yaml", "keras"
     ],
 )
 def test_command_imports_only_needed_packages(agent, tmp_path, command, also):
-    """Each process carries its own load only: no obstore in capture, no Pillow in upload."""
+    """Each process imports only its own packages: no obstore in capture, no Pillow in upload."""
     agent.configure(
         store={"url": "s3://nowhere", "region": "us-east-1", "endpoint": "http://127.0.0.1:9", "allow_http": True}
     )
@@ -69,7 +69,7 @@ def test_command_imports_only_needed_packages(agent, tmp_path, command, also):
 
 
 def test_source_imports_only_known_packages():
-    """Cameras included: the standard library, Pillow, obstore, and the Pi's own packages inside functions, never at the top."""
+    """Only the standard library, Pillow and obstore; the Pi's own packages only inside functions."""
     known = {"PIL", "obstore", "picamera", "picamera2", "tomli", "device", *sys.stdlib_module_names}
     scoring = {"model", "score", "bench.py"}
     paths = [

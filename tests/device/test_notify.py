@@ -10,16 +10,19 @@ def test_only_frames_feed_watchdog_of_capture(agent):
         process = agent.start("capture", env=systemd.env(watchdog_s=0.6))
         until(
             lambda: systemd.heard().count("WATCHDOG=1") >= 4,
-            "the watchdog is fed though the next frame is an hour away",
+            "frames feed the watchdog though the next one is due in an hour",
         )
         assert agent.stop(process) == 0
         assert systemd.heard()[0] == "READY=1" and systemd.heard()[-1] == "STOPPING=1"
-    assert len(agent.acks()) == 1, "what only proves the camera is not kept"
+    assert len(agent.acks()) == 1, "a frame for the watchdog alone is not kept"
 
 
 def test_hung_camera_starves_watchdog(agent):
-    """Beneath the agent's own time-out too: nothing but a frame feeds it."""
-    hang = "import time, device.camera.folder as f; real = f.Camera.capture; f.Camera.capture = lambda self: real(self) if self.frames < 1 else time.sleep(9)"
+    """Even before the agent's own time-out, only a frame feeds the watchdog."""
+    hang = (
+        "import time, device.camera.folder as f; real = f.Camera.capture; "
+        "f.Camera.capture = lambda self: real(self) if self.frames < 1 else time.sleep(9)"
+    )
     agent.configure(camera={"timeout_s": 3.0}, capture={"interval_s": 0.1})
     with harness.NotifySocket(agent.folder) as systemd:
         process = agent.start("capture", driver=hang, env=systemd.env(watchdog_s=0.3))
@@ -32,6 +35,8 @@ def test_upload_reports_ready_and_reason_of_waiting(agent):
     agent.run("capture", "--once")
     with harness.NotifySocket(agent.folder) as systemd:
         process = agent.start("upload", env=systemd.env(watchdog_s=60))
-        until(lambda: any("not mounted is not there" in line for line in systemd.heard()), "the status tells")
+        until(
+            lambda: any("not mounted is not there" in line for line in systemd.heard()), "the status names the reason"
+        )
         assert "READY=1" in systemd.heard() and "WATCHDOG=1" in systemd.heard()
         agent.stop(process)

@@ -14,7 +14,7 @@ UNITS = ROOT / "device" / "systemd"
 ANALYZE = shutil.which("systemd-analyze")
 
 
-needs_analyze = pytest.mark.skipif(not ANALYZE, reason="systemd-analyze is not here (apt install systemd)")
+needs_analyze = pytest.mark.skipif(not ANALYZE, reason="systemd-analyze is not installed (apt install systemd)")
 
 
 @needs_analyze
@@ -40,8 +40,8 @@ def test_unit_passes_systemd_verify(unit, tmp_path):
     text = (UNITS / f"{unit}.service").read_text().replace("/opt/lakevision/venv/bin/python", sys.executable)
     (tmp_path / f"{unit}.service").write_text(text)
     done = subprocess.run([ANALYZE, "verify", str(tmp_path / f"{unit}.service")], capture_output=True, text=True)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if unit in line]
-    assert done.returncode == 0 and not said
+    complaints = [line for line in (done.stdout + done.stderr).splitlines() if unit in line]
+    assert done.returncode == 0 and not complaints
 
 
 def test_capture_has_no_network_and_no_credentials():
@@ -56,7 +56,7 @@ def test_capture_has_no_network_and_no_credentials():
 
 @needs_analyze
 def test_scorer_with_camera_stays_confined(tmp_path):
-    """camera.conf opens the camera's devices and no more: the same key twice in a unit, the later one holds."""
+    """camera.conf opens only the camera's devices. If a unit has a key twice, the later value counts."""
     unit = tmp_path / "lakevision-score.service"
     drop_in = (UNITS / "camera.conf").read_text()
     unit.write_text(

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.service
 
 @pytest.fixture
 def watched(agent, bucket, proxy):
-    """Holds each request for proxy.seconds. Returns the proxy and a list: the number of open requests at each arrival."""
+    """Holds each request for proxy.seconds. (the proxy, the number of open requests at each arrival)."""
     current, counts, lock = [0], [], threading.Lock()
 
     def follow(rule):

@@ -1,0 +1,43 @@
+"""The table of the model's variants."""
+
+import json
+
+from device import bench, config
+
+CARD = {
+    "digest": "d",
+    "version": "3",
+    "at": "2026-03-02T14:05:09+00:00",
+    "variant": "int8",
+    "board": {"temperature_c": None, "throttled": None},
+    "table": {
+        "int8": {
+            "p50_ms": 1.0,
+            "p90_ms": 2.0,
+            "p99_ms": 3.0,
+            "memory_mb": 20.0,
+            "largest": 0.01,
+            "tolerance": 0.05,
+            "failed": "",
+        },
+        "float32": {"failed": "too slow"},
+    },
+}
+
+
+def settings(tmp_path):
+    path = tmp_path / "device.toml"
+    path.write_text(f'[model]\nfolder = "{tmp_path}"\n')
+    return config.load(path)
+
+
+def test_bench_without_model_returns_1(tmp_path, capsys):
+    assert bench.run(settings(tmp_path)) == 1
+    assert "no model in" in capsys.readouterr().err
+
+
+def test_table_names_variant_in_use_and_reason_of_failure(capsys):
+    bench._show("a", json.loads(json.dumps(CARD)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("model 3, slot a") and "no temperature to read" in lines[-1]
+    assert lines[2].startswith("int8") and lines[2].endswith("in use") and lines[3].split(None, 1)[1] == "too slow"
