@@ -1,15 +1,15 @@
-"""What the capture agent costs, against the limit of the machine in the same run.
+"""The cost of the capture agent, relative to the machine's limit in the same run.
 
     python tests/bench/device.py              # 2 minutes
 
-capture_of_write      frames/s that capture takes from a replayed folder into the spool, over a bare loop of write + fsync of the same bytes
-upload_of_obstore     frames/s that upload sends from the spool to an S3 server on loopback, over a bare loop of obstore.put from memory, one
-                      after the other. upload reads, hashes and deletes each file besides, and has two frames under way; the server,
-                      Python under one lock, is what limits both
+capture_of_write      frames/s of capture from a replayed folder into the spool, over a bare loop of write + fsync
+upload_of_obstore     frames/s of upload from the spool to an S3 server on loopback, over a bare loop of obstore.put
+                      from memory, one after the other. upload also reads, hashes and deletes each file, and sends two
+                      frames at once; the server, Python under the GIL, limits both
 capture_mb, upload_mb peak resident memory of each process in MB; import_ms of each
 
-Both sides of a ratio run in processes of their own, one after the other and in turns first; the middle one of seven pairs counts. The
-last line is JSON.
+The two sides of a ratio run as separate processes, one after the other, and take turns at going first. The median of
+seven pairs counts. The last line is JSON.
 """
 
 import io
@@ -24,12 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
-from datetime import UTC
-
 import harness  # noqa: E402
 import s3  # noqa: E402
 
@@ -59,22 +58,22 @@ for index in range(count):
     obstore.put(store, f"bare/{os.getpid()}/{index}.jpg", frames[index % len(frames)], mode="create")
 print(count / (time.perf_counter() - began))
 """
-# Runs a command of the agent and prints, last, how long its loop took per frame and the most memory it had.
-# The replayed files are in memory, as they are for the bare loop: reading them is the test's cost, not capture's.
+# Runs a command of the agent; the last line holds the frames per second of its loop and its peak memory.
+# The replayed files are in memory, as for the bare loop: reading them is not a cost of capture.
 TIMED = """
 import functools, pathlib, sys, time
 from device import __main__
 from {package} import {module}
 pathlib.Path.read_bytes = functools.lru_cache(pathlib.Path.read_bytes)
 times = []
-said = {module}.say
+real_say = {module}.say
 def say(line, file=None):
-    said(line, file)
+    real_say(line, file)
     if line.startswith("{word} "):
         times.append(time.perf_counter())
 {module}.say = say
 status = __main__.main(sys.argv[1:])
-# Not ru_maxrss: a child begins with its parent's.
+# Not ru_maxrss: a child starts with its parent's value.
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print("rate", (len(times) - 1) / (times[-1] - times[0]), "mb", peak * 1024 / 1e6)
 sys.exit(status)
@@ -82,9 +81,10 @@ sys.exit(status)
 
 
 def photos(folder, size, count=8):
-    """JPEGs as the simulated camera makes them, with noise up to the bytes of a real one: 205 kB at 600x600."""
-    from datetime import datetime
+    """Writes JPEGs of the simulated camera, with noise up to the size of real ones; returns their mean size in bytes.
 
+    205 kB at 600x600.
+    """
     from PIL import Image, ImageChops
 
     from device.simulation.porch import Scene, picture
@@ -120,7 +120,7 @@ def timed(module, word, config, *arguments):
 
 
 def import_ms(module):
-    """Milliseconds of Python's start with the module over those without it, the best of five."""
+    """Milliseconds that importing the module adds to Python's start, the best of five."""
 
     def run(code):
         began = time.perf_counter()
@@ -131,68 +131,73 @@ def import_ms(module):
 
 
 def in_turns(turn, first, second):
-    """Results of both; who runs first alternates, as the disk's journal and the server remember what was before."""
+    """The results of both. They alternate in going first, because the disk's journal and the server keep a state."""
     if turn % 2:
         later = second()
         return first(), later
     return first(), second()
 
 
-def bench_capture(folder, name, pairs):
-    """Middle ratio of capture over bare write + fsync, and capture's peak memory."""
-    ratios, rates, bare_rates, memory = [], [], [], 0
-    for turn in range(pairs):
-        work = folder / f"{name}-{turn}"
-        (work / "bare").mkdir(parents=True)
-        agent = harness.Agent(work, folder / name)
-        bare, (rate, megabytes) = in_turns(
-            turn,
-            lambda: float(python(BARE_WRITE, folder / name, work / "bare", FRAMES)),
-            lambda: timed("capture", "captured", agent.config, "--frames", FRAMES),
-        )
-        shutil.rmtree(work)
-        ratios.append(rate / bare)
-        rates.append(rate)
-        bare_rates.append(bare)
-        memory = max(memory, megabytes)
-    print(
-        f"capture  {name:10} {statistics.median(rates):7.0f} frames/s, bare write + fsync {statistics.median(bare_rates):7.0f}, "
-        f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB",
-        flush=True,
+def capture_pair(folder, name, turn):
+    """(bare frames/s, capture's frames/s, capture's peak memory in MB)."""
+    work = folder / f"{name}-{turn}"
+    (work / "bare").mkdir(parents=True)
+    agent = harness.Agent(work, folder / name)
+    bare, (rate, megabytes) = in_turns(
+        turn,
+        lambda: float(python(BARE_WRITE, folder / name, work / "bare", FRAMES)),
+        lambda: timed("capture", "captured", agent.config, "--frames", FRAMES),
     )
-    return statistics.median(ratios), memory
+    shutil.rmtree(work)
+    return bare, rate, megabytes
 
 
-def bench_upload(folder, name, port, pairs):
-    """Middle ratio of upload over bare obstore puts, and upload's peak memory."""
-    ratios, rates, memory = [], [], 0
-    for turn in range(pairs):
-        bucket = s3.Bucket.make(port, f"bench-{turn}")
-        work = folder / f"up-{name}-{turn}"
-        work.mkdir()
-        agent = harness.Agent(work, folder / name)
-        agent.use_bucket(bucket)
-        agent.run("capture", "--frames", str(UPLOADS))
-        other = s3.Bucket.make(port, f"bare-{turn}")
-        bare, (rate, megabytes) = in_turns(
-            turn,
-            lambda: float(python(BARE_PUT, folder / name, f"s3://{other.name}", f"http://127.0.0.1:{port}", UPLOADS)),
-            lambda: timed("upload", "uploaded", agent.config, "--once"),
-        )
-        shutil.rmtree(work)
-        ratios.append(rate / bare)
-        rates.append(rate)
-        memory = max(memory, megabytes)
-    print(
-        f"upload   {name:10} {statistics.median(rates):7.0f} frames/s, bare obstore ratio {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB",
-        flush=True,
+def upload_pair(folder, name, port, turn):
+    """(bare frames/s, upload's frames/s, upload's peak memory in MB)."""
+    bucket = s3.Bucket.make(port, f"bench-{turn}")
+    work = folder / f"up-{name}-{turn}"
+    work.mkdir()
+    agent = harness.Agent(work, folder / name)
+    agent.use_bucket(bucket)
+    agent.run("capture", "--frames", str(UPLOADS))
+    other = s3.Bucket.make(port, f"bare-{turn}")
+    bare, (rate, megabytes) = in_turns(
+        turn,
+        lambda: float(python(BARE_PUT, folder / name, f"s3://{other.name}", f"http://127.0.0.1:{port}", UPLOADS)),
+        lambda: timed("upload", "uploaded", agent.config, "--once"),
     )
-    return statistics.median(ratios), memory
+    shutil.rmtree(work)
+    return bare, rate, megabytes
+
+
+def summary(pairs):
+    """(text of the ratios, median ratio, peak memory in MB) of a list of pairs."""
+    ratios = [rate / bare for bare, rate, _ in pairs]
+    memory = max(megabytes for *_, megabytes in pairs)
+    middle = statistics.median(ratios)
+    return f"ratio {middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {memory:.0f} MB", middle, memory
+
+
+def bench_capture(folder, name, count):
+    """(median ratio of capture over bare write + fsync, capture's peak memory in MB)."""
+    pairs = [capture_pair(folder, name, turn) for turn in range(count)]
+    text, ratio, memory = summary(pairs)
+    rate, bare = statistics.median(rate for _, rate, _ in pairs), statistics.median(bare for bare, *_ in pairs)
+    print(f"capture  {name:10} {rate:7.0f} frames/s, bare write + fsync {bare:7.0f}, {text}", flush=True)
+    return ratio, memory
+
+
+def bench_upload(folder, name, port, count):
+    """(median ratio of upload over bare obstore puts, upload's peak memory in MB)."""
+    pairs = [upload_pair(folder, name, port, turn) for turn in range(count)]
+    text, ratio, memory = summary(pairs)
+    rate = statistics.median(rate for _, rate, _ in pairs)
+    print(f"upload   {name:10} {rate:7.0f} frames/s, bare obstore {text}", flush=True)
+    return ratio, memory
 
 
 def simulated_memory(folder):
-    """Peak memory of capture with the simulated camera at 1920x1080: the drawing is the largest thing a frame can cost."""
+    """Peak memory in MB of capture with the simulated camera at 1920x1080; drawing is the most expensive source."""
     work = folder / "simulated"
     work.mkdir()
     agent = harness.Agent(work, folder)
@@ -203,7 +208,7 @@ def simulated_memory(folder):
 def main():
     os.environ.update(AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench")
     ratios, capture_mb, upload_mb = {}, 0, 0
-    local = ROOT / ".local"  # the checkout's disk: /tmp may be memory, where fsync costs nothing
+    local = ROOT / ".local"  # the checkout's disk: /tmp may be in memory, and fsync is free there
     local.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=local) as scratch, s3.moto_server() as port:
         folder = Path(scratch)

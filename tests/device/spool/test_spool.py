@@ -1,21 +1,12 @@
 """The spool by itself: quota, policies, and threads that write at once."""
 
 import threading
-from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
+from spools import AT, put, settings
 
 from device.spool.entry import describe
 from device.spool.spool import Damaged, Spool, SpoolBusy, SpoolFull
-
-AT = datetime(2026, 3, 2, 14, 5, 9, 123456, UTC)
-
-
-def settings(path, **more):
-    return SimpleNamespace(
-        **{"path": str(path), "max_mb": 10.0, "free_mb": 0.0, "when_full": "oldest", "dead_mb": 0.05, **more}
-    )
 
 
 @pytest.fixture
@@ -24,12 +15,6 @@ def opened(tmp_path):
     made.recover()
     yield made
     made.close()
-
-
-def put(where, data=b"x" * 1000):
-    sequence = where.next_sequence()
-    entry = describe([data], "porch-1", AT, sequence)
-    return entry, *where.put(entry, [data])
 
 
 def test_threads_together_keep_quota(tmp_path):
@@ -69,7 +54,7 @@ def test_frame_held_by_upload_is_not_dropped(tmp_path):
         _, kept, _ = put(made)
         assert kept
         _, kept, dropped = put(made)
-        assert kept and [entry.sequence for entry in dropped] == [2], "the second oldest went in its place"
+        assert kept and [entry.sequence for entry in dropped] == [2], "the second oldest frame was dropped instead"
         sender.remove(first)
     with sender.claim(dropped[0]) as data:
         assert data is None
@@ -99,7 +84,7 @@ def test_changed_bytes_raise_damaged(opened):
     entry, *_ = put(opened)
     (opened.ready / entry.name).write_bytes(b"y" * 1000)
     with pytest.raises(Damaged, match="SHA-256"), opened.claim(entry):
-        raise AssertionError("it must not be handed out")
+        raise AssertionError("a damaged frame must not be yielded")
 
 
 def test_dead_folder_keeps_its_limit(opened):

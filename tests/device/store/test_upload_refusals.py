@@ -10,9 +10,7 @@ pytestmark = pytest.mark.service
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(
-            (400, s3_error("ExpiredToken", "The provided token has expired.")), id="S3 expired, which is a 400"
-        ),
+        pytest.param((400, s3_error("ExpiredToken", "The provided token has expired.")), id="S3 expired, a 400"),
         pytest.param((403, s3_error("AccessDenied")), id="403"),
         pytest.param((401, "who are you"), id="401"),
         pytest.param((403, s3_error("RequestTimeTooSkewed")), id="clock off"),
@@ -26,11 +24,13 @@ def test_denied_upload_pauses_and_reports(agent, bucket, proxy, answer):
     agent.use_bucket(bucket, proxy.port)
     agent.run("capture", "--frames", "5")
     upload = agent.start("upload")
-    until(lambda: agent.journal("upload").count("DENIED") >= 2, "upload says that it is denied, and asks again")
-    assert len(proxy.requests) <= agent.journal("upload").count("DENIED") + 1, "one request a pause, not one a frame"
+    until(lambda: agent.journal("upload").count("DENIED") >= 2, "upload reports the denial, and tries again")
+    assert len(proxy.requests) <= agent.journal("upload").count("DENIED") + 1, (
+        "one request per pause, not one per frame"
+    )
     status = agent.run("status", check=False)
     assert status.returncode == 1 and "upload is paused" in status.stdout
-    denied[0] = False  # somebody renews the credentials
+    denied[0] = False  # a person renews the credentials
     until(lambda: not agent.waiting(), "the spool runs empty")
     assert agent.stop(upload) == 0
     assert reckon(agent, bucket.objects()) == 5
@@ -67,7 +67,7 @@ def test_too_large_frame_goes_to_dead_at_once(agent, bucket, proxy):
 
 
 def test_refusal_of_all_frames_buries_none(agent, bucket, proxy):
-    """A code nobody knows, for every frame: that is the set-up, and dead/ stays empty."""
+    """An unknown code for every frame means a wrong set-up, and dead/ stays empty."""
     proxy.rule = lambda *_: (400, s3_error("SomethingNew"))
     agent.use_bucket(bucket, proxy.port)
     agent.run("capture", "--frames", "20")
