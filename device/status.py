@@ -192,7 +192,9 @@ def _model(settings: Settings, worries: list[str]) -> None:
         )
     else:
         print(f"model     none in {folder}")
-        worries.append("there is no model that works: frames are uploaded unscored. python -m device sync names the fault")
+        worries.append(
+            "there is no model that works: frames are uploaded unscored. python -m device sync names the fault"
+        )
     if sync:
         print(
             f"          looked {_ago(sync['at'])}: {settings.model.alias} is version {sync.get('version', 'unknown')}, "
