@@ -1,4 +1,4 @@
-"""The settings: defaults.toml, overlaid by the owner's file. Wrong settings raise an error that helps."""
+"""The settings: defaults.toml, overlaid by the owner's file. Errors name the nearest known setting."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def clock_check(_: Settings) -> str:
     now = clock.now()
     if now < datetime(2025, 1, 1, tzinfo=timezone.utc):
         raise Bad(
-            f"the clock says {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; "
+            f"the clock shows {now:%Y-%m-%d}. Fix: sudo timedatectl set-ntp true; "
             "a Pi without a network at boot needs a clock chip"
         )
     if clock.synced() is False:
@@ -147,7 +147,7 @@ def camera(settings: Settings) -> str:
             used.open()
             frame = used.capture()
     except cameras.CameraError as error:
-        raise Bad(f"{error}. Fix: as it says; the user must be in the group video") from error
+        raise Bad(f"{error}. Fix: as described; the user must be in the group video") from error
     finally:
         used.close()
     return f"{settings.camera.kind}: a frame of {len(frame.jpeg)} bytes, {frame.metadata.get('model', '')}"

@@ -139,7 +139,7 @@ def _spool(settings: Settings, root: Path, worries: list[str]) -> None:
         print(f"          oldest waiting: {min(waiting, key=lambda entry: entry.sequence).key}")
     if dead:
         worries.append(
-            f"{len(dead)} set aside in {root / 'dead'}; the .reason beside each says why. "
+            f"{len(dead)} set aside in {root / 'dead'}; the .reason beside each names the fault. "
             "To try again: mv it back to ready/"
         )
     if used > 0.8 * settings.spool.max_mb or free < 1.2 * settings.spool.free_mb:
@@ -192,7 +192,9 @@ def _model(settings: Settings, worries: list[str]) -> None:
         )
     else:
         print(f"model     none in {folder}")
-        worries.append("there is no model that works: frames go home unscored. python -m device sync says why")
+        worries.append(
+            "there is no model that works: frames are uploaded unscored. python -m device sync names the fault"
+        )
     if sync:
         print(
             f"          looked {_ago(sync['at'])}: {settings.model.alias} is version {sync.get('version', 'unknown')}, "

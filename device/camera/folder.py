@@ -1,4 +1,7 @@
-"""A folder of JPEGs, replayed in the order of their names as if taken now. Their pixels do not change."""
+"""A folder of JPEGs, replayed in the order of their names as if taken now.
+
+Their pixels do not change.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A drawn front porch with and without a package: the view of a Pi camera, for machines without one.
+"""A drawn front porch with and without a package, for machines without a camera.
 
 Pillow only, seeded, about 20 ms per photograph. The label can be learnt from the object alone. A shuffled deck deals
 the package to the episodes, half and half for every camera. So neither camera, day, hour, brightness nor neighbouring

@@ -1,4 +1,4 @@
-"""The objects on the simulated porch: the package, and clutter. Drawn with Pillow; porch.py places them."""
+"""The objects on the simulated porch: the package, and clutter. porch.py places them."""
 
 from __future__ import annotations
 

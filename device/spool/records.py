@@ -1,4 +1,4 @@
-"""Small JSON records that processes leave for each other. Each write replaces the whole record atomically."""
+"""Small JSON records that processes leave for each other. Each write is atomic."""
 
 from __future__ import annotations
 

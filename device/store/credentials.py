@@ -1,4 +1,4 @@
-"""The store's credentials: from systemd, then from the environment, then from the provider's own chain.
+"""The store's credentials: from systemd, the environment, or the provider's own chain.
 
 systemd (LoadCredential=store:/etc/lakevision/credentials) passes the service a file that only the service can read,
 in $CREDENTIALS_DIRECTORY. The file holds lines NAME=value, with the names of the provider's own tools:

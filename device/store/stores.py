@@ -1,4 +1,4 @@
-"""Opens a store by URL: S3, Azure and Google through obstore, a local folder, a Databricks volume (volume.py).
+"""Opens a store by URL: S3, Azure, Google, a local folder or a Databricks volume.
 
 A store is two functions that never overwrite and never hang. types.py names the four ways in which they fail.
 """

@@ -1,4 +1,7 @@
-"""The store interface, and the four ways in which a request can fail. Each failure needs a different reaction."""
+"""The store interface, and the four ways in which a request can fail.
+
+Each kind of failure needs a different reaction.
+"""
 
 from __future__ import annotations
 

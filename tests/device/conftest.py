@@ -1,4 +1,4 @@
-"""Fixtures of the agent's tests: real processes, a real S3 server on loopback, and a faulty proxy before it."""
+"""Fixtures of the agent's tests: real processes, a real S3 server, and a faulty proxy before it."""
 
 import json
 import os

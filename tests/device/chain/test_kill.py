@@ -1,4 +1,7 @@
-"""kill -9 at random moments breaks no promise. LAKEVISION_SOAK=1 kills 200 times, the suite a seeded share."""
+"""kill -9 at random moments breaks no promise.
+
+LAKEVISION_SOAK=1 kills 200 times, the suite a seeded share.
+"""
 
 import random
 import time

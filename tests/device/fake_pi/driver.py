@@ -1,4 +1,7 @@
-"""Puts stand-ins where picamera2 meets hardware and what is only needed for video: imported first in the agent's process."""
+"""Replaces the hardware below picamera2, and the packages that only video needs.
+
+Import this module first in the agent's process.
+"""
 
 import os
 import sys
@@ -6,7 +9,7 @@ import types
 
 
 class _Names(type):
-    """A class with every attribute anybody asks for (PixelFormats.RGB888)."""
+    """A class that has every attribute (PixelFormats.RGB888)."""
 
     def __getattr__(cls, name):
         if name.startswith("__"):
@@ -15,7 +18,7 @@ class _Names(type):
 
 
 class _Anything(types.ModuleType):
-    """A package that picamera2 imports for video, previews or raw files, none of which a still needs."""
+    """A package that picamera2 imports for video, previews or raw files; a still needs none of them."""
 
     __path__ = []
 
@@ -30,7 +33,7 @@ for _name in ("av", "prctl", "pykms", "kms", "pidng", "pidng.core", "pidng.camde
 
 
 def memory_for_dma():
-    """Buffers come from /dev/dma_heap on a Pi, and from memfd here; syncing the processor's cache with them is a no-op."""
+    """Takes buffers from memfd instead of /dev/dma_heap; syncing the processor's cache with them is a no-op."""
     from picamera2 import dma_heap
     from picamera2.allocators import dmaallocator
 

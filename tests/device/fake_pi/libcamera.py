@@ -1,8 +1,9 @@
-"""A stand-in for libcamera's Python binding and the sensor behind it, so that picamera2's own code runs without a camera.
+"""Replaces libcamera's Python binding and the sensor, so that picamera2's own code runs.
 
-The lowest edge there is: below it lie C++, the kernel's driver and the ribbon cable. The sensor is an imx219 that shows a grey ramp,
-whose automatic exposure really settles over 20 frames and really holds when told to. Faults by environment: FAKE_CAMERA=none (nothing
-is connected), stall:N (the sensor stops after N frames, as with a loose cable), busy (another program holds it).
+This is the lowest layer in Python: C++, the kernel's driver and the ribbon cable are below it. The sensor is an imx219
+that shows a grey ramp. Its automatic exposure settles over 20 frames, and it can be held. Faults by environment:
+FAKE_CAMERA=none (nothing is connected), stall:N (the sensor stops after N frames, as with a loose cable), busy (another
+program holds the camera).
 """
 
 import enum
@@ -167,10 +168,10 @@ class Request:
 
 
 class Camera:
-    """The sensor: takes one queued request each FRAME_S, fills its buffer and hands it back."""
+    """The sensor: takes one queued request every FRAME_S, fills its buffer and returns it."""
 
     id = "/base/soc/i2c0mux/i2c@1/imx219@10"
-    log = []  # what was done to it, for tests
+    log = []  # the calls, for tests
 
     def __init__(self):
         limits = {"ExposureTime": (60, 11_000_000, 20_000), "AnalogueGain": (1.0, 10.7, 1.0), "AeEnable": (False, True, True), "AwbEnable": (False, True, True),

@@ -1,8 +1,9 @@
-"""libmmal.so and libbcm_host.so in Python, so that picamera 1.13's own code runs without a Pi: call install() before importing picamera.
+"""libmmal.so and libbcm_host.so in Python, so that picamera 1.13's own code runs without a Pi.
 
-The lowest edge there is: picamera speaks to these two C libraries through ctypes and to nothing else. Components, ports, pools, queues
-and parameters are as the firmware's; the camera component, when told to capture, hands JPEG bytes to the encoder's port in chunks of
-its buffers. FAKE_CAMERA: none (the firmware sees no camera), hang (the encoder never answers).
+Call install() before importing picamera. picamera uses only these two C libraries, through ctypes. Components, ports,
+pools, queues and parameters are those of the firmware. To capture, the camera component passes JPEG bytes to the
+encoder's port in chunks of its buffers. FAKE_CAMERA: none (the firmware finds no camera), hang (the encoder never
+responds).
 """
 
 import collections
@@ -19,13 +20,13 @@ state = {"exposure": 60, "captures": 0}
 
 
 def install():
-    """From now on ctypes.CDLL finds both libraries."""
+    """Makes ctypes.CDLL find both libraries."""
     real = ct.CDLL
     ct.CDLL = lambda name, *a, **k: Library() if name in ("libmmal.so", "libbcm_host.so") else real(name, *a, **k)
 
 
 class Function:
-    """One C function: takes argtypes and restype, as picamera sets them, and calls the Python function of its name, or succeeds."""
+    """One C function: calls the Python function of its name, or succeeds. picamera sets argtypes and restype."""
 
     def __init__(self, name):
         self.call = globals().get(name, lambda *_: 0)

@@ -1,4 +1,7 @@
-"""How many frames upload sends at once: one until the store accepts, then two; one again after a failure."""
+"""How many frames upload sends at once: one until the store accepts, then two.
+
+After a failure upload sends one again.
+"""
 
 import threading
 import time
