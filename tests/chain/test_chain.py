@@ -236,11 +236,11 @@ def _flip_a_bit(path):
 
 def test_a_service_that_does_not_come_up_says_why(chain):
     from lakevision.platform import config, workspace
-    from lakevision.release import edge_bundle
+    from lakevision.serving.rest import local_service
 
     root = f"storage.root={chain[0]}"
-    with pytest.raises(edge_bundle.NoService, match="lakevision.serving.rest.main ended with status 1: .*version 99"):
-        with edge_bundle.service(workspace.places(config.load("local", [root])), "99", [root]):
+    with pytest.raises(local_service.NoService, match="lakevision.serving.rest.main ended with status 1: .*version 99"):
+        with local_service.service(workspace.places(config.load("local", [root])), "99", [root]):
             pass
 
 
