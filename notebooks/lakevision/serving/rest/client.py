@@ -45,7 +45,7 @@ class Client:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def predict(self, images):  # noqa: ANN201 - a dict or a list of dicts
-        """Returns a dict (label, probability, scores, error) for image bytes, a list for a list. Raises ServiceError."""
+        """A dict (label, probability, scores, error) for image bytes, a list for a list. Raises ServiceError."""
         if isinstance(images, (bytes, bytearray, memoryview)):
             if self.raw:
                 return self._ask("POST", "/invocations", bytes(images), "application/octet-stream")["predictions"][0]
@@ -56,7 +56,7 @@ class Client:
         return found
 
     def version(self) -> dict:
-        """The served version: name, version, alias, run_id, transform, classes, threshold, mlflow. Raises ServiceError."""
+        """Name, version, alias, run_id, transform, classes, threshold and mlflow of the version. Raises ServiceError."""
         return self._ask("GET", "/version")
 
     def health(self) -> bool:

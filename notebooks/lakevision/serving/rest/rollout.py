@@ -140,6 +140,7 @@ def send(worker: Worker, version: loaded_model.Version) -> None:
 def loaded(rollout: Rollout, worker: Worker, reason: str) -> None:
     """Records the result of an ordered load. reason: why the load failed, "" if it succeeded."""
     version, worker.loading = worker.loading, None
+    assert version is not None, "a worker reports only loads that were ordered"
     if version == rollout.offered:
         rollout.offered = None
         if reason:

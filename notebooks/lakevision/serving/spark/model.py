@@ -24,8 +24,10 @@ ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the 
 
 
 def small_tasks(session):
-    """Makes tasks of 32 MB, a few seconds each, for as long as the block runs: the last one leaves the other cores idle. With Spark's 128 MB two small
-    ones went first, then a large one alone."""
+    """Sets tasks of 32 MB, a few seconds each, while the block runs, because the last task leaves the other cores idle.
+
+    With Spark's default of 128 MB two small tasks ran first, then a large one alone.
+    """
     return workspace.small_batches(session, **{"spark.sql.files.maxPartitionBytes": "32m"})
 
 
@@ -49,9 +51,11 @@ def scorer(session, model_uri, root=""):
                 if root:
                     contents = [
                         _read(root, *row)
-                        for row in zip(batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents)
+                        for row in zip(
+                            batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents, strict=True
+                        )
                     ]
-                columns = list(zip(*rows(contents))) or [()] * len(ARROW)
+                columns = list(zip(*rows(contents), strict=True)) or [()] * len(ARROW)
                 yield pa.RecordBatch.from_arrays(
                     [*(batch.column(name) for name in keys), *map(pa.array, columns, ARROW)],
                     [*keys, "label", "probability", "scores", "error"],
@@ -65,7 +69,7 @@ def scorer(session, model_uri, root=""):
 
 @lru_cache(maxsize=8)
 def _sent(session, tracking_uri, registry_uri, model_uri):
-    """Makes a version's files known to the executors, once in a session; a version never changes. Returns the name that loaded() takes."""
+    """Sends a version's files to the executors, once a session. A version never changes. Returns loaded()'s argument."""
     from mlflow import artifacts
     from mlflow.pyfunc.spark_model_cache import SparkModelCache
 
@@ -75,7 +79,7 @@ def _sent(session, tracking_uri, registry_uri, model_uri):
 
 def loaded(archive):
     """In a Python worker: the function rows of pyfunc_model.PhotoModel; MLflow keeps the model for as long as the worker lives."""
-    # One slot is one core. On this machine workspace.spark says so, too; on Databricks nobody else does.
+    # One slot is one core. workspace.spark sets these locally, but nothing sets them on Databricks.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     memory.keep()
@@ -99,12 +103,12 @@ def _settle(archive):
     something was imported from: 0.25 and 0.1 s for each task, so that small tasks, which keep all cores busy, cost as much as their photographs."""
     _frozen(archive)
     for place, finder in list(sys.path_importer_cache.items()):
-        if isinstance(finder, zipimport.zipimporter):  # Python makes it again where an import asks for it
+        if isinstance(finder, zipimport.zipimporter):  # Python creates it again for the next import
             del sys.path_importer_cache[place]
 
 
 def _read(root, path, sha256, stored):
-    """A row's bytes; None where they are in the landing zone and the file is gone or another one now: the model then says so."""
+    """Returns a row's bytes, or None if its file in the landing zone is gone or has changed. The model reports None."""
     try:
         return landing.content(root, path, sha256, stored)
     except landing.Changed:
