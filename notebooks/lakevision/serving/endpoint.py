@@ -53,7 +53,8 @@ def deploy(cfg: config.Config, version: str, progress: Callable[[str], None] = p
     found = _settled(client, name, progress, deadline, pause)
     if found["state"].get("config_update") in FAILED or not _serves(found, wanted):
         raise NotServing(
-            f"endpoint {name} does not take version {version}: {_words(found)}; its page in the workspace has the build log"
+            f"endpoint {name} does not take version {version}: {_words(found)}; "
+            "its page in the workspace has the build log"
         )
     answer = _answer(client, name, deadline, pause)
     progress(f"endpoint {name}: answers, version {version}")
@@ -61,7 +62,7 @@ def deploy(cfg: config.Config, version: str, progress: Callable[[str], None] = p
 
 
 def follow(cfg: config.Config, version: str) -> None:
-    """Calls deploy() on Databricks if serve.endpoint_name is set. Elsewhere does nothing, as there are no endpoints."""
+    """Calls deploy() on Databricks if serve.endpoint_name is set. Elsewhere there are no endpoints."""
     if workspace.ON_DATABRICKS and cfg.serve.endpoint_name and version:
         deploy(cfg, version)
 

@@ -222,7 +222,8 @@ async def table(current: loaded_model.Loaded, scope: dict, body: bytes, kind: st
             body = await asyncio.to_thread(unpadded, body)
         except loaded_model.BadInput as error:
             raise Refused(400, str(error)) from None
-    parts, status = [], 500
+    parts: list[bytes] = []
+    status = 500
 
     async def receive():
         if parts:

@@ -56,7 +56,7 @@ class Client:
         return found
 
     def version(self) -> dict:
-        """Name, version, alias, run_id, transform, classes, threshold and mlflow of the version. Raises ServiceError."""
+        """Name, version, alias, run_id, transform, classes, threshold, mlflow of the version. Raises ServiceError."""
         return self._ask("GET", "/version")
 
     def health(self) -> bool:

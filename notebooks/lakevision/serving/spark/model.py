@@ -1,8 +1,9 @@
-"""A registered version in Spark: photographs in, predictions out, by mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
+"""Runs a registered version in Spark: mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
 
-mlflow.pyfunc.spark_udf says the same (a test holds both to it) and is slower, 632 images/s against 734 in one run of tests/bench/score.py: on one
-machine, and wherever a cluster's nodes share a folder, it loads the model again for each task, which a small network shows least; Spark queues each
-photograph in the JVM until its answer is there; and its conversions write 'None' where there is null.
+mlflow.pyfunc.spark_udf gives the same predictions (tested) and is slower: 632 images/s against 734 in one run of
+tests/bench/score.py. On one machine, and on a cluster whose nodes share a folder, it loads the model again for each
+task. A small network shows this least. Spark queues each photograph in the JVM until its prediction arrives, and the
+conversions of spark_udf write 'None' for null.
 """
 
 import gc
@@ -32,10 +33,10 @@ def small_tasks(session):
 
 
 def scorer(session, model_uri, root=""):
-    """Sends a version to the executors. Returns a function from a DataFrame with a column `content` (bytes) to one of its other columns and RESULT.
+    """Sends a version to the executors. Returns a function from a DataFrame to a DataFrame.
 
-    root: the landing zone; with it a row without content is read from there by its path and sha256, and has an error where the file is gone or
-    another one now.
+    The input has a column `content` (bytes). The output has the input's other columns and RESULT. root: the landing
+    zone; a row without content is then read by path and sha256, and has an error if the file is gone or has changed.
     """
     import mlflow
 
@@ -69,7 +70,7 @@ def scorer(session, model_uri, root=""):
 
 @lru_cache(maxsize=8)
 def _sent(session, tracking_uri, registry_uri, model_uri):
-    """Sends a version's files to the executors, once a session. A version never changes. Returns loaded()'s argument."""
+    """Sends a version's files to the executors, once a session, as versions never change. Returns a name."""
     from mlflow import artifacts
     from mlflow.pyfunc.spark_model_cache import SparkModelCache
 
@@ -78,7 +79,7 @@ def _sent(session, tracking_uri, registry_uri, model_uri):
 
 
 def loaded(archive):
-    """In a Python worker: the function rows of pyfunc_model.PhotoModel; MLflow keeps the model for as long as the worker lives."""
+    """In a Python worker: returns PhotoModel.rows. MLflow keeps the model while the worker lives."""
     # One slot is one core. workspace.spark sets these locally, but nothing sets them on Databricks.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
@@ -99,8 +100,11 @@ def _frozen(archive):
 
 
 def _settle(archive):
-    """Between two tasks Spark's worker collects garbage, among TensorFlow's objects that all stay, and reads the directories of all zips anew that
-    something was imported from: 0.25 and 0.1 s for each task, so that small tasks, which keep all cores busy, cost as much as their photographs."""
+    """Saves 0.35 s between two tasks of a worker, which is as much as a small task's photographs take.
+
+    Spark's worker collects garbage among TensorFlow's permanent objects (0.25 s) and rereads the directory of each zip
+    that has been imported from (0.1 s). Small tasks keep all cores busy.
+    """
     _frozen(archive)
     for place, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):  # Python creates it again for the next import

@@ -39,14 +39,15 @@ class Scored:
             return "no version serves: nothing was scored"
         if not self.images:
             return f"version {self.version} has scored every photograph already"
+        rate = self.images / self.seconds
         return (
-            f"version {self.version} scored {self.images} photographs in {self.seconds:.0f} s ({self.images / self.seconds:.0f} a second), "
+            f"version {self.version} scored {self.images} photographs in {self.seconds:.0f} s ({rate:.0f} a second), "
             f"{self.errors} with an error"
         )
 
 
 def all_new(spark, cfg, places, version):
-    """What 05_score does: the stream, and with score.rescore the older images. version: MLflow's, or None where none serves. Returns Scored."""
+    """Scores new images, and older ones with score.rescore. version: MLflow's, None if none serves. Returns Scored."""
     if version is None:
         return Scored(0, 0, "", 0.0)
     with lease.held(spark, cfg, places, "score") as check:  # the jobs score and tour share a checkpoint
@@ -70,8 +71,10 @@ def few(spark, model_uri, images):
 
 
 def stream(spark, cfg, places, version, check=lambda: None):
-    """Scores the images that no earlier run of the stream has seen. version: MLflow's model version; check: called before each write, see lease.py.
-    Returns Scored."""
+    """Scores the images that are new to the stream. Returns Scored.
+
+    version: MLflow's model version; check: called before each write, see lease.py.
+    """
     # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
     images = (
         spark.readStream.format("delta")
@@ -158,7 +161,7 @@ def _done(spark, places, version, images):
 
 
 def _without(images, done):
-    """Images without the keys `done`. Up to BROADCAST keys are sent to each executor; beyond, Spark chooses the join."""
+    """Images without the keys `done`. Up to BROADCAST keys go to each executor; beyond, Spark chooses the join."""
     many = done.count() if done is not None else 0
     if not many:
         return images
