@@ -26,6 +26,7 @@ from lakevision.notebook import samples
 from lakevision.registry import model_registry, tracking
 from lakevision.release import edge_bundle, gate, parity, plots as release_plots, promotions
 from lakevision.serving import endpoint
+from lakevision.serving.rest import local_service
 
 cfg = workspace.configuration()
 places = workspace.places(cfg)
@@ -64,7 +65,7 @@ workspace.display(challenger.predict(held_out[["image"]].head(8)).assign(truth=h
 
 saved = model_registry.files(training)
 built = edge_bundle.build(cfg, training, saved, version)
-with edge_bundle.service(places, version, workspace.given()) as url:
+with local_service.service(places, version, workspace.given()) as url:
     agreed = parity.compare(
         spark, held_out, saved.keras, f"models:/{model_registry.name(cfg)}/{version}", challenger, url, built.folder
     )

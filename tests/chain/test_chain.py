@@ -130,13 +130,13 @@ print(json.dumps([rows.to_dict("records"), text.to_dict("records")]))
 
 def test_service_that_fails_to_start_names_the_reason(chain):
     from lakevision.platform import config, workspace
-    from lakevision.release import edge_bundle
+    from lakevision.serving.rest import local_service
 
     root = f"storage.root={chain[0]}"
     places = workspace.places(config.load("local", [root]))
     with (
-        pytest.raises(edge_bundle.NoService, match="lakevision.serving.rest.main ended with status 1: .*version 99"),
-        edge_bundle.service(places, "99", [root]),
+        pytest.raises(local_service.NoService, match="lakevision.serving.rest.main ended with status 1: .*version 99"),
+        local_service.service(places, "99", [root]),
     ):
         pass
 

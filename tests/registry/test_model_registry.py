@@ -10,7 +10,8 @@ from servers import Server
 
 from lakevision.platform import config
 from lakevision.registry import model_registry
-from lakevision.release import edge_bundle, promotions
+from lakevision.release import promotions
+from lakevision.serving.rest import local_service
 from lakevision.training import checkpoint, horovod_ranks
 
 NAME = "lab.porch.lakevision"
@@ -162,11 +163,11 @@ def test_the_service_of_the_comparison_gets_the_notebooks_login(tmp_path, monkey
         def terminate(self):
             pass
 
-    monkeypatch.setattr(edge_bundle.subprocess, "Popen", Started)
+    monkeypatch.setattr(local_service.subprocess, "Popen", Started)
     for uri in ("databricks", "sqlite:///somewhere.db"):
         with (
-            pytest.raises(edge_bundle.NoService, match="status 1"),
-            edge_bundle.service(SimpleNamespace(mlflow_uri=uri), "1", []),
+            pytest.raises(local_service.NoService, match="status 1"),
+            local_service.service(SimpleNamespace(mlflow_uri=uri), "1", []),
         ):
             pass
     more = [

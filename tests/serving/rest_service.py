@@ -1,13 +1,19 @@
 """A REST service under test: a small registry, a process that serves from it, and images to ask it about."""
 
+import atexit
+import contextlib
+import functools
 import http.client
 import io
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +34,39 @@ SECRET = "QUJDREVGsecretpayload"  # looks like base64, too
 LINE = "decode|upright|rgb|resize(32)"
 
 
+SHORT_PAUSES = (
+    "import sys; from lakevision.platform import config; from lakevision.serving.rest import main; "
+    "sys.exit(main.serve(config.load('local', sys.argv[1:]), pauses=(0.1, 1.0)))"
+)
+
+
 def registered(root):
-    """(Config of a sqlite registry below root with versions 1 (champion) and 2 of a tiny network, of other weights; {number: pyfunc model})."""
+    """A sqlite registry below root with versions 1 (champion) and 2 of a tiny network, with different weights.
+
+    The registry is built once a session; each call copies it. Returns (Config, {number: pyfunc model}).
+    """
+    import mlflow
+
+    template = _template()
+    copy_registry(template, Path(root))
+    cfg = config.load("local", [f"storage.root={root}"])
+    tracking.start(cfg, workspace.places(cfg))
+    return cfg, {
+        number: mlflow.pyfunc.load_model(f"models:/{model_registry.name(cfg)}/{number}") for number in ("1", "2")
+    }
+
+
+@functools.cache
+def _template():
+    """Builds the registry in a folder that is removed when Python ends. Returns the folder."""
+    folder = tempfile.mkdtemp(prefix="lakevision-registry-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    build_registry(folder)
+    return Path(folder)
+
+
+def build_registry(root):
+    """Registers two versions of a tiny network with random weights. Version 1 is the champion."""
     import keras
     import mlflow
 
@@ -49,9 +86,21 @@ def registered(root):
             )
         model_registry.register(cfg, uri, {})
     model_registry.set_alias(cfg, "champion", "1")
-    return cfg, {
-        number: mlflow.pyfunc.load_model(f"models:/{model_registry.name(cfg)}/{number}") for number in ("1", "2")
-    }
+
+
+def copy_registry(template, root):
+    """Copies a registry's database and artifacts, and replaces the old folder by the new one in all addresses."""
+    shutil.copytree(template, root, dirs_exist_ok=True)
+    for description in root.rglob("MLmodel"):
+        description.write_text(description.read_text().replace(str(template), str(root)))
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as database, database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            for column in [row[1] for row in database.execute(f'PRAGMA table_info("{table}")')]:
+                database.execute(
+                    f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
+                    (str(template), str(root), str(template)),
+                )
 
 
 def encoded(image, kind="JPEG", **options):
@@ -111,21 +160,16 @@ class Running:
 
 
 @contextmanager
-def serving(cfg, log, *settings, arguments=()):
-    words = [
-        word
-        for setting in (
-            f"storage.root={cfg.storage.root}",
-            "serve.port=0",
-            "serve.max_request_mb=2",
-            "serve.workers=2",
-            *settings,
-        )
-        for word in ("--set", setting)
-    ]
+def serving(cfg, log, *settings, arguments=(), short_pauses=False):
+    """Runs a service, yields Running. short_pauses: replaces a worker that died while loading after 0.1 s."""
+    words = [f"storage.root={cfg.storage.root}", "serve.port=0", "serve.max_request_mb=2", "serve.workers=2", *settings]
+    if short_pauses:
+        command = ["-c", SHORT_PAUSES, *words]
+    else:
+        command = ["-m", "lakevision.serving.rest.main", *(word for setting in words for word in ("--set", setting))]
     with open(log, "w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lakevision.serving.rest.main", *words, *arguments],
+            [sys.executable, *command, *arguments],
             stdout=file,
             stderr=file,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY / "notebooks"), "TMPDIR": str(Path(log).parent)},

@@ -105,3 +105,10 @@ def log_epoch(client, run_id, epoch, figures):
 
     now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(key, value, now, epoch) for key, value in figures.items()])
+
+
+def login_environment(places):
+    """Environment variables with the notebook's login, for a process of its own. Empty except on Databricks."""
+    from mlflow.utils.databricks_utils import get_databricks_env_vars
+
+    return get_databricks_env_vars(places.mlflow_uri)

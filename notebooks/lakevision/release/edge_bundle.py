@@ -3,13 +3,8 @@
 Devices trust a folder by its manifest (see device/model/edge_model.py). A folder with a manifest is complete.
 """
 
-import contextlib
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -190,68 +185,3 @@ def variants(manifest: dict, accuracies: dict[str, float]) -> pd.DataFrame:
             for name, entry in manifest["variants"].items()
         ]
     )
-
-
-class NoService(RuntimeError):
-    """The REST service did not come up; the message is what it said."""
-
-
-@contextlib.contextmanager
-def service(places, version, words):
-    """The REST service of a version, in a process of its own on a free port of this machine, for as long as the block
-    runs: yields its URL.
-
-    words: the settings (section.key=value) that say which registry, as of workspace.given(). Raises NoService.
-    """
-    from mlflow.utils.databricks_utils import get_databricks_env_vars
-
-    # The other paths have no such limits.
-    own = (
-        "serve.host=127.0.0.1",
-        "serve.port=0",
-        "serve.workers=1",
-        "serve.max_request_mb=256",
-        "serve.max_megapixels=120",
-    )
-    words = [word for setting in (*words, *own) for word in ("--set", setting)]
-    # A process of its own has nothing of the notebook's login; elsewhere than on Databricks there is none.
-    environment = {
-        **os.environ,
-        **get_databricks_env_vars(places.mlflow_uri),
-        "PYTHONPATH": os.pathsep.join([str(workspace.REPOSITORY / "notebooks"), str(workspace.REPOSITORY)]),
-    }
-    with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "lakevision.serving.rest.main",
-                "--config",
-                workspace.parameter("config"),
-                "--version",
-                str(version),
-                *words,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=told,
-            text=True,
-            env=environment,
-        )
-        try:
-            for line in process.stdout:
-                if found := re.search(r"http://[\d.]+:\d+", line):
-                    yield found[0]
-                    break
-            else:
-                told.seek(0)
-                raise NoService(
-                    f"lakevision.serving.rest.main ended with status {process.wait()}: {told.read()[-2000:]}"
-                )
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()

@@ -1,9 +1,12 @@
-"""A version of the registered model behind a Databricks serving endpoint: made or updated, and waited for until it answers."""
+"""Deploys a version of the registered model to a Databricks serving endpoint and waits for a response."""
+
+from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Callable
 
-from lakevision.platform import workspace
+from lakevision.platform import config, workspace
 from lakevision.registry import model_registry
 from lakevision.serving.rest import loaded_model
 
@@ -12,15 +15,15 @@ GREY = base64.b64encode(loaded_model.grey()).decode()
 
 
 class NotServing(RuntimeError):
-    """The endpoint could not be made, or does not answer; the message says what Databricks says of it."""
+    """The endpoint could not be created, or does not respond. The message quotes Databricks."""
 
 
-def deploy(cfg, version, progress=print, pause=10.0):
-    """Makes cfg.serve.endpoint_name serve a version, creating it where there is none, and waits until it answers a picture.
+def deploy(cfg: config.Config, version: str, progress: Callable[[str], None] = print, pause: float = 10.0) -> dict:
+    """Creates or updates the endpoint cfg.serve.endpoint_name, and waits until a picture is scored.
 
-    version: number of the registered model's version; progress: told in words what changes; pause: seconds between looks. An endpoint that serves the
-    version already is only asked. Returns the endpoint's answer, a dict of label, probability, scores, error. Raises NotServing, at the latest after
-    cfg.serve.endpoint_minutes.
+    version: number of the model's version; progress: receives a line for each change; pause: seconds between polls. An
+    endpoint that already serves the version is only tested. Returns a dict of label, probability, scores, error. Raises
+    NotServing, at the latest after cfg.serve.endpoint_minutes.
     """
     from mlflow.deployments import get_deploy_client
 
@@ -50,21 +53,22 @@ def deploy(cfg, version, progress=print, pause=10.0):
     found = _settled(client, name, progress, deadline, pause)
     if found["state"].get("config_update") in FAILED or not _serves(found, wanted):
         raise NotServing(
-            f"endpoint {name} does not take version {version}: {_words(found)}; its page in the workspace has the build log"
+            f"endpoint {name} does not take version {version}: {_words(found)}; "
+            "its page in the workspace has the build log"
         )
     answer = _answer(client, name, deadline, pause)
     progress(f"endpoint {name}: answers, version {version}")
     return answer
 
 
-def follow(cfg, version):
-    """On Databricks, where serve.endpoint_name is set: deploy(). Elsewhere there are no endpoints, and nothing is done."""
+def follow(cfg: config.Config, version: str) -> None:
+    """Calls deploy() on Databricks if serve.endpoint_name is set. Elsewhere there are no endpoints."""
     if workspace.has_serving_endpoints() and cfg.serve.endpoint_name and version:
         deploy(cfg, version)
 
 
 def _found(client, name):
-    """What Databricks says of an endpoint, or None where there is none."""
+    """Returns Databricks' description of an endpoint, or None if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -85,7 +89,7 @@ def _asked(name, request):
 
 
 def _serves(found, wanted):
-    """Whether an endpoint's active configuration is the wanted one; what Databricks adds to it does not count."""
+    """True if an endpoint's active configuration is the wanted one. Keys that Databricks adds do not count."""
     active = found.get("config", {}).get("served_entities", [])
     return len(active) == 1 and all(
         str(active[0].get(key)) == str(value) for key, value in wanted["served_entities"][0].items()
@@ -93,7 +97,7 @@ def _serves(found, wanted):
 
 
 def _settled(client, name, progress, deadline, pause):
-    """What Databricks says of the endpoint once nothing is under way any more. Raises NotServing at the deadline."""
+    """Waits until no update is in progress. Returns the endpoint's description. Raises NotServing at the deadline."""
     said = ""
     while True:
         found = _found(client, name)
@@ -113,7 +117,7 @@ def _settled(client, name, progress, deadline, pause):
 
 
 def _words(found):
-    """State of an endpoint and of what it is to serve, in Databricks' words."""
+    """The state of an endpoint and its entities, in Databricks' words."""
     entities = found.get("pending_config", found.get("config", {})).get("served_entities", [])
     details = [
         entity.get("state", {}).get("deployment_state_message") or entity.get("state", {}).get("deployment")
@@ -123,7 +127,7 @@ def _words(found):
 
 
 def _answer(client, name, deadline, pause):
-    """What the endpoint says of a grey picture, as soon as it says anything: one that was scaled to zero wakes first."""
+    """Scores a grey picture. Retries while an endpoint that was scaled to zero starts."""
     from mlflow.exceptions import MlflowException
 
     while True:
@@ -131,10 +135,8 @@ def _answer(client, name, deadline, pause):
             answer = client.predict(
                 endpoint=name, inputs={"dataframe_split": {"columns": ["image"], "data": [[GREY]]}}
             )["predictions"][0]
-        except (
-            OSError,
-            MlflowException,
-        ) as error:  # requests' errors are OSErrors, and so is the TimeoutError that ends MLflow's own tries
+        # The errors of requests are OSErrors, and so is the TimeoutError that ends MLflow's retries.
+        except (OSError, MlflowException) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             if status is not None and status < 500 and status not in (404, 408, 429):
                 raise NotServing(f"endpoint {name} refuses a picture: {error}") from error

@@ -14,6 +14,8 @@ from rest_service import BAD, GOOD, LINE, SECRET, expected, same  # noqa: E402
 from lakevision.registry import model_registry
 from lakevision.serving.rest import client, loaded_model
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):

@@ -27,6 +27,8 @@ LIMITS = (
     "serve.max_request_mb=3",
 )
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):

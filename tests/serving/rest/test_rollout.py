@@ -13,6 +13,8 @@ from rest_service import GOOD, until, workers  # noqa: E402
 
 from lakevision.registry import model_registry
 
+pytestmark = [pytest.mark.service, pytest.mark.kill]
+
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
@@ -81,11 +83,13 @@ def test_a_replacement_that_dies_while_it_loads_ends_no_healthy_worker(registere
 
 
 def test_it_gives_up_where_no_worker_comes_to_serve_again(registered, tmp_path):
-    with rest_service.serving(registered[0], tmp_path / "log", "serve.workers=1") as service:
+    with rest_service.serving(registered[0], tmp_path / "log", "serve.workers=1", short_pauses=True) as service:
         with spoilt(*(folder / "artifacts" / "card.json" for folder in downloads(service))):
             workers(service)[0].kill()
             assert service.process.wait(150) == 1
-    assert "gives up: 5 workers in a row, and none serves" in service.log() and "starts another in 8 s" in service.log()
+    assert (
+        "gives up: 5 workers in a row, and none serves" in service.log() and "starts another in 0.8 s" in service.log()
+    )
 
 
 def test_a_replacement_starts_with_the_version_that_the_others_serve_though_the_registry_is_down(registered, tmp_path):

@@ -3,9 +3,9 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from lakevision.serving.rest import client
 
 HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 SOAK = bool(os.environ.get("LAKEVISION_SOAK"))
+pytestmark = [pytest.mark.service, pytest.mark.kill]
 
 
 @pytest.fixture(scope="module")
@@ -197,55 +198,6 @@ def test_a_version_by_its_number_and_workers_that_end_with_their_parent(register
         assert len(left) == 2 and not psutil.wait_procs(left, timeout=20)[1]
 
 
-@pytest.mark.parametrize(
-    "settings, arguments, words",
-    [
-        ((), ("--alias", "challenger"), "no version of model lakevision is challenger.*--version N"),
-        ((), ("--version", "99"), "version 99, can't be had from sqlite"),
-        (("storage.mlflow_uri=http://127.0.0.1:9",), (), "can't be had from http://127.0.0.1:9: "),
-        (("serve.host=203.0.113.1",), (), "can't listen at 203.0.113.1:0"),
-    ],
-    ids=["no such alias", "no such version", "registry down", "host of another"],
-)
-def test_what_can_not_be_served_is_said_at_once(registered, tmp_path, settings, arguments, words):
-    import re
-    import subprocess
-
-    set_words = [
-        word
-        for setting in (f"storage.root={registered[0].storage.root}", "serve.port=0", *settings)
-        for word in ("--set", setting)
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "lakevision.serving.rest.main", *set_words, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(rest_service.REPOSITORY / "notebooks")},
-    )
-    assert done.returncode == 1 and re.search(words, done.stderr) and "Traceback" not in done.stderr
-
-
-def test_run_sh_serves_too_and_a_broken_version_ends_with_1(registered, command):
-    refused = command("--serve", "--only", "02_ingest")
-    assert refused.returncode == 2 and "--serve goes with" in refused.stderr
-    missing = command(
-        "--serve", "challenger", "--set", f"storage.root={registered[0].storage.root}", "--set", "serve.port=0"
-    )
-    assert missing.returncode == 1 and "no version of model" in missing.stderr
-    cards = {card: card.read_text() for card in Path(registered[0].storage.root, "mlartifacts").rglob("card.json")}
-    try:
-        for card in cards:
-            card.write_text("{")
-        failed = command("--serve", "1", "--set", f"storage.root={registered[0].storage.root}", "--set", "serve.port=0")
-    finally:
-        for card, whole in cards.items():
-            card.write_text(whole)
-    assert (
-        failed.returncode == 1 and "version 1 can't be loaded" in failed.stderr and "before it served" in failed.stderr
-    )
-
-
 def mixed(port, load, seed, ends):
     """Good and bad requests until `ends`, on connections that are kept, opened anew, or broken off by the client."""
     rng = random.Random(seed)
@@ -297,3 +249,24 @@ def test_mixed_good_and_bad_load_loses_nothing_leaks_nothing_and_logs_no_payload
         assert all(later < before * 1.1 + 30e6 for before, later in zip(*found)), found
         assert service.process.poll() is None and all(one.is_running() for one in rest_service.workers(service))
     assert service.process.returncode == 0 and SECRET[:6] not in service.log() and "Traceback" not in service.log()
+
+
+def test_restart_pauses_double_from_one_second_to_one_minute(monkeypatch, capfd):
+    from types import SimpleNamespace
+
+    from lakevision.serving.rest import main, supervisor
+
+    assert (supervisor.PAUSE, supervisor.LONGEST_PAUSE, supervisor.TRIES) == (1.0, 60.0, 5)
+    plan = main.Plan(SimpleNamespace(serve=SimpleNamespace(stop_seconds=1)), None, "", 2, 1)
+    monkeypatch.setattr(supervisor, "end", lambda *_: 0)
+    watched = supervisor.Supervisor(plan, None, None)
+    monkeypatch.setattr(supervisor.rollout, "died", lambda *_: None)
+    monkeypatch.setattr(watched.selector, "unregister", lambda _: None)
+    watched.greeted = True
+    serves = supervisor.Worker(None, None, None, None, ready=True)
+    for number in range(8):
+        process = SimpleNamespace(pid=number, exitcode=1)
+        watched.running = [serves, lost := supervisor.Worker(process, None, None, None)]
+        assert watched.replace(lost)
+    pauses = [float(seconds) for seconds in re.findall(r"starts another in (\S+) s", capfd.readouterr().err)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]

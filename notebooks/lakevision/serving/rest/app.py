@@ -1,15 +1,17 @@
-"""The REST service's answers: an ASGI app around MLflow's scoring server. It runs in each worker of lakevision/serving/rest/main.py.
+"""The REST service's ASGI app around MLflow's scoring server. Each worker runs one.
 
-POST /invocations     an image as it is (Content-Type image/* or application/octet-stream), or MLflow's JSON or CSV with base64 in a column `image`
-GET  /health, /ping   200, or 503 where this worker is about to stop
+POST /invocations     an image file (Content-Type image/* or application/octet-stream),
+                      or MLflow's JSON or CSV with base64 in a column `image`
+GET  /health, /ping   200, or 503 if this worker is about to stop
 GET  /version         the model's name, version, alias, run, transform, classes and threshold
 
-Every answer is JSON. An error is {"error_code", "message"}, and repeats nothing of the request.
+Every response is JSON. An error is {"error_code", "message"} and quotes nothing from the request.
 """
 
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,14 +22,13 @@ from lakevision.serving.rest.batcher import Batcher
 ROUTES = {"/invocations": "POST", "/health": "GET", "/ping": "GET", "/version": "GET"}
 TABLES = ("application/json", "text/csv")
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-DRAINED = (
-    4  # times the limit: so much of a body that is too large is read and dropped, so that its sender comes to read why
-)
+# This many times the limit of a body that is too large is read and dropped, so the client can receive the 413 response.
+DRAINED = 4
 
 
 @dataclass
 class State:
-    """What a worker's requests share. current: loaded_model.Loaded, exchanged as a whole; each request takes it once."""
+    """State shared by a worker's requests. current: replaced as a whole; each request reads it once."""
 
     current: loaded_model.Loaded
     batcher: Batcher
@@ -38,9 +39,9 @@ class State:
 
 
 class Refused(Exception):
-    """A request that gets no prediction: status and words for its sender."""
+    """A request without a prediction: HTTP status and message for the client."""
 
-    def __init__(self, status, message, **headers):
+    def __init__(self, status: int, message: str, **headers: str) -> None:
         super().__init__(message)
         self.status, self.headers = status, headers
 
@@ -49,8 +50,8 @@ class Gone(Exception):
     """The client has hung up."""
 
 
-def app(state, threads):
-    """The ASGI app. threads: how many of MLflow's requests are worked on at a time."""
+def app(state: State, threads: int) -> Callable:
+    """Returns the ASGI app. threads: number of MLflow's requests in progress at a time."""
 
     async def asgi(scope, receive, send):
         if scope["type"] == "lifespan":
@@ -67,7 +68,8 @@ def app(state, threads):
     return asgi
 
 
-async def request(state, scope, receive, send):
+async def request(state: State, scope: dict, receive: Callable, send: Callable) -> None:
+    """Sends the response to one HTTP request, within state.timeout seconds."""
     headers = {}
     try:
         async with asyncio.timeout(state.timeout):
@@ -89,7 +91,7 @@ async def request(state, scope, receive, send):
         headers = {
             **headers,
             "connection": "close",
-        }  # the client opens its next connection where somebody still listens
+        }  # the client's next connection goes to a service that still listens
     sent = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     await send(
         {
@@ -103,8 +105,8 @@ async def request(state, scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-async def answer(state, scope, receive):
-    """(status, bytes of JSON). Raises Refused, Gone."""
+async def answer(state: State, scope: dict, receive: Callable) -> tuple[int, bytes]:
+    """Returns (status, JSON). Raises Refused, Gone."""
     path, current = scope["path"], state.current
     allowed = ROUTES.get(path)
     if allowed is None:
@@ -131,8 +133,8 @@ async def answer(state, scope, receive):
     return await (one(state, current, body) if raw else table(current, scope, body, kind, state.max_rows))
 
 
-async def read(state, headers, receive):
-    """The body, bytes. Raises Refused as soon as it is, or says that it will be, larger than the limit."""
+async def read(state: State, headers: dict, receive: Callable) -> bytes:
+    """Reads the body. Raises Refused as soon as its size or Content-Length exceeds the limit."""
     announced = headers.get(b"content-length", b"")
     too_large = Refused(
         413, f"the body is larger than serve.max_request_mb, {state.limit / 2**20:g} MB", connection="close"
@@ -154,8 +156,8 @@ async def read(state, headers, receive):
     return b"".join(parts)
 
 
-async def drain(state, receive):
-    """Reads and drops the rest of a body: a sender whose connection is closed meanwhile sees a broken pipe, and no answer."""
+async def drain(state: State, receive: Callable) -> None:
+    """Reads and drops the rest of a body. If the connection closed now, the client would get a broken pipe."""
     dropped = 0
     try:
         async with asyncio.timeout(min(10, state.timeout)):
@@ -168,8 +170,8 @@ async def drain(state, receive):
         return
 
 
-async def one(state, current, body):
-    """The answer to one image as it came."""
+async def one(state: State, current: loaded_model.Loaded, body: bytes) -> tuple[int, bytes]:
+    """Returns (status, JSON) for a single image file. Raises Refused."""
     row = await state.batcher.ask(asyncio.get_running_loop(), current.rows, body)
     made = loaded_model.answers([row])
     if made[0]["error"]:
@@ -177,17 +179,22 @@ async def one(state, current, body):
     return 200, json.dumps({"predictions": made}).encode()
 
 
-def endless(body, kind, max_rows):
-    """Whether a table surely has more rows than it may, seen without parsing it: 16 MB of zeros took 40 s and 3 GB. Base64 has no commas and no ends
-    of lines; a row has four of them at most, with the punctuation of its format and an index."""
+def endless(body: bytes, kind: str, max_rows: int) -> bool:
+    """True if a table certainly has too many rows. Counts without parsing: 16 MB of zeros took 40 s and 3 GB.
+
+    Base64 has no commas or line ends. A row has at most four, with the punctuation of its format and an index.
+    """
     return any(
         body.count(mark) > 4 * max_rows + 100 for mark in ((b",", b"\n", b"\r") if kind == "text/csv" else (b",",))
     )
 
 
-def unpadded(body):
-    """JSON's `inputs` or `instances` as `dataframe_split`. MLflow makes a NumPy array of the former, in which each text takes the room of the longest,
-    at 4 bytes a character: a photograph of 3 MB and 200 empty texts took 3 GB. What it refuses anyway stays as it is. Raises loaded_model.BadInput."""
+def unpadded(body: bytes) -> bytes:
+    """Converts JSON's `inputs` or `instances` to `dataframe_split`. Raises loaded_model.BadInput.
+
+    MLflow makes a NumPy array of `inputs`. In the array each text takes the space of the longest, at 4 bytes a
+    character: a photograph of 3 MB and 200 empty texts took 3 GB. A body that MLflow refuses anyway is unchanged.
+    """
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -204,8 +211,8 @@ def unpadded(body):
     return json.dumps({**found, "dataframe_split": {"columns": ["image"], "data": rows}}).encode()
 
 
-async def table(current, scope, body, kind, max_rows):
-    """The answer of MLflow's scoring server, (status, bytes); its errors, which repeat the data, told anew."""
+async def table(current: loaded_model.Loaded, scope: dict, body: bytes, kind: str, max_rows: int) -> tuple[int, bytes]:
+    """Returns (status, JSON) of MLflow's scoring server. Replaces its error messages, which quote the data."""
     if endless(body, kind, max_rows):
         raise Refused(400, loaded_model.too_many(max_rows))
     if kind == "application/json" and (
@@ -215,13 +222,12 @@ async def table(current, scope, body, kind, max_rows):
             body = await asyncio.to_thread(unpadded, body)
         except loaded_model.BadInput as error:
             raise Refused(400, str(error)) from None
-    parts, status = [], 500
+    parts: list[bytes] = []
+    status = 500
 
     async def receive():
         if parts:
-            await (
-                asyncio.Event().wait()
-            )  # MLflow's middleware asks whether the client has hung up: not until it has its answer
+            await asyncio.Event().wait()  # MLflow's middleware checks for a disconnect: none before the response
         parts.append(b"")
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -232,7 +238,8 @@ async def table(current, scope, body, kind, max_rows):
 
     try:
         await current.app(scope, receive, send)
-    except Exception as error:  # what its handler did not foresee, such as JSON of a thousand levels; Starlette has answered 500 and raises
+    # Errors outside MLflow's handler, such as JSON of a thousand levels. Starlette has sent 500 and raises.
+    except Exception as error:
         reason = why(body, kind)
         if not reason:
             loaded_model.log_failure(error)
@@ -246,7 +253,7 @@ async def table(current, scope, body, kind, max_rows):
     said = _message(content)
     _, known, ours = said.rpartition("\nError: ")
     if said.startswith("Failed to predict data") and known:
-        raise Refused(status, ours)  # the words of loaded_model.BadInput
+        raise Refused(status, ours)  # the message of loaded_model.BadInput
     raise Refused(status, why(body, kind) or "MLflow can't read this request")
 
 
@@ -257,8 +264,8 @@ def _message(content):
         return ""
 
 
-def why(body, kind):
-    """What is wrong with a body that MLflow refused, in words that quote nothing of it; "" where nothing is seen."""
+def why(body: bytes, kind: str) -> str:
+    """Explains why MLflow refused a body, without quoting the body. Returns "" if no cause is found."""
     if kind != "application/json":
         return "expected CSV, in UTF-8, with one column, image, of base64 text"
     try:
@@ -275,5 +282,6 @@ def why(body, kind):
     return f"{name} holds no table that can be read: expected one column, image, of base64 text"
 
 
-def problem(status, message):
+def problem(status: int, message: str) -> bytes:
+    """Returns the JSON of an error."""
     return json.dumps({"error_code": HTTPStatus(status).name, "message": message}).encode()

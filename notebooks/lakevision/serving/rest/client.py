@@ -1,16 +1,20 @@
-"""A client of the REST service, with the standard library alone: copy this file to where you need it.
+"""A client of the REST service that needs only the standard library. Copy this file to use it elsewhere.
 
     from lakevision.serving.rest.client import Client
     porch = Client("http://127.0.0.1:5001")
-    porch.predict(jpeg)                 # {"label": "package", "probability": 0.93, "scores": [0.07, 0.93], "error": None}
-    porch.predict([jpeg, another])      # a list of these; a bad image has its reason in `error`, and the others their labels
+    porch.predict(jpeg)             # {"label": "package", "probability": 0.93, "scores": [0.07, 0.93], "error": None}
+    porch.predict([jpeg, another])  # a list of such dicts; a bad image has the reason in `error`
 
-A Databricks serving endpoint takes JSON only: Client("https://<workspace>/serving-endpoints/<name>", token=..., raw=False).
+A Databricks serving endpoint accepts JSON only:
+Client("https://<workspace>/serving-endpoints/<name>", token=..., raw=False).
 """
+
+from __future__ import annotations
 
 import base64
 import http.client
 import json
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 LARGEST = 11 << 20  # bytes of images in one request: base64 makes 4 of 3, and the service takes 16 MB
@@ -18,17 +22,20 @@ BATCH = 64
 
 
 class ServiceError(RuntimeError):
-    """The service can't be reached, or refused; status is that of HTTP, 0 where there was no answer. The message is the service's reason."""
+    """The service is unreachable or refused the request. status: of HTTP, 0 without a response."""
 
-    def __init__(self, message, status=0):
+    def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
 
 
 class Client:
-    """One connection, kept open; not for two threads at a time. raw: one image goes as it is, not as JSON; timeout: seconds without a byte."""
+    """One open connection, not thread-safe. raw: sends a single image unencoded, not as JSON.
 
-    def __init__(self, url, token="", raw=True, timeout=60.0):
+    timeout: seconds without a byte.
+    """
+
+    def __init__(self, url: str, token: str = "", raw: bool = True, timeout: float = 60.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"expected a URL like http://127.0.0.1:5001, got {url!r}")
@@ -37,8 +44,8 @@ class Client:
         self.path, self.raw = parts.path.rstrip("/"), raw
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def predict(self, images):
-        """A dict (label, probability, scores, error) for the bytes of an image, a list of them for a list. Raises ServiceError."""
+    def predict(self, images):  # noqa: ANN201 - a dict or a list of dicts
+        """A dict (label, probability, scores, error) for image bytes, a list for a list. Raises ServiceError."""
         if isinstance(images, (bytes, bytearray, memoryview)):
             if self.raw:
                 return self._ask("POST", "/invocations", bytes(images), "application/octet-stream")["predictions"][0]
@@ -48,19 +55,20 @@ class Client:
             found += self._table(batch)
         return found
 
-    def version(self):
-        """What serves: a dict of name, version, alias, run_id, transform, classes, threshold, mlflow. Raises ServiceError."""
+    def version(self) -> dict:
+        """Name, version, alias, run_id, transform, classes, threshold, mlflow of the version. Raises ServiceError."""
         return self._ask("GET", "/version")
 
-    def health(self):
-        """Whether the service answers and takes requests."""
+    def health(self) -> bool:
+        """True if the service accepts requests."""
         try:
             self._ask("GET", "/health")
         except ServiceError:
             return False
         return True
 
-    def close(self):
+    def close(self) -> None:
+        """Closes the connection."""
         self.connection.close()
 
     def _table(self, images):
@@ -79,7 +87,7 @@ class Client:
                 break
             except (http.client.HTTPException, OSError) as error:
                 self.connection.close()
-                # A connection that was kept open may have been closed at the other end meanwhile; asking twice is harmless, it changes nothing there.
+                # The service may have closed the kept connection. A second request is harmless: it changes nothing.
                 if not (used and attempt == 1 and isinstance(error, (http.client.RemoteDisconnected, ConnectionError))):
                     raise ServiceError(
                         f"no answer from {self.connection.host}:{self.connection.port}: {error or type(error).__name__}"
@@ -89,16 +97,18 @@ class Client:
         except ValueError as error:
             raise ServiceError(f"{response.status} {response.reason}, and no JSON", response.status) from error
         if response.status != 200:
-            raise ServiceError(
-                f"{response.status}: {found.get('message', response.reason) if isinstance(found, dict) else response.reason}",
-                response.status,
-            )
+            reason = found.get("message", response.reason) if isinstance(found, dict) else response.reason
+            raise ServiceError(f"{response.status}: {reason}", response.status)
         return found
 
 
-def batches(images):
-    """The list in parts of at most BATCH images and LARGEST bytes; one image that is larger goes alone, and the service says no."""
-    part, size = [], 0
+def batches(images: list[bytes]) -> Iterator[list[bytes]]:
+    """Splits a list into batches of at most BATCH images and LARGEST bytes.
+
+    A larger image goes alone, and the service refuses it.
+    """
+    part: list[bytes] = []
+    size = 0
     for image in images:
         if part and (len(part) == BATCH or size + len(image) > LARGEST):
             yield part

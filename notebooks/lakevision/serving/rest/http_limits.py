@@ -1,16 +1,15 @@
-"""A connection of the REST service: uvicorn's on httptools, with the limits in size and time that uvicorn leaves to a proxy in front of it.
+"""Adds limits of size and time to uvicorn's httptools connection, which leaves them to a proxy.
 
-Without them a client that sends nothing, or a header without end, holds a place and memory of a worker for as long as it likes. A body's limits are
-those of a request, serve.max_request_mb and serve.timeout_seconds: see lakevision/serving/rest/app.py.
+Without limits, a client that sends nothing, or an endless header, occupies a worker's slot and memory indefinitely. The
+limits of a body are serve.max_request_mb and serve.timeout_seconds: see app.py.
 """
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from lakevision.serving.rest import app
 
-MOST_HEAD = (
-    32 << 10
-)  # bytes of a request line and its headers, or of anything else that is no body; browsers and proxies send 1 to 8 kB
+# Bytes of a request line and its headers, or of anything else outside a body. Browsers and proxies send 1 to 8 kB.
+MOST_HEAD = 32 << 10
 
 
 class TooLong(Exception):
@@ -18,9 +17,12 @@ class TooLong(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """due: loop time at which the connection is closed unless something happens, None where that is for the service to say; quiet: bytes that came
-    since there was last a request or a part of a body to show for them; stuck: loop time since which the client has read no answer, or None; working:
-    the request that is worked on, of several that came before an answer."""
+    """A connection with limits.
+
+    due: loop time at which an idle connection is closed, None while the service works on a request; quiet: bytes
+    received since the last request or part of a body; stuck: loop time since which the client has read no response, or
+    None; working: the request in progress, if several arrived before a response.
+    """
 
     def __init__(self, seconds, **uvicorns):
         """seconds: of one request, serve.timeout_seconds; the idle ones are uvicorn's timeout_keep_alive."""
@@ -77,8 +79,8 @@ class Connection(HttpToolsProtocol):
         if not self.busy():  # else it has begun with the next request, which came early
             self.due = self.loop.time() + (self.seconds if self.cycle.more_body else self.idle)
 
-    def busy(self):
-        """Whether a request is being answered."""
+    def busy(self) -> bool:
+        """True while a response is in progress."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def pause_writing(self):
@@ -89,8 +91,8 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self.stuck = None
 
-    def sweep(self, now):
-        """Closes the connection where its time has run out. now: loop time."""
+    def sweep(self, now: float) -> None:
+        """Closes the connection if its time has run out. now: loop time."""
         if self.transport.is_closing() and self.stuck is None:
             return
         if self.stuck is not None and now - self.stuck > self.seconds:
@@ -108,8 +110,8 @@ class Connection(HttpToolsProtocol):
         else:
             self.refuse(400, "the request is not HTTP/1.1")
 
-    def refuse(self, status, message):
-        """Answers what never came to be a request, and closes. Where another is being answered there is no place for it in between."""
+    def refuse(self, status: int, message: str) -> None:
+        """Sends an error for an incomplete request, and closes. Sends nothing while another response is in progress."""
         if not self.busy():
             body = app.problem(status, message)
             self.transport.write(

@@ -1,4 +1,6 @@
-"""One version of the registered model: found, fetched, and loaded to be asked by many threads."""
+"""Finds, downloads and loads one version of the registered model, for use by many threads."""
+
+from __future__ import annotations
 
 import json
 import logging
@@ -8,30 +10,29 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakevision.platform import workspace
+from lakevision.platform import config, workspace
 from lakevision.registry import model_registry, tracking
 
 log = logging.getLogger("lakevision.serving.rest.main")
-QUICK = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}  # MLflow's own wait for minutes on a registry that is down
+# By default MLflow waits minutes for a registry that is down.
+QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class NotServable(RuntimeError):
-    """There is no such version, or the registry can't be reached; the message says which and what to do."""
+    """The version does not exist, or the registry is unreachable. The message gives the cause and the remedy."""
 
 
 class BadInput(ValueError):
-    """A request's table holds no images; the message says what was expected and quotes nothing of it."""
+    """A request's table holds no images. The message names the expected format and quotes no data."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the registered model. alias: the one it was found by, "" where it was asked for by number; folder: its files, on this machine."""
+    """A version of the registered model. alias: "" if found by number; folder: the version's files on this machine."""
 
     name: str
     number: str
@@ -41,17 +42,20 @@ class Version:
 
 @dataclass(frozen=True)
 class Loaded:
-    """rows: function from a list of image bytes or base64 texts to what pyfunc_model.PhotoModel.rows says; app: MLflow's scoring server around
-    it; info: dict of GET /version."""
+    """A loaded version.
+
+    rows: function from a list of images (bytes or base64 text) to the rows of pyfunc_model.PhotoModel.rows;
+    app: MLflow's scoring server around rows; info: response of GET /version.
+    """
 
     number: str
-    rows: object
-    app: object
+    rows: Callable[[list], list]
+    app: Callable
     info: dict
 
 
-def find(cfg, scratch, alias="champion", number=""):
-    """Asks the registry for a version, by number or else alias, and fetches its files into a folder below scratch. Returns Version.
+def find(cfg: config.Config, scratch: str, alias: str = "champion", number: str = "") -> Version:
+    """Finds a version by number, or else by alias, and downloads the files into a new folder below scratch.
 
     Raises NotServable.
     """
@@ -66,7 +70,8 @@ def find(cfg, scratch, alias="champion", number=""):
             found = model_registry.version_of(cfg, alias)
             if found is None:
                 raise NotServable(
-                    f"no version of model {name} is {alias}: run 04_deploy first, or say which, --version N or --alias challenger"
+                    f"no version of model {name} is {alias}: "
+                    "run 04_deploy first, or choose another with --version N or --alias challenger"
                 )
             number = str(found.version)
         MlflowClient().get_model_version(name, number)
@@ -76,30 +81,30 @@ def find(cfg, scratch, alias="champion", number=""):
                 name, number, alias, artifacts.download_artifacts(f"models:/{name}/{number}", dst_path=folder)
             )
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # half a model, and the next try makes a folder of its own
+            shutil.rmtree(folder, ignore_errors=True)  # an incomplete model; the next try uses a new folder
             raise
     except NotServable:
         raise
-    except Exception as error:  # MLflow raises its own, requests', SQLAlchemy's and the store's errors
+    except Exception as error:  # MLflow raises its own errors and those of requests, SQLAlchemy and the store
         raise NotServable(
             f"model {name}, {f'version {number}' if number else alias}, can't be had from {places.registry_uri}: "
             f"{first_line(error)}"
         ) from error
 
 
-def first_line(error):
-    """An exception's kind and the first line of its message: those of SQLAlchemy and TensorFlow go on for pages."""
+def first_line(error: BaseException) -> str:
+    """An exception's type and the first line of its message. SQLAlchemy and TensorFlow write pages."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]
 
 
-def load(version, max_rows):
-    """Loads a Version and warms it up. max_rows: of a table. Returns Loaded."""
+def load(version: Version, max_rows: int) -> Loaded:
+    """Loads a version and warms it up. max_rows: largest table in one request. Raises NotServable."""
     import mlflow
     from mlflow.pyfunc import scoring_server
 
     logging.getLogger("mlflow").setLevel(
         logging.ERROR
-    )  # it warns of versions that differ from the pins in a way that scares and does not help
+    )  # hide alarming and unhelpful warnings about versions that differ from the pins
     model = mlflow.pyfunc.load_model(version.folder)
     asked = model.unwrap_python_model()
     if not hasattr(asked, "rows"):
@@ -107,7 +112,7 @@ def load(version, max_rows):
             f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again"
         )
     rows = asked.rows
-    rows([grey()])  # the first call of a TensorFlow function builds what the others use
+    rows([grey()])  # the first call of a TensorFlow function builds its graph
     card = json.loads(Path(version.folder, "artifacts", "card.json").read_text())
     info = {
         "name": version.name,
@@ -120,8 +125,8 @@ def load(version, max_rows):
     return Loaded(version.number, rows, scoring_server.init(_Table(rows, max_rows)), info)
 
 
-def grey():
-    """A small grey picture, JPEG: what a model is tried with."""
+def grey() -> bytes:
+    """A grey JPEG of 64 x 64 pixels, to try a model with."""
     import io
 
     from PIL import Image
@@ -132,8 +137,11 @@ def grey():
 
 
 class _Table:
-    """What MLflow's scoring server asks of a model. It has no schema, on purpose: MLflow then hands the base64 texts over as they came, each is
-    decoded with its image, and one that is none costs its own row instead of the request."""
+    """The model as MLflow's scoring server uses it.
+
+    There is deliberately no schema, so MLflow passes base64 texts on unchanged. Each text is decoded with its image,
+    and an invalid text fails its own row instead of the request.
+    """
 
     def __init__(self, rows, max_rows):
         self.rows, self.max_rows, self.metadata = rows, max_rows, self
@@ -160,20 +168,20 @@ class _Table:
             raise MlflowException(type(error).__name__, INTERNAL_ERROR) from None
 
 
-def too_many(max_rows):
+def too_many(max_rows: int) -> str:
+    """The error message for a table with too many rows."""
     return f"more than serve.max_rows, {max_rows}, rows: send them in several requests"
 
 
-def images(data):
-    """The images, bytes or base64 texts, in what MLflow has parsed: a table or dict with `image`, or a plain list. Raises BadInput."""
+def images(data: object) -> list:
+    """Returns the images (bytes or base64 text) of a table or dict with `image`, or of a list. Raises BadInput."""
     import numpy as np
     import pandas as pd
 
     if isinstance(data, (pd.DataFrame, dict)):
         if list(data) != ["image"]:
-            raise BadInput(
-                f"expected one column, image, got {len(list(data))} of them{' with other names' if 'image' not in data else ''}"
-            )
+            names = " with other names" if "image" not in data else ""
+            raise BadInput(f"expected one column, image, got {len(list(data))} of them{names}")
         data = data["image"]
     if isinstance(data, (str, bytes)):
         raise BadInput("expected a list of images in base64, got one text")
@@ -182,8 +190,8 @@ def images(data):
     return [str(item) if isinstance(item, np.str_) else item for item in data]
 
 
-def answers(rows):
-    """Rows of PhotoModel.rows as dicts that JSON can hold: no NaN, and no bytes of an image in an error."""
+def answers(rows: Iterable[tuple]) -> list[dict]:
+    """Converts rows of PhotoModel.rows to dicts for JSON, without NaN and without image bytes in errors."""
     made = []
     for label, probability, scores, error in rows:
         if error is None and not all(map(math.isfinite, scores)):
@@ -192,9 +200,12 @@ def answers(rows):
     return made
 
 
-def limit_pixels(megapixels):
-    """Makes this process refuse larger images before it decodes them. By Pillow's own limit, which holds for versions of any age: each brings the
-    code of its transform along, whose limit is that of training and devices."""
+def limit_pixels(megapixels: int) -> None:
+    """Makes this process refuse larger images before decoding.
+
+    Pillow's own limit covers versions of any age. The limit in a version's own transform is that of training and
+    devices.
+    """
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = megapixels * 1_000_000 // 2  # Pillow warns above, and refuses above twice as many
@@ -204,16 +215,18 @@ def limit_pixels(megapixels):
 TOO_LARGE = re.compile(r"too large: Image size \((\d+) pixels\) exceeds limit of (\d+) pixels.*", re.DOTALL)
 
 
-def discreet(error):
-    """An error's words without the bytes that transform.BadImage quotes: in a log of ingest they help, a stranger's request is not repeated.
-    Pillow's words about a limit get the setting's name."""
+def discreet(error: str) -> str:
+    """Removes the bytes that transform.BadImage quotes, so no request is repeated. In the log of ingest they help.
+
+    Pillow's message about a limit gets the setting's name.
+    """
     if found := TOO_LARGE.fullmatch(error):
         return f"too large: {int(found[1]) / 1e6:.1f} megapixels; serve.max_megapixels is {int(found[2]) / 1e6:g}"
     return re.sub(r"(: starts with | \()b(['\"]).*\2\)?", "", error, flags=re.DOTALL)
 
 
-def log_failure(error):
-    """Logs what failed and where, never the message: those of pandas, NumPy and MLflow repeat the data."""
+def log_failure(error: BaseException) -> None:
+    """Logs an exception's type and place, never its message: pandas, NumPy and MLflow quote the data."""
     place, trace = "", error.__traceback__
     while trace:
         place, trace = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}", trace.tb_next

@@ -1,14 +1,15 @@
-"""A REST service for one version of the registered model, until SIGTERM or Ctrl-C.
+"""Serves one version of the registered model over REST, until SIGTERM or Ctrl-C.
 
     bash notebooks/run.sh --serve                               # the champion, at http://127.0.0.1:5001
     bash notebooks/run.sh --serve 3 --set serve.port=8080       # version 3
-    python -m lakevision.serving.rest.main --config local --alias champion --port 5001 --workers 2     # with notebooks/ on PYTHONPATH
+    python -m lakevision.serving.rest.main --config local --alias champion --port 5001 --workers 2
 
     curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:5001/invocations
 
-It is MLflow's scoring server (what `mlflow models serve --env-manager local` runs) on uvicorn, uvloop and httptools, with what lakevision/serving/rest/app.py
-adds. This process loads no model: it listens, and deals the connections to the workers (lakevision/serving/rest/supervisor.py). Exit status: 0 after a clean stop;
-1 where the model or a worker can't be had; 2 for a wrong command line.
+The third command needs notebooks/ on PYTHONPATH. The service is MLflow's scoring server (as started by
+`mlflow models serve --env-manager local`) on uvicorn, uvloop and httptools, with the additions of app.py in this
+folder. This process loads no model: it listens, and hands the connections to the workers (supervisor.py). Exit status:
+0 after a clean stop; 1 if the model or a worker is unavailable; 2 for a wrong command line.
 """
 
 import argparse
@@ -27,27 +28,33 @@ from lakevision.serving.rest import loaded_model, supervisor
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker needs to know. scratch: folder for files of models, gone at the end; threads: images at a time in a worker."""
+    """What a worker needs.
+
+    scratch: folder for the models' files, removed at the end; threads: images at a time in a worker;
+    first_pause, longest_pause: seconds before a worker that died while loading is replaced.
+    """
 
     cfg: config.Config
     version: loaded_model.Version
     scratch: str
     workers: int
     threads: int
+    first_pause: float = supervisor.PAUSE
+    longest_pause: float = supervisor.LONGEST_PAUSE
 
 
-def sized(cfg, cores):
-    """(workers, threads of each) by the settings, 0 by the cores.
+def sized(cfg: config.Config, cores: int) -> tuple[int, int]:
+    """Returns (workers, threads of each) from the settings; a setting of 0 is chosen by the cores.
 
-    A worker for each core: on 2 cores two of one thread answer 435 images/s for 4 clients, one of two threads 332, since an interpreter runs one
-    thread at a time.
+    One worker for each core: on 2 cores two workers of one thread answer 435 images/s for 4 clients, one worker of
+    two threads 332, because an interpreter runs one thread at a time.
     """
     count = cfg.serve.workers or cores
     return count, cfg.serve.threads or max(1, cores // count)
 
 
-def listen(host, port):
-    """A bound socket that listens. Raises loaded_model.NotServable."""
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a bound, listening socket. Raises loaded_model.NotServable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,24 +64,36 @@ def listen(host, port):
     except OSError as error:
         listener.close()
         raise loaded_model.NotServable(
-            f"can't listen at {host}:{port}: {error.strerror or error}; say another serve.host or serve.port"
+            f"can't listen at {host}:{port}: {error.strerror or error}; set another serve.host or serve.port"
         ) from error
     return listener
 
 
-def greeting(plan, listener):
+def greeting(plan: Plan, listener: socket.socket) -> str:
+    """The lines that are printed when all workers serve."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     version = plan.version
+    alias = f" ({version.alias})" if version.alias else ""
+    workers = f"{plan.workers} worker{'s' if plan.workers > 1 else ''}"
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
     return (
-        f"{version.name} version {version.number}{f' ({version.alias})' if version.alias else ''} at http://{host}:{port}, {plan.workers} "
-        f"worker{'s' if plan.workers > 1 else ''} of {plan.threads} thread{'s' if plan.threads > 1 else ''}; Ctrl-C or SIGTERM stops it\n"
+        f"{version.name} version {version.number}{alias} at http://{host}:{port}, {workers} of {threads}; "
+        "Ctrl-C or SIGTERM stops it\n"
         f"curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://{host}:{port}/invocations"
     )
 
 
-def serve(cfg, alias="champion", number=""):
-    """Serves until it is told to stop. Returns the exit status. number: of the version, else the alias says which."""
+def serve(
+    cfg: config.Config,
+    alias: str = "champion",
+    number: str = "",
+    pauses: tuple[float, float] = (supervisor.PAUSE, supervisor.LONGEST_PAUSE),
+) -> int:
+    """Serves version `number`, or else the alias's version, until a signal. Returns the exit status.
+
+    pauses: first and longest pause in seconds before a worker that died while loading is replaced.
+    """
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(name, lambda *_: stop.set())
@@ -83,14 +102,15 @@ def serve(cfg, alias="champion", number=""):
         listener = listen(cfg.serve.host, cfg.serve.port)
         with tempfile.TemporaryDirectory(prefix="lakevision-serve-") as folder:
             version = loaded_model.find(cfg, folder, "" if number else alias, number)
-            plan = Plan(cfg, version, folder, *sized(cfg, len(os.sched_getaffinity(0))))
+            plan = Plan(cfg, version, folder, *sized(cfg, len(os.sched_getaffinity(0))), *pauses)
             return supervisor.supervise(plan, listener, stop, lambda: print(greeting(plan, listener), flush=True))
     except loaded_model.NotServable as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
 
 
-def main(words=None):
+def main(words: list[str] | None = None) -> int:
+    """Runs the command line, by default sys.argv. Returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m lakevision.serving.rest.main",
         description=__doc__,

@@ -1,14 +1,16 @@
-"""What the supervisor and its workers exchange: reports of connections, and orders to load a version."""
+"""Messages between the supervisor and its workers: reports of connections, and orders to load a version."""
 
 import struct
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 from lakevision.serving.rest import loaded_model
 
-REPORT = struct.Struct("II")  # a worker says how many connections it has been given, and how many are open
+REPORT = struct.Struct("II")  # connections that a worker has received, and connections open
 
 
-def obey(orders, max_rows, change):
-    """Loads each version that comes down the pipe, hands it to change(), and says how it went: "" or why not."""
+def obey(orders: Connection, max_rows: int, change: Callable[[loaded_model.Loaded], None]) -> None:
+    """Loads each version from the pipe, passes it to change(), and sends "" or the reason of a failure back."""
     while True:
         try:
             version = orders.recv()
@@ -17,6 +19,6 @@ def obey(orders, max_rows, change):
         try:
             change(loaded_model.load(version, max_rows))
             reason = ""
-        except Exception as error:  # whatever it is, the version that is loaded goes on serving
+        except Exception as error:  # the loaded version keeps serving, whatever the error
             reason = loaded_model.first_line(error)
         orders.send(reason)

@@ -1,29 +1,41 @@
-"""A version's way into the REST service while it serves: looked for and downloaded once, tried by one worker, then taken by the others.
+"""Changes the version of a running service: downloaded once, tried by one worker, then loaded by the others.
 
-All of it is the listening process's (lakevision/serving/rest/supervisor.py). Its main thread gives the orders, a thread of its own, look(), asks the registry. The
-last version that a worker has loaded is the good one: a worker that replaces another starts with it, also while the registry is down.
+This code runs in the listening process (supervisor.py). The main thread gives the orders; a second thread, look(),
+polls the registry. The version last loaded by a worker is the good one. Replacement workers start with the good
+version, even if the registry is down.
 """
 
+from __future__ import annotations
+
+import contextlib
 import queue
 import shutil
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lakevision.registry import model_registry
 from lakevision.serving.rest import loaded_model
 
-FIRST_PAUSE, LONGEST_PAUSE = (
-    30.0,
-    3600.0,
-)  # seconds before a version that would not load is tried again; each pause is twice the last
+if TYPE_CHECKING:
+    from lakevision.serving.rest.main import Plan
+    from lakevision.serving.rest.supervisor import Worker
+
+# Seconds before a version that failed to load is tried again. Each pause is twice the last.
+FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
 
 
 @dataclass
 class Rollout:
-    """good: loaded_model.Version that workers start with and come to; offered: one that is downloaded and not yet tried, or None; old: {version that was
-    good: when it was last seen in use}, their files are still there. asked, verdict: between the two threads, each holds one thing at most."""
+    """The state of a change of version.
+
+    good: the version that workers start with and change to; offered: a downloaded version not yet tried, or None;
+    old: {earlier good version whose files remain: time of its last use}. asked and verdict pass at most one item each
+    between the two threads.
+    """
 
     good: loaded_model.Version
     offered: loaded_model.Version | None = None
@@ -34,38 +46,40 @@ class Rollout:
 
 @dataclass
 class Pause:
-    """What is left alone until a time, and for twice as long after the next failure."""
+    """A pause after a failure. The next one is twice as long."""
 
     until: float = 0.0
     seconds: float = FIRST_PAUSE
 
-    def over(self):
+    def over(self) -> bool:
+        """True if the pause has ended."""
         return time.monotonic() >= self.until
 
-    def longer(self):
+    def longer(self) -> float:
         """Starts the next pause. Returns its seconds."""
         taken, self.seconds = self.seconds, min(2 * self.seconds, LONGEST_PAUSE)
         self.until = time.monotonic() + taken
         return taken
 
 
-def tell(text):
+def tell(text: str) -> None:
+    """Prints a line to the service's error output."""
     print(f"serve: {text}", file=sys.stderr, flush=True)
 
 
-def start(plan, stop):
-    """The Rollout of a service that begins with plan.version. Follows the alias, in a thread, where serve.reload_seconds says so."""
+def start(plan: Plan, stop: threading.Event) -> Rollout:
+    """Returns the Rollout of plan.version. Follows the alias in a thread if serve.reload_seconds is set."""
     rollout = Rollout(plan.version)
     if plan.cfg.serve.reload_seconds and plan.version.alias:
         threading.Thread(target=look, args=(plan, rollout, stop), daemon=True).start()
     return rollout
 
 
-def look(plan, rollout, stop):
-    """Looks at the alias every serve.reload_seconds until the event `stop`, and offers the version that it names, if it is another.
+def look(plan: Plan, rollout: Rollout, stop: threading.Event) -> None:
+    """Polls the alias every serve.reload_seconds until the event `stop`, and offers a version that is new.
 
-    A registry that is down, an alias that is gone and a version that can't be loaded change nothing, and are said once. A version that failed is
-    downloaded again only after a pause, or where the alias has named another meanwhile.
+    A registry that is down, a missing alias and a version that fails to load change nothing and are logged once. A
+    version that failed is downloaded again only after a pause, or after the alias has named another version.
     """
     current = named = plan.version.number
     pause, said = Pause(), ""
@@ -82,14 +96,14 @@ def look(plan, rollout, stop):
                 attempt(plan, rollout, named, pause)
                 tell(f"changed from version {current} to {named}, which is {plan.version.alias} now")
                 current = named
-        except Exception as error:  # whatever it is, the version that is loaded goes on serving
+        except Exception as error:  # the loaded version keeps serving, whatever the error
             if type(error).__name__ != said:
                 tell(f"keeps version {current}: {loaded_model.first_line(error)}")
             said = type(error).__name__
 
 
-def attempt(plan, rollout, number, pause):
-    """Downloads a version and waits until a worker has loaded it. Raises what went wrong, after it began a pause."""
+def attempt(plan: Plan, rollout: Rollout, number: str, pause: Pause) -> None:
+    """Downloads a version and waits until a worker has loaded it. A failure starts a pause and is raised."""
     try:
         rollout.asked.put(loaded_model.find(plan.cfg, plan.scratch, plan.version.alias, number))
         if reason := rollout.verdict.get():
@@ -99,8 +113,11 @@ def attempt(plan, rollout, number, pause):
         raise
 
 
-def order(rollout, running):
-    """Tells the next worker to load what it should serve. One at a time: the others answer meanwhile, and a version that kills kills one."""
+def order(rollout: Rollout, running: Sequence[Worker]) -> None:
+    """Orders the next worker to load its version. One at a time.
+
+    The others keep serving, and a bad version crashes at most one worker.
+    """
     if rollout.offered is None and not rollout.asked.empty():
         rollout.offered = rollout.asked.get()
     if any(worker.loading for worker in running):
@@ -113,17 +130,17 @@ def order(rollout, running):
         send(behind[0], rollout.good)
 
 
-def send(worker, version):
+def send(worker: Worker, version: loaded_model.Version) -> None:
+    """Orders one worker to load a version."""
     worker.loading = version
-    try:
+    with contextlib.suppress(OSError):  # the worker has ended; the main loop notices that, too
         worker.orders.send(version)
-    except OSError:
-        pass  # it has ended; the main loop sees that, too
 
 
-def loaded(rollout, worker, reason):
-    """A worker has loaded what it was told to, or has not: the reason in words, "" for none."""
+def loaded(rollout: Rollout, worker: Worker, reason: str) -> None:
+    """Records the result of an ordered load. reason: why the load failed, "" if it succeeded."""
     version, worker.loading = worker.loading, None
+    assert version is not None, "a worker reports only loads that were ordered"
     if version == rollout.offered:
         rollout.offered = None
         if reason:
@@ -133,32 +150,32 @@ def loaded(rollout, worker, reason):
             rollout.good = version
         rollout.verdict.put(reason)
     elif reason:  # the files are sound, another worker serves them
-        tell(
-            f"worker {worker.process.pid} keeps version {worker.version.number}, {reason}; next try in {worker.pause.longer():g} s"
-        )
+        wait = worker.pause.longer()
+        tell(f"worker {worker.process.pid} keeps version {worker.version.number}, {reason}; next try in {wait:g} s")
     if not reason:
         worker.version, worker.pause = version, Pause()
 
 
-def died(rollout, worker):
-    """A worker has ended. Where it was trying a version for the others, that version is why, as far as anyone can tell."""
+def died(rollout: Rollout, worker: Worker) -> None:
+    """Records the end of a worker. If the worker was trying a new version, that version is the likely cause."""
     if worker.loading and worker.loading == rollout.offered:
         loaded(rollout, worker, "the worker that tried it died")
 
 
-def tidy(rollout, running, seconds):
-    """Removes the files of versions that nobody has served for so long: the time that a request may take, so that none is answered by them."""
+def tidy(rollout: Rollout, running: Sequence[Worker], seconds: float) -> None:
+    """Removes the files of versions unused for `seconds`, the longest that a request may take."""
     now, used = (
         time.monotonic(),
         {rollout.good, *(worker.version for worker in running), *(worker.loading for worker in running)},
     )
-    for version, seen in list(rollout.old.items()):
+    for version, last_used in list(rollout.old.items()):
         if version in used:
             rollout.old[version] = now
-        elif now - seen > seconds:
+        elif now - last_used > seconds:
             remove(version)
             del rollout.old[version]
 
 
-def remove(version):
+def remove(version: loaded_model.Version) -> None:
+    """Deletes a version's files."""
     shutil.rmtree(version.folder, ignore_errors=True)

@@ -1,39 +1,50 @@
-"""The REST service's worker processes: started, watched, given connections and ended by the one process that listens.
+"""Starts, watches and ends the REST service's worker processes, and gives them connections.
 
-The listening process accepts and hands each connection to the worker that has the fewest. Where workers accept from one socket by themselves, the
-kernel wakes the same one first: of four clients that came one after the other all four were one worker's, and the other core slept.
+The listening process accepts each connection and hands it to the worker with the fewest. If workers accepted from one
+socket themselves, the kernel would wake the same worker first: of four clients that came one after the other, all four
+went to one worker, and the other core was idle.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.process
 import selectors
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lakevision.serving.rest import loaded_model, protocol, rollout, worker_process
 
-MOST_OPEN = (
-    500  # connections of a worker; beyond, clients wait to be accepted. A process may have 1024 files, as a rule
-)
-PAUSE, LONGEST_PAUSE = (
-    1.0,
-    60.0,
-)  # seconds before a worker that died while it loaded is replaced; each pause is twice the last
-TRIES = 5  # of these in a row, while no worker serves, before the service gives up
+if TYPE_CHECKING:
+    from lakevision.serving.rest.main import Plan
+
+# Connections of a worker. Beyond, clients wait to be accepted. A process may usually have 1024 open files.
+MOST_OPEN = 500
+# Seconds before a worker that died while loading is replaced. Each pause is twice the last.
+PAUSE, LONGEST_PAUSE = 1.0, 60.0
+TRIES = 5  # deaths while loading in a row, with no worker serving, before the service gives up
 log = logging.getLogger("lakevision.serving.rest.main")
 
 
 @dataclass
 class Worker:
-    """A worker as the listening process sees it. control: socket, connections go down and reports come up; given, got, open: connections handed over,
-    arrived there, and open there when it last said. orders: pipe, versions to load go down and how it went comes up; version: what it serves, or
-    starts with; loading: what it was told to load, or None; pause: rollout.Pause after it could not."""
+    """A worker as the listening process sees it.
 
-    process: multiprocessing.Process
+    control: socket; connections go down, reports come up. orders: pipe; versions to load go down, results come up.
+    given: connections handed over; got and open: connections received and open, by the worker's last report.
+    version: the version it serves or starts with; loading: the version it was ordered to load, or None.
+    pause: rollout.Pause after a failed load.
+    """
+
+    process: multiprocessing.process.BaseProcess
     control: socket.socket
     orders: multiprocessing.connection.Connection
     version: loaded_model.Version
@@ -44,85 +55,119 @@ class Worker:
     loading: loaded_model.Version | None = None
     pause: rollout.Pause = field(default_factory=rollout.Pause)
 
-    def load(self):
+    def load(self) -> int:
+        """Connections that the worker has open or has not received yet."""
         return self.open + self.given - self.got
 
 
-def supervise(plan, listener, stop, on_ready):
-    """Runs plan.workers workers until the event `stop`. on_ready() is called once, when all serve. Returns the exit status.
+def supervise(plan: Plan, listener: socket.socket, stop: threading.Event, on_ready: Callable[[], None]) -> int:
+    """Runs plan.workers workers until the event `stop`. Calls on_ready() once, when all serve. Returns the exit status.
 
-    A worker that ends is replaced: at once if it served, after a growing pause if it died while it loaded, since memory that lacks may come back and
-    the others go on. 1 where it never comes to serve: a worker dies before all have served once, or TRIES in a row while none serves.
+    A worker that ends is replaced: at once if it served, after a growing pause if it died while loading. Memory that
+    was short may come back, and the other workers keep serving. The status is 1 if a worker dies before all have
+    served once, or if TRIES workers in a row die while none serves.
     """
-    selector = selectors.DefaultSelector()
     listener.setblocking(False)
-    running, greeted, failed, again = [], False, 0, []  # again: times at which to start a worker
-    rolled = rollout.start(plan, stop)
-
-    def start():
-        running.append(begin(dataclasses.replace(plan, version=rolled.good)))
-        for channel in (running[-1].control, running[-1].orders):
-            selector.register(channel, selectors.EVENT_READ, running[-1])
-
+    supervisor = Supervisor(plan, listener, rollout.start(plan, stop))
     try:
         for _ in range(plan.workers):
-            start()
+            supervisor.start()
         while not stop.is_set():
-            for key, _ in selector.select(0.2):
-                if key.fileobj is listener:
-                    deal(listener, running)
-                elif key.data not in running:
-                    continue  # ended, by what its other channel said a moment ago
-                elif key.fileobj is key.data.orders:
-                    answered(rolled, key.data)
-                elif heard(key.data):
-                    failed = 0 if key.data.ready else failed
-                else:
-                    lost = key.data
-                    for channel in (lost.control, lost.orders):
-                        selector.unregister(channel)
-                    running.remove(lost)
-                    rollout.died(rolled, lost)
-                    end([lost], plan.cfg.serve.stop_seconds)
-                    rollout.tell(
-                        f"worker {lost.process.pid} ended with status {lost.process.exitcode}{'' if lost.ready else ' before it served'}"
-                    )
-                    failed += not lost.ready
-                    if not lost.ready and (
-                        not greeted or failed >= TRIES and not any(worker.ready for worker in running)
-                    ):
-                        rollout.tell(
-                            f"gives up: {'a worker never came to serve' if not greeted else f'{failed} workers in a row, and none serves'}"
-                        )
-                        return 1
-                    wait = 0.0 if lost.ready else min(LONGEST_PAUSE, PAUSE * 2 ** (failed - 1))
-                    again.append(time.monotonic() + wait)
-                    if wait:
-                        rollout.tell(
-                            f"starts another in {wait:g} s; {sum(worker.ready for worker in running)} of {plan.workers} workers serve"
-                        )
-            for when in [when for when in again if when <= time.monotonic()]:
-                again.remove(when)
-                start()
-            rollout.order(rolled, running)
-            rollout.tidy(rolled, running, plan.cfg.serve.timeout_seconds)
-            full = all(
-                worker.load() >= MOST_OPEN for worker in running if worker.ready
-            )  # also where none is ready: clients then wait
-            if full == (listener in selector.get_map()):
-                selector.unregister(listener) if full else selector.register(listener, selectors.EVENT_READ)
-            if not greeted and all(worker.ready for worker in running):
-                greeted = True
+            if not supervisor.handle_events():
+                return 1
+            supervisor.start_due()
+            rollout.order(supervisor.rolled, supervisor.running)
+            rollout.tidy(supervisor.rolled, supervisor.running, plan.cfg.serve.timeout_seconds)
+            supervisor.watch_listener()
+            if not supervisor.greeted and all(worker.ready for worker in supervisor.running):
+                supervisor.greeted = True
                 on_ready()
-        deal(listener, running)  # who has knocked already is let in
+        deal(listener, supervisor.running)  # clients that are already waiting are let in
     finally:
         listener.close()
-        late = end(running, plan.cfg.serve.stop_seconds)
+        late = end(supervisor.running, plan.cfg.serve.stop_seconds)
     return late
 
 
-def begin(plan):
-    """Starts a worker process on plan.version. Returns Worker."""
+class Supervisor:
+    """The listening process's workers. failed: deaths while loading in a row; restarts: times to start a worker at."""
+
+    def __init__(self, plan: Plan, listener: socket.socket, rolled: rollout.Rollout) -> None:
+        self.plan, self.listener, self.rolled = plan, listener, rolled
+        self.selector = selectors.DefaultSelector()
+        self.running: list[Worker] = []
+        self.restarts: list[float] = []
+        self.greeted, self.failed = False, 0
+
+    def start(self) -> None:
+        """Starts a worker on the current good version."""
+        worker = begin(dataclasses.replace(self.plan, version=self.rolled.good))
+        self.running.append(worker)
+        for channel in (worker.control, worker.orders):
+            self.selector.register(channel, selectors.EVENT_READ, worker)
+
+    def handle_events(self) -> bool:
+        """Handles what clients and workers have sent within 0.2 s. Returns False to give up."""
+        for key, _ in self.selector.select(0.2):
+            worker = key.data
+            if key.fileobj is self.listener:
+                deal(self.listener, self.running)
+            elif worker not in self.running:
+                continue  # its other channel has just reported its end
+            elif key.fileobj is worker.orders:
+                answered(self.rolled, worker)
+            elif heard(worker):
+                self.failed = 0 if worker.ready else self.failed
+            elif not self.replace(worker):
+                return False
+        return True
+
+    def replace(self, lost: Worker) -> bool:
+        """Removes a worker that has ended and schedules another. Returns False to give up."""
+        for channel in (lost.control, lost.orders):
+            self.selector.unregister(channel)
+        self.running.remove(lost)
+        rollout.died(self.rolled, lost)
+        end([lost], self.plan.cfg.serve.stop_seconds)
+        when = "" if lost.ready else " before it served"
+        rollout.tell(f"worker {lost.process.pid} ended with status {lost.process.exitcode}{when}")
+        serving = sum(worker.ready for worker in self.running)
+        if lost.ready:
+            self.restarts.append(time.monotonic())
+            return True
+        self.failed += 1
+        if not self.greeted or (self.failed >= TRIES and not serving):
+            reason = (
+                f"{self.failed} workers in a row, and none serves" if self.greeted else "a worker never came to serve"
+            )
+            rollout.tell(f"gives up: {reason}")
+            return False
+        wait = min(self.plan.longest_pause, self.plan.first_pause * 2 ** (self.failed - 1))
+        self.restarts.append(time.monotonic() + wait)
+        rollout.tell(f"starts another in {wait:g} s; {serving} of {self.plan.workers} workers serve")
+        return True
+
+    def start_due(self) -> None:
+        """Starts the workers whose pause is over."""
+        now = time.monotonic()
+        due = [when for when in self.restarts if when <= now]
+        self.restarts = [when for when in self.restarts if when > now]
+        for _ in due:
+            self.start()
+
+    def watch_listener(self) -> None:
+        """Stops accepting while every ready worker is full, or none is ready. Clients then wait."""
+        full = all(worker.load() >= MOST_OPEN for worker in self.running if worker.ready)
+        if full != (self.listener in self.selector.get_map()):
+            return
+        if full:
+            self.selector.unregister(self.listener)
+        else:
+            self.selector.register(self.listener, selectors.EVENT_READ)
+
+
+def begin(plan: Plan) -> Worker:
+    """Starts a worker process on plan.version."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = socket.socketpair()
     orders, taken = context.Pipe()
@@ -134,17 +179,17 @@ def begin(plan):
     return Worker(process, ours, orders, plan.version)
 
 
-def answered(rolled, worker):
-    """Takes what a worker says of a version that it was told to load."""
+def answered(rolled: rollout.Rollout, worker: Worker) -> None:
+    """Receives the result of loading a version from a worker."""
     try:
         reason = worker.orders.recv()
     except (EOFError, OSError):
-        return  # it has ended, and `control` says so, too
+        return  # the worker has ended, and `control` reports that, too
     rollout.loaded(rolled, worker, reason)
 
 
-def heard(worker):
-    """Takes a worker's reports. Returns False where it has ended."""
+def heard(worker: Worker) -> bool:
+    """Receives a worker's reports. Returns False if the worker has ended."""
     try:
         data = worker.control.recv(protocol.REPORT.size * 100)
     except OSError:
@@ -156,15 +201,15 @@ def heard(worker):
     return True
 
 
-def deal(listener, running):
-    """Accepts all that wait, each for the worker with the fewest connections."""
+def deal(listener: socket.socket, running: list[Worker]) -> None:
+    """Accepts all waiting connections and hands each to the worker with the fewest."""
     while ready := [worker for worker in running if worker.ready and worker.load() < MOST_OPEN]:
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         least = min(ready, key=Worker.load)
-        with connection:  # the worker has a descriptor of its own
+        with connection:  # the worker has its own descriptor
             try:
                 socket.send_fds(least.control, [b"c"], [connection.fileno()])
                 least.given += 1
@@ -177,8 +222,8 @@ def deal(listener, running):
                 return
 
 
-def end(ending, seconds):
-    """Ends workers, with so long for what they have in flight. Returns 0 if all ended by themselves, else 1."""
+def end(ending: list[Worker], seconds: float) -> int:
+    """Ends workers, with `seconds` for requests in flight. Returns 0 if all ended by themselves, else 1."""
     for worker in ending:
         worker.process.terminate()
     deadline, late = time.monotonic() + seconds + 5, 0

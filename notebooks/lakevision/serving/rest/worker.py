@@ -1,4 +1,6 @@
-"""uvicorn in a worker of the REST service: on the connections that it is given, with an end that loses no request."""
+"""Runs uvicorn in a worker on the connections from the supervisor, and stops without losing a request."""
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -6,36 +8,49 @@ import functools
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from lakevision.serving.rest import app, http_limits, protocol
 from lakevision.serving.rest.batcher import Batcher
 
-FAREWELL = 1.0  # seconds in which connections that stay open are told, by the answer to their next request, to close
+if TYPE_CHECKING:
+    from lakevision.serving.rest.loaded_model import Loaded
+    from lakevision.serving.rest.main import Plan
+
+FAREWELL = 1.0  # seconds in which the next response on an open connection closes the connection
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, but that connections come down a socket instead of being accepted, that SIGTERM ends it with status 0, and that clients whose
-    connection stays open get the answer to what they are sending. control: that socket; state: app.State."""
+    """uvicorn's server with three differences.
 
-    def __init__(self, settings, state, control):
+    Connections come from the socket `control` instead of accept(). SIGTERM ends the server with status 0. Clients with
+    an open connection get the response to the request that they are sending.
+    """
+
+    def __init__(self, settings: uvicorn.Config, state: app.State, control: socket.socket) -> None:
         super().__init__(settings)
         self.state, self.control = state, control
-        self.taken, self.told, self.arriving = 0, None, set()
+        self.taken, self.reported = 0, b""
+        self.arriving: set[asyncio.Task] = set()
 
     @contextlib.contextmanager
-    def capture_signals(self):
+    def capture_signals(self) -> Iterator[None]:
+        """Handles SIGTERM only."""
         signal.signal(signal.SIGTERM, self.handle_exit)  # uvicorn's own raises the signal again at the end
         yield
 
-    async def startup(self, sockets=None):
-        await super().startup(sockets=[])  # listens nowhere
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts without a listening socket."""
+        await super().startup(sockets=[])
         self.control.setblocking(False)
         asyncio.get_running_loop().add_reader(self.control, self.take)
 
-    def take(self):
-        """Starts serving all the connections that have come down. A read returns one, however many wait: each is a message of its own."""
+    def take(self) -> None:
+        """Starts serving all connections that have arrived. Each read returns one, as each is a message of its own."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -56,21 +71,24 @@ class Server(uvicorn.Server):
             self.state.timeout, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
-    async def on_tick(self, counter):
+    async def on_tick(self, counter: int) -> bool:
+        """Reports changed connection counts, and closes overdue connections once a second."""
         report = protocol.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
-        if report != self.told:
+        if report != self.reported:
             with contextlib.suppress(
                 OSError
-            ):  # full: the next tick says it; broken: the parent is gone, which ends this process
+            ):  # full: the next tick reports; broken: the parent is gone, so this process ends
                 self.control.send(report)
-                self.told = report
+                self.reported = report
         if counter % 10 == 0:  # once a second
             now = asyncio.get_running_loop().time()
-            for one in list(self.server_state.connections):
-                one.sweep(now)
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, http_limits.Connection):
+                    connection.sweep(now)
         return await super().on_tick(counter)
 
-    async def shutdown(self, sockets=None):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes the last connections, gives clients FAREWELL seconds to close, then shuts down."""
         loop = asyncio.get_running_loop()
         self.take()
         loop.remove_reader(self.control)
@@ -83,9 +101,11 @@ class Server(uvicorn.Server):
         await super().shutdown()
 
 
-def serve(plan, loaded, control, orders):
-    """Serves until SIGTERM. plan: rest_main.Plan; loaded: loaded_model.Loaded; control: socket, connections come down, reports go up, the first says ready;
-    orders: pipe, see protocol.obey()."""
+def serve(plan: Plan, loaded: Loaded, control: socket.socket, orders: Connection) -> None:
+    """Serves until SIGTERM.
+
+    control: connections come down, reports go up, and the first report means ready; orders: see protocol.obey().
+    """
     cfg = plan.cfg.serve
     state = app.State(loaded, Batcher(plan.threads), cfg.max_request_mb << 20, cfg.max_rows, cfg.timeout_seconds)
     settings = uvicorn.Config(
@@ -98,7 +118,7 @@ def serve(plan, loaded, control, orders):
         log_level="warning",
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=cfg.idle_seconds,
+        timeout_keep_alive=cfg.idle_seconds,  # type: ignore[arg-type]  # uvicorn takes fractions, too
         timeout_graceful_shutdown=max(1, int(cfg.stop_seconds)),
     )
     change = functools.partial(setattr, state, "current")

@@ -1,21 +1,29 @@
-"""A worker process, from its start until it serves. The heavy imports come after the signal handlers."""
+"""A worker process, from start-up until it serves. The heavy imports follow the signal handlers."""
+
+from __future__ import annotations
 
 import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from lakevision.serving.rest import loaded_model
+
+if TYPE_CHECKING:
+    from lakevision.serving.rest.main import Plan
 
 log = logging.getLogger("lakevision.serve")
 
 
-def work(plan, control, orders):
-    """A worker process: loads the version, serves the connections that come down `control`, until SIGTERM. orders: pipe of versions to change to."""
+def work(plan: Plan, control: socket.socket, orders: Connection) -> None:
+    """Loads plan.version and serves the connections from `control` until SIGTERM. orders: pipe of new versions."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the server takes over there is nothing to finish
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # before the server starts there is nothing to finish
     logging.basicConfig(
         level=logging.WARNING, format=f"%(asctime)s worker {os.getpid()}: %(message)s", stream=sys.stderr
     )
@@ -27,7 +35,7 @@ def work(plan, control, orders):
     loaded_model.limit_pixels(plan.cfg.serve.max_megapixels)
     try:
         loaded = loaded_model.load(plan.version, plan.cfg.serve.max_rows)
-    except Exception as error:  # anything that a model's files can raise
+    except Exception as error:  # a model's files can raise any error
         log.error("version %s can't be loaded: %s", plan.version.number, loaded_model.first_line(error))
         sys.exit(1)
     worker.serve(plan, loaded, control, orders)

@@ -1,8 +1,9 @@
-"""A registered version in Spark: photographs in, predictions out, by mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
+"""Runs a registered version in Spark: mapInArrow around MLflow's pyfunc, loaded once in each Python worker.
 
-mlflow.pyfunc.spark_udf says the same (a test holds both to it) and is slower, 632 images/s against 734 in one run of tests/bench/score.py: on one
-machine, and wherever a cluster's nodes share a folder, it loads the model again for each task, which a small network shows least; Spark queues each
-photograph in the JVM until its answer is there; and its conversions write 'None' where there is null.
+mlflow.pyfunc.spark_udf gives the same predictions (tested) and is slower: 632 images/s against 734 in one run of
+tests/bench/score.py. On one machine, and on a cluster whose nodes share a folder, it loads the model again for each
+task. A small network shows this least. Spark queues each photograph in the JVM until its prediction arrives, and the
+conversions of spark_udf write 'None' for null.
 """
 
 import gc
@@ -24,16 +25,18 @@ ARROW = (pa.string(), pa.float64(), pa.list_(pa.float64()), pa.string())  # the 
 
 
 def small_tasks(session):
-    """Makes tasks of 32 MB, a few seconds each, for as long as the block runs: the last one leaves the other cores idle. With Spark's 128 MB two small
-    ones went first, then a large one alone."""
+    """Sets tasks of 32 MB, a few seconds each, while the block runs, because the last task leaves the other cores idle.
+
+    With Spark's default of 128 MB two small tasks ran first, then a large one alone.
+    """
     return workspace.small_batches(session, **{"spark.sql.files.maxPartitionBytes": "32m"})
 
 
 def scorer(session, model_uri, root=""):
-    """Sends a version to the executors. Returns a function from a DataFrame with a column `content` (bytes) to one of its other columns and RESULT.
+    """Sends a version to the executors. Returns a function from a DataFrame to a DataFrame.
 
-    root: the landing zone; with it a row without content is read from there by its path and sha256, and has an error where the file is gone or
-    another one now.
+    The input has a column `content` (bytes). The output has the input's other columns and RESULT. root: the landing
+    zone; a row without content is then read by path and sha256, and has an error if the file is gone or has changed.
     """
     import mlflow
 
@@ -49,9 +52,11 @@ def scorer(session, model_uri, root=""):
                 if root:
                     contents = [
                         _read(root, *row)
-                        for row in zip(batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents)
+                        for row in zip(
+                            batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), contents, strict=True
+                        )
                     ]
-                columns = list(zip(*rows(contents))) or [()] * len(ARROW)
+                columns = list(zip(*rows(contents), strict=True)) or [()] * len(ARROW)
                 yield pa.RecordBatch.from_arrays(
                     [*(batch.column(name) for name in keys), *map(pa.array, columns, ARROW)],
                     [*keys, "label", "probability", "scores", "error"],
@@ -65,7 +70,7 @@ def scorer(session, model_uri, root=""):
 
 @lru_cache(maxsize=8)
 def _sent(session, tracking_uri, registry_uri, model_uri):
-    """Makes a version's files known to the executors, once in a session; a version never changes. Returns the name that loaded() takes."""
+    """Sends a version's files to the executors, once a session, as versions never change. Returns a name."""
     from mlflow import artifacts
     from mlflow.pyfunc.spark_model_cache import SparkModelCache
 
@@ -74,8 +79,8 @@ def _sent(session, tracking_uri, registry_uri, model_uri):
 
 
 def loaded(archive):
-    """In a Python worker: the function rows of pyfunc_model.PhotoModel; MLflow keeps the model for as long as the worker lives."""
-    # One slot is one core. On this machine workspace.spark says so, too; on Databricks nobody else does.
+    """In a Python worker: returns PhotoModel.rows. MLflow keeps the model while the worker lives."""
+    # One slot is one core. workspace.spark sets these locally, but nothing sets them on Databricks.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     memory.keep()
@@ -95,16 +100,19 @@ def _frozen(archive):
 
 
 def _settle(archive):
-    """Between two tasks Spark's worker collects garbage, among TensorFlow's objects that all stay, and reads the directories of all zips anew that
-    something was imported from: 0.25 and 0.1 s for each task, so that small tasks, which keep all cores busy, cost as much as their photographs."""
+    """Saves 0.35 s between two tasks of a worker, which is as much as a small task's photographs take.
+
+    Spark's worker collects garbage among TensorFlow's permanent objects (0.25 s) and rereads the directory of each zip
+    that has been imported from (0.1 s). Small tasks keep all cores busy.
+    """
     _frozen(archive)
     for place, finder in list(sys.path_importer_cache.items()):
-        if isinstance(finder, zipimport.zipimporter):  # Python makes it again where an import asks for it
+        if isinstance(finder, zipimport.zipimporter):  # Python creates it again for the next import
             del sys.path_importer_cache[place]
 
 
 def _read(root, path, sha256, stored):
-    """A row's bytes; None where they are in the landing zone and the file is gone or another one now: the model then says so."""
+    """Returns a row's bytes, or None if its file in the landing zone is gone or has changed. The model reports None."""
     try:
         return landing.content(root, path, sha256, stored)
     except landing.Changed:

@@ -1,7 +1,8 @@
-"""Spark scores images with a registered version (spark_model.py): new ones as a stream, any others as a batch. Predictions are appended.
+"""Scores images in Spark with a registered version: new images as a stream, older ones as a batch.
 
-Exactly once: the stream follows the change feed of images, and what predictions holds already of a version is left out of each batch. So a run
-that was killed, a lost checkpoint and a second run add nothing twice. Memory is bounded by the batches that Spark sends to a worker.
+Each prediction is appended exactly once. The stream follows the change feed of `images`, and every batch leaves out
+images that `predictions` already holds for the version. So a killed run, a lost checkpoint and a second run add no
+duplicates. Memory is bounded by the batches that Spark sends to a worker.
 """
 
 import time
@@ -16,34 +17,37 @@ from lakevision.registry import model_registry
 from lakevision.serving.spark import model as spark_model
 
 KEY = ["path", "sha256"]
-BROADCAST = 200_000  # keys, 26 MB: sent to each executor, so that photographs are not sent about for a join
+BROADCAST = 200_000  # keys, 26 MB: sent to each executor, so that a join does not move photographs
 
 
 @dataclass
 class Scored:
-    """Rows that a run added to predictions, of them with an error, by which version, in how many seconds."""
+    """Rows that a run added to predictions, rows with an error, the version and the seconds."""
 
     images: int
     errors: int
     version: str
     seconds: float
 
-    def figures(self):
+    def figures(self) -> dict:
+        """The fields as a dict."""
         return asdict(self)
 
-    def in_words(self):
+    def in_words(self) -> str:
+        """The result as a sentence."""
         if not self.version:
             return "no version serves: nothing was scored"
         if not self.images:
             return f"version {self.version} has scored every photograph already"
+        rate = self.images / self.seconds
         return (
-            f"version {self.version} scored {self.images} photographs in {self.seconds:.0f} s ({self.images / self.seconds:.0f} a second), "
+            f"version {self.version} scored {self.images} photographs in {self.seconds:.0f} s ({rate:.0f} a second), "
             f"{self.errors} with an error"
         )
 
 
 def all_new(spark, cfg, places, version):
-    """What 05_score does: the stream, and with score.rescore the older images. version: MLflow's, or None where none serves. Returns Scored."""
+    """Scores new images, and older ones with score.rescore. version: MLflow's, None if none serves. Returns Scored."""
     if version is None:
         return Scored(0, 0, "", 0.0)
     with lease.held(spark, cfg, places, "score") as check:  # the jobs score and tour share a checkpoint
@@ -67,8 +71,10 @@ def few(spark, model_uri, images):
 
 
 def stream(spark, cfg, places, version, check=lambda: None):
-    """Scores the images that no earlier run of the stream has seen. version: MLflow's model version; check: called before each write, see lease.py.
-    Returns Scored."""
+    """Scores the images that are new to the stream. Returns Scored.
+
+    version: MLflow's model version; check: called before each write, see lease.py.
+    """
     # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
     images = (
         spark.readStream.format("delta")
@@ -102,7 +108,7 @@ def stream(spark, cfg, places, version, check=lambda: None):
 
 
 def batch(spark, cfg, places, version, condition="true"):
-    """Scores the images that a condition (SQL, over the columns of images) picks and this version has not scored yet. Returns Scored."""
+    """Scores images that match an SQL condition and that this version has not scored. Returns Scored."""
     began = time.monotonic()
     chosen = spark.table(places.table("images")).where(condition).select(*KEY, "content")
     with spark_model.small_tasks(spark):
@@ -110,7 +116,7 @@ def batch(spark, cfg, places, version, condition="true"):
 
 
 def by_label(spark, places):
-    """How often each class was said, by what the photograph is labelled, pandas: label (of `labels`), said, photographs, mean probability."""
+    """Predictions by label, pandas: label (of `labels`), said, photographs, mean probability."""
     rows = (
         latest(spark, places)
         .withColumnRenamed("label", "said")
@@ -121,7 +127,7 @@ def by_label(spark, places):
 
 
 def _append(spark, places, version, scores, images):
-    """Writes the predictions that a version has not made yet of a DataFrame of path, sha256, content. Returns (rows, of them with an error)."""
+    """Appends a version's missing predictions of images (path, sha256, content). Returns (rows, rows with an error)."""
     counted = Observation()
     (
         scores(_without(images, _done(spark, places, version, images)))
@@ -145,17 +151,17 @@ def _append(spark, places, version, scores, images):
 
 
 def _done(spark, places, version, images):
-    """The keys of those images that a version has predictions of: DataFrame of path, sha256; None for a version that has made none."""
+    """Keys (path, sha256) of the images that a version has scored. None if the version has scored no image."""
     made = spark.table(places.table("predictions")).where(
         (F.col("version") == str(version.version)) & (F.col("model") == version.name)
     )
     if made.isEmpty():
-        return None  # told by Delta's statistics: a new version's first batch is not joined with what others said
+        return None  # read from Delta's statistics: a new version's first batch needs no join
     return made.select(*KEY).join(images.select(*KEY), KEY, "left_semi")
 
 
 def _without(images, done):
-    """Images less those of the keys `done`. Up to BROADCAST keys are sent to each executor; beyond, Spark chooses how to join."""
+    """Images without the keys `done`. Up to BROADCAST keys go to each executor; beyond, Spark chooses the join."""
     many = done.count() if done is not None else 0
     if not many:
         return images
