@@ -1,7 +1,7 @@
 """The training loop, the same for a Hyperopt trial (one process) and for the final model (Horovod ranks).
 
-Under Keras 3, Horovod's DistributedOptimizer silently averages nothing. So the step is written out here: the gradients of
-all variables go through one allreduce as one tensor, which is also faster than one call for each.
+Under Keras 3, Horovod's DistributedOptimizer silently averages nothing. So the step is written out here: the gradients
+of all variables go through one allreduce as one tensor, which is also faster than one call for each.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["Setting", "augment", "first_setting", "longer"]  # callers take them
 class Result:
     """What a training gives.
 
-    weights: arrays in the order of model.weights, of the best epoch if the setting has patience, else of the last epoch.
-    history: one dict for each epoch (loss, accuracy, val_loss, val_accuracy).
+    weights: arrays in the order of model.weights, of the best epoch if the setting has patience, else of the last
+    epoch. history: one dict for each epoch (loss, accuracy, val_loss, val_accuracy).
     """
 
     weights: list[np.ndarray]
@@ -71,9 +71,9 @@ def fit(
     """Trains a network.
 
     train, validation: the whole splits, on every rank. hvd: an initialised horovod.tensorflow, or None. on_epoch(epoch,
-    figures): called after each epoch on rank 0. network: a Keras model to train instead of the setting's own, on whatever
-    arrays it takes. features_of: see backbone.fit. kept_at: path of the checkpoint, which rank 0 writes after each epoch;
-    if the file exists, training resumes from it.
+    figures): called after each epoch on rank 0. network: a Keras model to train instead of the setting's own, on
+    whatever arrays it takes. features_of: see backbone.fit. kept_at: path of the checkpoint, which rank 0 writes after
+    each epoch; if the file exists, training resumes from it.
 
     Returns Result. Raises NotFinite.
     """
@@ -253,8 +253,8 @@ def judge(forward: Callable, validation: feed.Arrays | feed.Stream, hvd: Any = N
 def _schedule(setting: Setting, steps: int, ranks: int) -> Any:
     """Warm-up over the first tenth of the steps, then a cosine to zero.
 
-    Adam's rate grows with the square root of the global batch (Malladi et al., On the SDEs and Scaling Rules for Adaptive
-    Gradient Algorithms, 2022). Goyal's linear rule is for SGD.
+    Adam's rate grows with the square root of the global batch (Malladi et al., On the SDEs and Scaling Rules for
+    Adaptive Gradient Algorithms, 2022). Goyal's linear rule is for SGD.
     """
     import tensorflow as tf
 

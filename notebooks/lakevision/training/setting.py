@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Setting:
     """The setting of one training; MLflow keeps it as setting.json.
 
-    side: height and width of the pixels. batch_size: photographs of each rank in a step. learning_rate: for the batch of
-    one rank. swap: share of images whose region comes from another image, see region_swap.augment. weights: none,
+    side: height and width of the pixels. batch_size: photographs of each rank in a step. learning_rate: for one rank's
+    batch. swap: share of images whose region comes from another image, see region_swap.augment. weights: none,
     imagenet or a path; the fields from weights to fine_tune_layers belong to a backbone, see backbone.fit. noise:
     standard deviation in grey values. patience: stop after so many epochs without a lower validation loss; 0 is never.
     """
