@@ -61,8 +61,8 @@ def limit_threads(threads: int) -> None:
 
 
 def fit(
-    train: feed.Arrays | feed.Stream,
-    validation: feed.Arrays | feed.Stream,
+    train: Any,
+    validation: Any,
     setting: Setting,
     hvd: Any = None,
     on_epoch: Callable[[int, dict[str, float]], None] | None = None,
@@ -72,10 +72,10 @@ def fit(
 ) -> Result:  # 8 parameters: trials, ranks and the two phases of a backbone share this one loop
     """Trains a network.
 
-    train, validation: the whole splits, on every rank. hvd: an initialised horovod.tensorflow, or None. on_epoch(epoch,
-    figures): called after each epoch on rank 0. network: a Keras model to train instead of the setting's own, on
-    whatever arrays it takes. features_of: see backbone.fit. kept_at: path of the checkpoint, which rank 0 writes after
-    each epoch; if the file exists, training resumes from it.
+    train, validation: feed.Arrays or feed.Stream of the whole splits, on every rank. hvd: an initialised
+    horovod.tensorflow, or None. on_epoch(epoch, figures): called after each epoch on rank 0. network: a Keras model to
+    train instead of the setting's own, on whatever arrays it takes. features_of: see backbone.fit. kept_at: path of the
+    checkpoint, which rank 0 writes after each epoch; if the file exists, training resumes from it.
 
     Returns Result. Raises NotFinite.
     """
@@ -86,9 +86,9 @@ def fit(
     if network is None and backbone.frozen(setting):
         phases = itertools.count()
 
-        def fit_phase(*arguments: Any) -> Result:
+        def fit_phase(train: Any, validation: Any, own: Setting, network: Any, on_epoch: Any) -> Result:
             path = kept_at and f"{kept_at}.{next(phases)}"
-            return fit(*arguments[:3], hvd, on_epoch=arguments[4], network=arguments[3], kept_at=path)
+            return fit(train, validation, own, hvd, on_epoch=on_epoch, network=network, kept_at=path)
 
         return backbone.fit(train, validation, setting, fit_phase, on_epoch, features_of)
     rank, ranks = (hvd.rank(), hvd.size()) if hvd else (0, 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -165,22 +165,19 @@ def _wave(
         # The number travels with the values. TPE ignores it; the trial reads it.
         doc["misc"]["idxs"]["number"], doc["misc"]["vals"]["number"] = [number], [number]
     trials = SparkTrials(parallelism=len(wave), spark_session=spark) if job.kind == "spark" else Trials()
-    with _messages_of_hyperopt() as messages:
-        try:
-            fmin(
-                functools.partial(trial.attempt, job),
-                {"number": hp.uniform("number", 0, 1), **space(cfg)},
-                algo=lambda *_: docs,
-                max_evals=len(wave),
-                max_queue_len=len(wave),
-                trials=trials,
-                rstate=np.random.default_rng(cfg.tuning.seed),
-                show_progressbar=False,
-                verbose=False,
-                return_argmin=False,
-            )
-        except AllTrialsFailed:
-            pass  # each record holds its own reason
+    with _messages_of_hyperopt() as messages, suppress(AllTrialsFailed):  # each record holds its own reason
+        fmin(
+            functools.partial(trial.attempt, job),
+            {"number": hp.uniform("number", 0, 1), **space(cfg)},
+            algo=lambda *_: docs,
+            max_evals=len(wave),
+            max_queue_len=len(wave),
+            trials=trials,
+            rstate=np.random.default_rng(cfg.tuning.seed),
+            show_progressbar=False,
+            verbose=False,
+            return_argmin=False,
+        )
     kept = search_store.read(job.folder)
     for doc, number in zip(docs, wave, strict=True):
         if kept.get(number, {"status": "running"})["status"] == "running":

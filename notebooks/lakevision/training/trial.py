@@ -58,7 +58,7 @@ def attempt(job: Job, sampled: dict[str, Any]) -> Record:
     loss. A trial that raises gives a failed record, not an exception.
     """
     number = int(sampled["number"])
-    values = {
+    values: dict[str, Any] = {
         "learning_rate": float(sampled["learning_rate"]),
         "dropout": float(sampled["dropout"]),
         "width": int(sampled["width"]),
@@ -121,22 +121,19 @@ def _fit(job: Job, setting: Setting, number: int, client: Any, run_id: str) -> d
     log = functools.partial(tracking.log_epoch, client, run_id)
     frozen = backbone.frozen(setting) and not setting.swap
     if frozen:  # the driver has computed the features once; a trial trains only the head
-        splits = [backbone.kept(job.cache, setting, split) for split in ("train", "validation")]
+        train, validation = (backbone.kept(job.cache, setting, split) for split in ("train", "validation"))
     else:
-        splits = list(job.arrays) if job.arrays else [feed.load(job.cache, split) for split in ("train", "validation")]
+        train, validation = job.arrays or (feed.load(job.cache, split) for split in ("train", "validation"))
+
+    def fit_network(train: Any, validation: Any, own: Setting, network: Any, on_epoch: Any) -> Any:
+        return job.fit(train, validation, own, on_epoch=on_epoch, network=network)
+
     # Start the timer after worker start-up, so the limit means the same on Spark and in the driver.
     with deadline(job.timeout_s):
         if frozen:
-            _, result = backbone.fit_head(
-                *splits,
-                setting,
-                lambda train, validation, own, network, on_epoch: job.fit(
-                    train, validation, own, on_epoch=on_epoch, network=network
-                ),
-                log,
-            )
+            _, result = backbone.fit_head(train, validation, setting, fit_network, log)
         else:
-            result = job.fit(*splits, replace(setting, fine_tune_epochs=0), on_epoch=log)
+            result = job.fit(train, validation, replace(setting, fine_tune_epochs=0), on_epoch=log)
     last = result.history[-1]
     if not math.isfinite(last["val_loss"]):
         raise loop.NotFinite(
