@@ -82,7 +82,7 @@ def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, settin
     watcher.start()
     trained = horovod_ranks.train(spark, cfg, places, built, setting)
     watcher.join(10)
-    assert killed and "start again from the last whole epoch" in capsys.readouterr().out
+    assert killed and "restart from the last whole epoch" in capsys.readouterr().out
     assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
     assert horovod_ranks.train(spark, cfg, places, built, setting).digests == trained.digests
 

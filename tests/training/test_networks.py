@@ -149,9 +149,9 @@ def test_half_a_download_says_so(weights, serve, tmp_path):
     "text, message",
     [
         pytest.param(
-            "/no/such/file.h5", "training.weights: /no/such/file.h5 is no file; expected imagenet, none", id="absent"
+            "/no/such/file.h5", "training.weights: /no/such/file.h5 is not a file; expected imagenet, none", id="absent"
         ),
-        pytest.param("no/such/file.h5", r"training.weights: /.*/no/such/file.h5 is no file", id="relative"),
+        pytest.param("no/such/file.h5", r"training.weights: /.*/no/such/file.h5 is not a file", id="relative"),
     ],
 )
 def test_a_file_of_weights_that_is_not_there(text, message):

@@ -77,7 +77,7 @@ def train(
     run_folder = Path(places.root) / "ranks" / key(cache, setting, count)  # seen by all ranks, as the cache is
     run_folder.mkdir(parents=True, exist_ok=True)
     # On Databricks a rank has no login, so the driver logs at the end.
-    later = bool(on_epoch_log) and on_epoch_log["uri"].startswith("databricks")
+    later = on_epoch_log is not None and on_epoch_log["uri"].startswith("databricks")
     job = {
         "cache": cache,
         "setting": setting,

@@ -71,12 +71,13 @@ def network(known: Known, side: int, weights: str) -> keras.Model:
                 warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
                 return make(weights="imagenet", **shape)
         except Exception as error:
-            # Keras raises a bare Exception if the download fails, and OSError or ValueError if the file is incomplete.
+            # Keras raises a bare Exception if the download fails, OSError or ValueError if the file is incomplete.
             raise BadWeights(
-                f"training.weights: imagenet: Keras could not get the weights of {known.network} for {side} px: {error}. "
+                f"training.weights: imagenet: Keras could not get the weights of {known.network} for {side} px: "
+                f"{error}. "
                 "This needs the network once on each machine. Without the network: fetch the file of that address "
-                f"elsewhere and put it into {_models()} under its own name, or set training.weights=<path>. If a file of "
-                "that name is there already, it is half a file: delete it. Or train from scratch: "
+                f"elsewhere and put it into {_models()} under its own name, or set training.weights=<path>. If a file "
+                "of that name is there already, it is half a file: delete it. Or train from scratch: "
                 "training.weights=none, or training.model=small_cnn"
             ) from error
     network = make(weights=None, **shape)
@@ -85,8 +86,8 @@ def network(known: Known, side: int, weights: str) -> keras.Model:
             network.load_weights(weights)
         except (ValueError, OSError, KeyError) as error:
             raise BadWeights(
-                f"training.weights: {weights} holds no weights of keras.applications.{known.network}(include_top=False), "
-                f"or is damaged: {error}"
+                f"training.weights: {weights} holds no weights of "
+                f"keras.applications.{known.network}(include_top=False), or is damaged: {error}"
             ) from error
     return network
 
@@ -101,9 +102,10 @@ def copy_saved(made: keras.Model, inner: keras.Model, path: str) -> None:
     given, wanted = (inside[0], made) if inside else (loaded, inner)
     shapes = [[tuple(weight.shape) for weight in model.weights] for model in (given, wanted)]
     if shapes[0] != shapes[1]:
+        other = "" if len(shapes[0]) != len(shapes[1]) else " of other shapes"
         raise BadWeights(
             f"training.weights: {path} holds another network than {inner.name} without its top: {len(shapes[0])} "
-            f"arrays of weights, {len(shapes[1])} expected{'' if len(shapes[0]) != len(shapes[1]) else ' of other shapes'}"
+            f"arrays of weights, {len(shapes[1])} expected{other}"
         )
     wanted.set_weights(given.get_weights())
 

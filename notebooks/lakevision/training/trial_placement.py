@@ -118,7 +118,8 @@ def predicted(trials: int, slots: int, driver_trial_s: float, start_s: float, sp
     }
     why = (
         f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, "
-        f"{waves} waves of {start_s:.1f} s start-up, {POLLS_S:.0f} s of Hyperopt's polling and {spark_trial_s:.1f} s training {spark_s:.0f} s on Spark"
+        f"{waves} waves of {start_s:.1f} s start-up, {POLLS_S:.0f} s of Hyperopt's polling "
+        f"and {spark_trial_s:.1f} s training {spark_s:.0f} s on Spark"
     )
     return _kind("spark" if spark_s < driver_s else "driver", slots, why, figures)
 
@@ -178,9 +179,9 @@ def on_spark(spark: SparkSession, slots: int, job: Job) -> tuple[float, float]:
         from lakevision.training import loop, trial_placement
 
         loop.limit_threads(1)
-        arrays = [feed.load(job.cache, split) for split in ("train", "validation")]
+        train, validation = (feed.load(job.cache, split) for split in ("train", "validation"))
         began = time.monotonic()
-        seconds = trial_placement.trial_seconds(*arrays, job.setting, job.fit)
+        seconds = trial_placement.trial_seconds(train, validation, job.setting, job.fit)
         yield fresh, time.monotonic() - began, seconds
 
     began = time.monotonic()
