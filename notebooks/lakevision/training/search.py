@@ -114,7 +114,7 @@ def _kind(
             cfg,
             left,
             slots,
-            lambda: trial_placement.trial_seconds(*load()[:2], setting=job.setting, fit=job.fit, warm=True),
+            lambda: trial_placement.trial_seconds(load()[0], load()[1], job.setting, job.fit, warm=True),
             lambda: trial_placement.on_spark(spark, slots, job),
         )
     except Exception as error:
