@@ -50,7 +50,7 @@ class Region:
 
 def known(cfg: Config) -> Region | None:
     """The region that is known before training, or None. Raises BadRegion."""
-    source = cfg.evaluation.region_from
+    source: str = cfg.evaluation.region_from
     if source == "auto":
         source = "simulated" if cfg.capture.source == "simulated" else "boxes" if cfg.evaluation.boxes else "occlusion"
     if source == "simulated":
