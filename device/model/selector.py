@@ -16,7 +16,8 @@ FEW = 5  # frames before a median of their times says anything
 class Pilot:
     """The model in use, and the decision which one that is. Only the scorer has one.
 
-    model: a edge_model.Model, or None while there is none that works. on_probation: frames still to be judged, 0 when confirmed.
+    model: a edge_model.Model, or None while there is none that works. on_probation: frames still to be judged, 0 when
+    confirmed.
     """
 
     def __init__(self, settings, say):
@@ -28,7 +29,9 @@ class Pilot:
         self.refused = set()  # digests that failed in this process: known, too, where a full disk takes no note of them
 
     def start(self):
-        """Loads the model of active.json, or returns to the last good one, or takes any slot that is whole; None is left where none is."""
+        """Loads the model of active.json, or returns to the last good one, or takes any slot that is whole; None is
+        left where none is.
+        """
         self.record = slots.active(self.root)
         if self.record.get("fallback"):
             self.record["strikes"] = (
@@ -92,7 +95,10 @@ class Pilot:
                 raise  # on a full disk the one in use stays that, until the switch can be written
 
     def judge(self, milliseconds):
-        """Takes in a frame that was scored, and how long it took. True where the model was given up for the last good one."""
+        """Takes in a frame that was scored, and how long it took.
+
+        True where the model was given up for the last good one.
+        """
         if not self.on_probation:
             return False
         self.times.append(milliseconds)
@@ -119,9 +125,11 @@ class Pilot:
         return self.give_up(words, for_good=over)
 
     def give_up(self, reason, for_good=True):
-        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing changes: False.
+        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing
+        changes: False.
 
-        for_good: False where it was only too slow, and may try again: it is not denied but set aside, until sync has checked it anew.
+        for_good: False where it was only too slow, and may try again: it is not denied but set aside, until sync has
+        checked it anew.
         """
         if not self.on_probation:
             return False
@@ -160,7 +168,10 @@ class Pilot:
             self.say(f"slot {slot} stays as it is: sync is at work", sys.stderr)
 
     def _use(self, slot, card, loaded, fallback, back=False, must=False):
-        """Switches: from the one rename on, this slot is the model, crash or not. must: raises OSError, and switches nothing, on a full disk."""
+        """Switches: from the one rename on, this slot is the model, crash or not.
+
+        must: raises OSError, and switches nothing, on a full disk.
+        """
         fallback = fallback if fallback != slot else ""
         record = {
             "slot": slot,
@@ -189,7 +200,10 @@ class Pilot:
         self.on_probation = self.record.get("left", self.settings.probation) if self.record.get("fallback") else 0
 
     def _remember(self, record, must=False):
-        """Writes active.json. A disk that takes none costs memory of it, not the scoring: after a restart the one written last is in use."""
+        """Writes active.json.
+
+        A disk that takes none costs memory of it, not the scoring: after a restart the one written last is in use.
+        """
         try:
             records.write(self.root / "active.json", record, durable=True)
         except OSError as error:

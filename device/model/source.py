@@ -1,8 +1,10 @@
-"""Where models come from: a published folder in any store, an MLflow server, or Databricks' Unity Catalog; by alias, with no client of theirs.
+"""Where models come from: a published folder in any store, an MLflow server, or Databricks' Unity Catalog; by alias,
+with no client of theirs.
 
-    /a/folder, s3://, abfss://, gs://, volume://     <alias>.json points at versions/<version>/ (what 04_deploy publishes)
-    mlflow+https://host[:port]                       model.name's alias by REST; files are the version's artifacts below edge/<version>/
-    databricks://workspace-host/catalog/schema/volume/folder     model.name's alias by Unity Catalog's REST; files from the volume
+    /a/folder, s3://, abfss://, gs://, volume://     <alias>.json points at versions/<version>/ (what 04_deploy
+    publishes) mlflow+https://host[:port]                       model.name's alias by REST; files are the version's
+    artifacts below edge/<version>/ databricks://workspace-host/catalog/schema/volume/folder     model.name's alias by
+    Unity Catalog's REST; files from the volume
 
 A source is two functions. Errors have stores.py's names: Unavailable (try again), Denied (a person must help), Refused.
 """
@@ -28,7 +30,10 @@ SMALL = 1 << 20  # no pointer and no manifest is larger
 
 @dataclass(frozen=True)
 class Pointer:
-    """What an alias points at. folder: where its files lie, for read(); digest: SHA-256 of manifest.json, "" where the source can't say."""
+    """What an alias points at.
+
+    folder: where its files lie, for read(); digest: SHA-256 of manifest.json, "" where the source can't say.
+    """
 
     version: str
     folder: str
@@ -156,7 +161,9 @@ def _drained(call, stream):
 
 
 def _at(settings, url):
-    """The settings with another store.url: region, endpoint and allow_http of [store] hold for the model's store, too."""
+    """The settings with another store.url: region, endpoint and allow_http of [store] hold for the model's store,
+    too.
+    """
     return SimpleNamespace(**{**vars(settings), "store": SimpleNamespace(**{**vars(settings.store), "url": url})})
 
 
@@ -182,7 +189,10 @@ def _volume_reader(settings, url, secrets):
 
 
 def _piece(session, place, offset, secrets):
-    """Bytes of a volume's file from offset on, PIECE at most where the workspace heeds Range, else all of them. b"" at the end."""
+    """Bytes of a volume's file from offset on, PIECE at most where the workspace heeds Range, else all of them.
+
+    b"" at the end.
+    """
     from device.store import volume
 
     status, body = session.request("GET", place, headers={"Range": f"bytes={offset}-{offset + PIECE - 1}"})

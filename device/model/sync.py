@@ -1,8 +1,10 @@
-"""python -m device sync: looks whether the alias points at another model, fetches that into the slot that is not in use, and has it checked.
+"""python -m device sync: looks whether the alias points at another model, fetches that into the slot that is not in
+use, and has it checked.
 
-One look is one small request. Files come in pieces that stay on the disk: a broken line, a restart or a power cut costs the piece in hand.
-Nothing here touches the model in use; the scorer takes the new one when it is whole and checked (swap.py). The scorer starts this as a
-process of its own, so that neither the network nor what comes over it reaches the scoring.
+One look is one small request. Files come in pieces that stay on the disk: a broken line, a restart or a power cut costs
+the piece in hand. Nothing here touches the model in use; the scorer takes the new one when it is whole and checked
+(swap.py). The scorer starts this as a process of its own, so that neither the network nor what comes over it reaches
+the scoring.
 """
 
 import hashlib
@@ -25,11 +27,17 @@ PATH = re.compile(r"[A-Za-z0-9_-]{1,80}\.tflite|golden/[A-Za-z0-9_-]{1,80}\.[a-z
 
 
 class Damaged(Exception):
-    """What came is not what the manifest promises. Once is an accident; model.attempts times is the model's end here."""
+    """What came is not what the manifest promises.
+
+    Once is an accident; model.attempts times is the model's end here.
+    """
 
 
 def run(settings):
-    """One look, and what follows from it. Returns 0: nothing to do before model.interval_s is over; EXIT_LATER; EXIT_DENIED."""
+    """One look, and what follows from it.
+
+    Returns 0: nothing to do before model.interval_s is over; EXIT_LATER; EXIT_DENIED.
+    """
     if not settings.model.url:
         print("model.url is empty: set it in /etc/lakevision/device.toml to fetch models", flush=True)
         return 0
@@ -168,7 +176,10 @@ def _fill(settings, opened, pointer, manifest, digest, slot):
 
 
 def _files(manifest):
-    """[(path, bytes, SHA-256)] of all that a manifest names. Raises BadModel: it must lead nowhere outside its folder, and name each as whole."""
+    """[(path, bytes, SHA-256)] of all that a manifest names.
+
+    Raises BadModel: it must lead nowhere outside its folder, and name each as whole.
+    """
     listed = [*(manifest["variants"].values() if isinstance(manifest["variants"], dict) else ()), *manifest["golden"]]
     found = []
     for entry in listed:
