@@ -124,7 +124,7 @@ def measure(folder: str, variant: str, threads: int) -> dict[str, Any]:
     if not photographs:
         raise edge_model.BadModel(f"{folder}: no golden photographs, so nothing can show that the model works here")
     largest, times, failed = 0.0, [], ""
-    for round_ in range(max(2, -(-TIMED // len(photographs)))):
+    for _ in range(max(2, -(-TIMED // len(photographs)))):
         for data, wanted in photographs:
             began = time.perf_counter()
             scores = edge_model.probabilities(loaded, data)

@@ -90,7 +90,8 @@ def rgb(image: Image.Image) -> Image.Image:
         # "I" also holds 16-bit PNGs; convert("RGB") would clip at 255 and give white.
         if image.mode.startswith("I;16"):
             image = image.convert("I")  # first, because getextrema() fails on big-endian ones (TIFF)
-        low, high = image.getextrema()
+        extrema: Any = image.getextrema()
+        low, high = extrema
         top = 65535 if image.mode != "F" and high <= 65535 and low >= 0 else max(high, 1)
         return image.point(lambda value: value * (255 / top) + 0).convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
