@@ -111,7 +111,7 @@ class _Scorer:
         self.desk, self.batch = results.Desk(inbox, outbox, say), results.Batch()
         self.choice = feedback.Choice(settings.feedback, **{**{"day": "", "spent": 0}, **self.desk.finish()})
         self.actor = act.Actor(settings.act, self.counters, say)
-        self.pilot = selector.Pilot(settings, say)
+        self.pilot = selector.Selector(settings, say)
         self.sync = Sync(settings)
         self.looked = self.saved = self.tried = -float("inf")
 

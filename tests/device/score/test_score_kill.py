@@ -51,7 +51,7 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         time.sleep(rng.uniform(0, 1.5))
         kill_all(score)
         struck[where(scoring, version)] += 1
-        found = selector.Pilot(settings, lambda *_: None)
+        found = selector.Selector(settings, lambda *_: None)
         found.start()
         assert found.model, f"kill {kill}: no model works any more"
         label = edge_model.decide(
