@@ -130,7 +130,8 @@ def test_checkpoint_is_written_without_seek(tmp_path, monkeypatch):
             assert name in ("write", "flush", "fileno"), f"{name} of a file on a volume"
             return getattr(self.file, name)
 
-    monkeypatch.setattr(checkpoint, "open", Forward, raising=False)
+    for module in (checkpoint, checkpoint.files):
+        monkeypatch.setattr(module, "open", Forward, raising=False)
     checkpoint.save(tmp_path / "kept.npz", network, optimizer, {"history": [1], "best": None})
     assert len(opened) == 1
     assert checkpoint.restore(tmp_path / "kept.npz", network, optimizer)["history"] == [1]
