@@ -70,7 +70,7 @@ def test_row_groups_are_balanced_and_divide_among_ranks(cached, arrays):
 
 
 @pytest.mark.parametrize(
-    "count, side, ranks, groups",
+    "count, image_size, ranks, groups",
     [
         pytest.param(1000, 96, 2, 4, id="small: two for each rank"),
         pytest.param(100_000, 224, 2, 1796, id="large: 8 MB each"),
@@ -79,8 +79,8 @@ def test_row_groups_are_balanced_and_divide_among_ranks(cached, arrays):
         pytest.param(0, 96, 2, 0, id="none"),
     ],
 )
-def test_number_of_row_groups(count, side, ranks, groups):
-    assert cache.row_groups(count, side, ranks) == groups
+def test_number_of_row_groups(count, image_size, ranks, groups):
+    assert cache.row_groups(count, image_size, ranks) == groups
 
 
 def test_old_caches_are_swept_by_age_and_by_budget(tmp_path, cached):

@@ -1,8 +1,8 @@
-"""Draws whole episodes into train, validation and test, so that each class gets its share in each split.
+"""Draws whole episodes into train, validation and test.
 
-Rare classes are drawn first, while every split is still open to them. Each episode goes to the split that is filled
-least (D'Hondt's rule). The order among equals is a hash of the seed and of the episode's name, so the order of the rows
-changes nothing.
+Each class gets its share of each split. Rare classes are drawn first, while every split is still open to them. Each
+episode goes to the split that is filled least (D'Hondt's rule). The order among equals is a hash of the seed and of
+the episode's name, so the order of the rows changes nothing.
 """
 
 from __future__ import annotations
