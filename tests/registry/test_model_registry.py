@@ -1,8 +1,11 @@
 """The registry by alias, in Unity Catalog: MLflow's own client against a server on loopback."""
 
+from types import SimpleNamespace
+
 import pytest
 from unity_catalog import NAME, Catalog
 
+from lakevision.platform import config
 from lakevision.registry import model_registry
 from lakevision.release import promotions
 
@@ -33,3 +36,22 @@ def test_refusing_or_wrong_registry_is_not_read_as_empty(workspace_of, monkeypat
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
     with pytest.raises(Exception, match="404"):
         model_registry.version_of(workspace_of(Elsewhere()), "champion")
+
+
+def test_model_is_named_by_catalog_and_schema_if_there_is_one():
+    in_catalog = config.load("local", ["storage.catalog=lab", "storage.schema=porch"])
+    assert model_registry.name(in_catalog) == NAME and model_registry.name(config.load("local")) == "lakevision"
+
+
+def test_card_holds_the_needs_of_a_user_and_the_origin():
+    cfg = config.load("local", ["training.threshold=0.7"])
+    cache = SimpleNamespace(classes=("a", "b"), transform="decode|rgb|resize(32)", delta_version=4)
+    card = model_registry.card(cfg, cache, run_id="r1")
+    commit = card.pop("commit")
+    assert commit and card == {
+        "classes": ["a", "b"],
+        "transform": "decode|rgb|resize(32)",
+        "threshold": 0.7,
+        "delta_version": 4,
+        "run_id": "r1",
+    }
