@@ -110,10 +110,10 @@ def test_light_is_luma():
 
 
 MOMENTS = {  # a kill at each step of sending a batch
-    "before it is written": "device.results.records.write",
-    "after it is written": "device.results.Desk._deliver",
-    "before frames are passed on": "device.results.Desk._pass_on",
-    "in the middle of passing on": "second call of device.results.Desk._pass_on",
+    "before it is written": "device.score.results.records.write",
+    "after it is written": "device.score.results.Desk._deliver",
+    "before frames are passed on": "device.score.results.Desk._pass_on",
+    "in the middle of passing on": "second call of device.score.results.Desk._pass_on",
 }
 
 
@@ -127,7 +127,7 @@ def test_killed_while_a_batch_is_sent(scoring, moment, sent_meanwhile):
     calls = 1 if not MOMENTS[moment].startswith("second") else 2
     owner, _, name = target.rpartition(".")
     driver = (
-        f"import os, device.results\nowner, real, calls = {owner}, {target}, []\n"
+        f"import os, device.score.results\nowner, real, calls = {owner}, {target}, []\n"
         f"def deadly(*a, **k):\n    calls.append(1)\n    return os.kill(os.getpid(), 9) if len(calls) == {calls} and 'batch' in str(a[0]) + 'batch' else real(*a, **k)\n"
         f"owner.{name} = deadly"
     )
@@ -168,7 +168,7 @@ def test_frames_whose_batch_is_under_way_are_not_scored_again(scoring):
     scoring.configure(score={"batch_frames": 4})
     shots(scoring, *[60, 200] * 12)
     slow = (
-        "import time, device.results as r; real = r.Desk._pass_on\n"
+        "import time, device.score.results as r; real = r.Desk._pass_on\n"
         "def pass_on(self, *a):\n    time.sleep(0.05)\n    return real(self, *a)\nr.Desk._pass_on = pass_on"
     )
     scoring.run("score", "--once", driver=slow)
