@@ -225,7 +225,7 @@ class _Scorer:
             self._count("errors")
         else:
             self.counters["last"] = {key: line[key] for key in ("image", "label", "score", "latency_ms", "scored_at")}
-            self.actor.seen(line)
+            self.actor.handle(line)
 
     def _line(self, entry, data):
         """(the frame's result as it goes home, whether its image goes with it); (None, True) without a model."""
@@ -247,7 +247,7 @@ class _Scorer:
             if failed:
                 return self._written(entry, used, error=failed[:300]), self.settings.feedback.send == "all"
             figures = feedback.light(pixels, transform.image_size(used.transform))
-            why = self.choice.why(scores, used.threshold, figures, entry.sha256)
+            why = self.choice.reasons(scores, used.threshold, figures, entry.sha256)
             home = self._goes_home(entry, why)
             line = self._written(entry, used, scores, took, figures, why)
             line["sent"] = "image" if home else "figures"

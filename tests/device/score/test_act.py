@@ -74,8 +74,8 @@ def test_a_command_learns_of_each_change(scoring):
 def test_a_command_sees_no_credentials(actor, monkeypatch, tmp_path):
     monkeypatch.setenv("WEBHOOK_TOKEN", "tell-nobody")
     made = actor(command=["sh", "-c", f"env > {tmp_path}/env"])
-    made.seen(line("empty"))
-    made.seen(line("package"))
+    made.handle(line("empty"))
+    made.handle(line("package"))
     made.finish(10)
     seen = (tmp_path / "env").read_text()
     assert "LAKEVISION_LABEL=package" in seen and "tell-nobody" not in seen and "AWS_SECRET" not in seen
@@ -84,11 +84,11 @@ def test_a_command_sees_no_credentials(actor, monkeypatch, tmp_path):
 def test_hold_off_swallows_flicker_and_loses_no_lasting_change(actor, tmp_path):
     made = actor(command=["sh", "-c", f"echo $LAKEVISION_LABEL >> {tmp_path}/acted"], hold_off_s=0.4)
     for label in ("empty", "package", "empty", "package", "empty"):
-        made.seen(line(label))
+        made.handle(line(label))
     made.finish(10)
     assert (tmp_path / "acted").read_text().split() == ["package"]
     time.sleep(0.45)
-    made.seen(line("empty"))
+    made.handle(line("empty"))
     made.finish(10)
     assert (tmp_path / "acted").read_text().split() == ["package", "empty"], (
         "what still holds after the hold-off is acted on"
@@ -112,8 +112,8 @@ def test_a_slow_action_never_delays_scoring(scoring):
 
 def test_a_command_that_fails_is_tried_three_times_and_said(actor):
     made = actor(command=["sh", "-c", "echo broken >&2; exit 3"])
-    made.seen(line("empty"))
-    made.seen(line("package"))
+    made.handle(line("empty"))
+    made.handle(line("package"))
     made.finish(10)
     assert (
         len(made.said) == 3
@@ -132,8 +132,8 @@ def test_web_hook(actor, monkeypatch):
 
     with Server(answer) as server:
         made = actor(webhook=f"http://127.0.0.1:{server.port}/ring")
-        made.seen(line("empty"))
-        made.seen(line("package"))
+        made.handle(line("empty"))
+        made.handle(line("package"))
         made.finish(10)
     assert [entry[:3] for entry in got] == [("POST", "/ring", "Bearer tok-123456")] * 2 and got[1][3][
         "label"
@@ -157,7 +157,7 @@ def test_mqtt_through_the_scorer(scoring, monkeypatch):
 
 def test_a_long_message_has_a_long_length(monkeypatch):
     with Broker() as broker:
-        mqtt.publish("127.0.0.1", broker.port, "t", b"x" * 70000)
+        mqtt.publish(mqtt.Broker("127.0.0.1", broker.port), "t", b"x" * 70000)
         until(lambda: broker.messages, "the message arrives")
     assert broker.messages == [("t", b"x" * 70000)]
 
@@ -174,13 +174,13 @@ def test_a_long_message_has_a_long_length(monkeypatch):
 )
 def test_a_broker_that_says_no(behaviour, error, words):
     with Broker(behaviour=behaviour) as broker, pytest.raises(error, match=words):
-        mqtt.publish("127.0.0.1", broker.port, "t", b"x", timeout_s=0.5)
+        mqtt.publish(mqtt.Broker("127.0.0.1", broker.port), "t", b"x", timeout_s=0.5)
 
 
 def test_gpio_without_its_package_says_what_to_install(actor):
     made = actor(gpio="GPIO17")
-    made.seen(line("empty"))
-    made.seen(line("package"))
+    made.handle(line("empty"))
+    made.handle(line("package"))
     until(lambda: made.said, "it says so")
     assert "apt-get install python3-gpiozero" in made.said[0]
 
@@ -199,6 +199,6 @@ def test_gpio_line_follows_the_label(actor, monkeypatch):
     monkeypatch.setattr(act, "_pins", {})
     made = actor(gpio="GPIO17")
     for label in ("empty", "package", "empty"):
-        made.seen(line(label))
+        made.handle(line(label))
     made.finish(10)
     assert moves == [("GPIO17", 1), ("GPIO17", 0)]

@@ -78,7 +78,7 @@ def test_a_share_of_all_is_drawn_by_the_frames_digest():
     settings = type("S", (), {"margin": 0.0, "dark": 0.0, "bright": 1.0, "flat": 0.0, "drift": 1.0, "sample": 0.25})
     chosen = [
         bool(
-            feedback.Choice(settings).why(
+            feedback.Choice(settings).reasons(
                 [0.0, 1.0], 0.5, {"brightness": 0.5, "contrast": 0.5}, f"{number * 2654435761 % 2**32:08x}"
             )
         )
@@ -99,7 +99,7 @@ def test_a_share_of_all_is_drawn_by_the_frames_digest():
 )
 def test_near(scores, threshold, near):
     settings = type("S", (), {"margin": 0.1, "dark": 0.0, "bright": 1.0, "flat": 0.0, "drift": 1.0, "sample": 0.0})
-    assert feedback.Choice(settings).why(scores, threshold, {"brightness": 0.5, "contrast": 0.5}, "ffffffff") == (
+    assert feedback.Choice(settings).reasons(scores, threshold, {"brightness": 0.5, "contrast": 0.5}, "ffffffff") == (
         ["near"] if near else []
     )
 
