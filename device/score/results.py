@@ -157,8 +157,8 @@ class Desk:
                 self._report(dropped)
                 self._count("lines_lost", 0 if kept else len(record["lines"]))
         for name, with_image in record["frames"].items():
-            if entry := parse(name):
-                self._pass_on(entry, with_image)
+            if frame := parse(name):
+                self._pass_on(frame, with_image)
         sync_folder(self.inbox.ready)
 
     def _pass_on(self, entry: Entry, with_image: bool) -> None:

@@ -8,7 +8,7 @@ from device import memory
 
 
 class Glibc:
-    """A C library whose mallopt() refuses values above `limit` for the mmap threshold, and records the accepted ones."""
+    """A C library whose mallopt() refuses mmap thresholds above `limit`; records the accepted values."""
 
     def __init__(self, limit=1 << 40):
         self.limit, self.accepted = limit, {}

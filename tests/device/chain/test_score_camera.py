@@ -157,7 +157,7 @@ def test_a_camera_that_fails_ends_it_with_its_status_and_what_was_taken_is_not_l
 
 
 def test_a_scorer_that_fails_ends_the_camera_too(alone):
-    broken = "import device.score.score as s\ndef frame(self, entry):\n    raise OSError(5, 'Input/output error')\ns._Scorer._frame = frame"
+    broken = "import device.score.scorer as s\ndef frame(self, entry):\n    raise OSError(5, 'Input/output error')\ns.Scorer._score_frame = frame"
     done = alone.run("score", check=False, driver=broken, timeout=30)
     assert done.returncode == 1 and "Input/output error" in done.stderr
     alone.run("score", "--once")
