@@ -34,9 +34,9 @@ import harness  # noqa: E402
 FRAMES, BARE_FRAMES, PAIRS = 2000, 400, 5
 BARE = """
 import sys, time, glob
+from device import memory
 from device.model import edge_model, transform
-from device.score import score
-score._keep_memory()  # as the scorer does: else page faults make this loop slower than the scorer with all its files
+memory.keep()  # as the scorer does: else page faults make this loop slower than the scorer with all its files
 folder, frames, count = sys.argv[1], [open(path, "rb").read() for path in sorted(glob.glob(sys.argv[2] + "/*.jpg"))], int(sys.argv[3])
 loaded = edge_model.load(folder, sys.argv[4])
 edge_model.probabilities(loaded, frames[0])
@@ -49,7 +49,7 @@ print(count / (time.perf_counter() - began))
 TIMED = """
 import sys, time
 from device import __main__
-from device.score import results, score
+from device.score import results
 first, last = [], []
 add, send = results.Batch.add, results.Desk.send
 def added(*arguments):

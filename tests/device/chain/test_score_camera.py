@@ -69,7 +69,7 @@ def test_the_simulated_porch(alone):
 
 def test_a_replay_that_ends_is_scored_to_its_end(alone):
     alone.configure(camera={"loop": False}, capture={"interval_s": 0.0})
-    slow = "import time, device.model as m; real = m.invoke; m.invoke = lambda *a: (time.sleep(0.3), real(*a))[1]"
+    slow = "import time, device.model.edge_model as m; real = m.invoke; m.invoke = lambda *a: (time.sleep(0.3), real(*a))[1]"
     alone.run("score", driver=slow)
     assert alone.counters("score")["scored"] == 4, "those that waited when the camera had come to its end, too"
     assert [line["label"] for line in reckon(alone)] == ["empty", "package"] * 2
@@ -157,7 +157,7 @@ def test_a_camera_that_fails_ends_it_with_its_status_and_what_was_taken_is_not_l
 
 
 def test_a_scorer_that_fails_ends_the_camera_too(alone):
-    broken = "import device.score.score as s\ndef frame(self, entry):\n    raise OSError(5, 'Input/output error')\ns._Scorer._frame = frame"
+    broken = "import device.score.scorer as s\ndef frame(self, entry):\n    raise OSError(5, 'Input/output error')\ns.Scorer._score_frame = frame"
     done = alone.run("score", check=False, driver=broken, timeout=30)
     assert done.returncode == 1 and "Input/output error" in done.stderr
     alone.run("score", "--once")
@@ -179,7 +179,7 @@ def test_ready_with_the_first_frame_and_both_loops_feed_the_watchdog(alone):
 
 @pytest.mark.parametrize(
     "hang",
-    ["import time, device.model as m; m.invoke = lambda *_: time.sleep(60)", HANG.format(frames=2)],
+    ["import time, device.model.edge_model as m; m.invoke = lambda *_: time.sleep(60)", HANG.format(frames=2)],
     ids=["the model hangs", "the camera hangs"],
 )
 def test_one_loop_that_hangs_starves_the_watchdog(alone, hang):
