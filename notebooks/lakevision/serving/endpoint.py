@@ -44,7 +44,7 @@ def deploy(cfg: config.Config, version: str, progress: Callable[[str], None] = p
         progress(f"endpoint {name}: created, with version {version}")
         _request(name, lambda: client.create_endpoint(config={"name": name, "config": wanted}))
     elif not _serves(current, wanted):
-        _settled(client, name, progress, deadline, pause)  # Databricks refuses an update while another one is under way
+        _settled(client, name, progress, deadline, pause)  # Databricks refuses an update during another update
         progress(f"endpoint {name}: updated to version {version}")
         _request(name, lambda: client.update_endpoint_config(name, config=wanted))
     current = _settled(client, name, progress, deadline, pause)
