@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import queue
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -12,13 +14,80 @@ from rest_load import Load, ask_on, clients, downloads, spoilt
 from rest_service import GOOD, expected, same, until, workers
 
 from lakevision.registry import model_registry
-from lakevision.serving.rest import rollout
+from lakevision.serving.rest import loaded_model, rollout, supervisor
 
 
 def test_pause_doubles_up_to_an_hour():
     pause = rollout.Pause()
     assert pause.over()
     assert [pause.longer() for _ in range(9)] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600] and not pause.over()
+
+
+def version(number, folder=""):
+    return loaded_model.Version("lakevision", number, "champion", str(folder))
+
+
+def running(*versions):
+    """Workers that serve the versions. Their orders are kept in a queue."""
+    return [
+        supervisor.Worker(SimpleNamespace(pid=pid), None, SimpleNamespace(send=queue.Queue().put), served, ready=True)
+        for pid, served in enumerate(versions)
+    ]
+
+
+def test_offered_version_is_tried_by_one_worker_then_loaded_by_all():
+    old, new = version("1"), version("2")
+    state, workers_of_old = rollout.Rollout(old), running(old, old)
+    first, second = workers_of_old
+    state.asked.put(new)
+    for _ in range(2):  # no second order while a worker loads
+        rollout.order(state, workers_of_old)
+        assert (first.loading, second.loading) == (new, None)
+    rollout.loaded(state, first, "")
+    assert (state.good, state.offered, state.verdict.get_nowait()) == (new, None, "") and list(state.old) == [old]
+    rollout.order(state, workers_of_old)
+    rollout.loaded(state, second, "")
+    assert first.version == second.version == new and state.verdict.empty()
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["cannot be loaded", "kills the worker"])
+def test_offered_version_that_fails_is_removed_and_reported(tmp_path, dies):
+    (tmp_path / "model").mkdir()
+    old, new = version("1"), version("2", tmp_path / "model")
+    state, workers_of_old = rollout.Rollout(old), running(old)
+    state.asked.put(new)
+    rollout.order(state, workers_of_old)
+    if dies:
+        rollout.died(state, workers_of_old[0])
+    else:
+        rollout.loaded(state, workers_of_old[0], "no card.json")
+    assert state.verdict.get_nowait() == ("the worker that tried it died" if dies else "no card.json")
+    assert (state.good, state.offered, workers_of_old[0].version) == (old, None, old)
+    assert not Path(new.folder).exists()
+
+
+def test_worker_that_fails_to_load_a_good_version_waits(capfd):
+    old, good = version("1"), version("2")
+    state, workers_of_both = rollout.Rollout(good), running(old, good)
+    behind = workers_of_both[0]
+    rollout.order(state, workers_of_both)
+    rollout.loaded(state, behind, "out of memory")
+    assert behind.version == old
+    assert "worker 0 keeps version 1, out of memory; next try in 30 s" in capfd.readouterr().err
+    rollout.order(state, workers_of_both)
+    assert behind.loading is None  # until the pause is over
+
+
+def test_files_are_removed_once_no_worker_has_used_them_for_long(tmp_path):
+    old, good = version("1", tmp_path / "old"), version("2", tmp_path / "good")
+    for folder in (old.folder, good.folder):
+        Path(folder).mkdir()
+    state = rollout.Rollout(good, old={old: time.monotonic() - 100})
+    rollout.tidy(state, running(old, good), 10)
+    assert Path(old.folder).exists() and time.monotonic() - state.old[old] < 50  # in use: the time starts again
+    state.old[old] = time.monotonic() - 100
+    rollout.tidy(state, running(good), 10)
+    assert not Path(old.folder).exists() and state.old == {} and Path(good.folder).exists()
 
 
 def versions(service):

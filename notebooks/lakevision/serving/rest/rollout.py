@@ -82,24 +82,24 @@ def look(plan: Plan, rollout: Rollout, stop: threading.Event) -> None:
     version that failed is downloaded again only after a pause, or after the alias has named another version.
     """
     current = named = plan.version.number
-    pause, said = Pause(), ""
+    pause, logged = Pause(), ""  # logged: type of the error that was logged last
     while not stop.wait(plan.cfg.serve.reload_seconds):
         try:
-            found = model_registry.version_of(plan.cfg, plan.version.alias)
-            if found is None:
+            version = model_registry.version_of(plan.cfg, plan.version.alias)
+            if version is None:
                 raise loaded_model.NotServable(f"no version is {plan.version.alias} any more")
-            if str(found.version) != named:
-                named, pause, said = str(found.version), Pause(), ""
+            if str(version.version) != named:
+                named, pause, logged = str(version.version), Pause(), ""
             if named == current:
-                said = ""
+                logged = ""
             elif pause.over():
                 attempt(plan, rollout, named, pause)
                 tell(f"changed from version {current} to {named}, which is {plan.version.alias} now")
                 current = named
         except Exception as error:  # the loaded version keeps serving, whatever the error
-            if type(error).__name__ != said:
+            if type(error).__name__ != logged:
                 tell(f"keeps version {current}: {loaded_model.first_line(error)}")
-            said = type(error).__name__
+            logged = type(error).__name__
 
 
 def attempt(plan: Plan, rollout: Rollout, number: str, pause: Pause) -> None:
