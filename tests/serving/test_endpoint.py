@@ -65,22 +65,22 @@ def deploy(monkeypatch):
 
     def run(workspace, version, *settings):
         cfg = config.load("local", ["storage.catalog=main", *settings])
-        said = []
+        lines = []
         with Server(workspace.answer) as server:
             monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{server.port}")
             monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
             monkeypatch.setenv("MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT", "1")
             monkeypatch.setenv("MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT", "1")
-            return endpoint.deploy(cfg, version, said.append, pause=0.02), said
+            return endpoint.deploy(cfg, version, lines.append, pause=0.02), lines
 
     return run
 
 
 def test_endpoint_is_created_updated_and_then_only_tested(deploy):
     workspace = Workspace()
-    answer, said = deploy(workspace, 3)
-    assert answer == workspace.prediction and said[0] == "endpoint lakevision: created, with version 3"
-    assert "NOT_READY" in said[1] and said[-1] == "endpoint lakevision: answers, version 3"
+    answer, lines = deploy(workspace, 3)
+    assert answer == workspace.prediction and lines[0] == "endpoint lakevision: created, with version 3"
+    assert "NOT_READY" in lines[1] and lines[-1] == "endpoint lakevision: answers, version 3"
     entity = {
         "entity_name": "main.lakevision.lakevision",
         "entity_version": "3",

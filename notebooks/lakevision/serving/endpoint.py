@@ -100,7 +100,7 @@ def _settled(client, name, progress, deadline, pause):
     while True:
         current = _description(client, name)
         if current is None:
-            raise NotServing(f"endpoint {name} is gone: somebody has deleted it meanwhile")
+            raise NotServing(f"endpoint {name} was deleted during the deployment")
         state = current["state"]
         if state.get("config_update") in FAILED or (
             state.get("ready") == "READY" and state.get("config_update") != "IN_PROGRESS"

@@ -114,9 +114,9 @@ def test_client_scores_like_the_model_and_reconnects(service, registered):
     assert porch.predict(GOOD["jpeg"])["error"] is None
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        nobody = client.Client(f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert not nobody.health()
+        unreachable = client.Client(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert not unreachable.health()
         with pytest.raises(client.ServiceError, match="no answer from 127.0.0.1") as silent:
-            nobody.predict(GOOD["jpeg"])
+            unreachable.predict(GOOD["jpeg"])
     assert silent.value.status == 0
     porch.close()

@@ -100,7 +100,7 @@ def trickle(one, parts, pause, stop):
         (b"GET /ping HTTP/1.1\r\n\r\n", [b"\r\n"] * 60, b"HTTP/1.1 200 "),
         (b"POST /nowhere HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", [b"x"] * 90, b"HTTP/1.1 404 "),
     ],
-    ids=["headers", "a letter", "blank lines", "blank lines after an answer", "a body nobody wants"],
+    ids=["headers", "a letter", "blank lines", "blank lines after a response", "rest of a refused body"],
 )
 def test_connection_without_a_whole_request_is_closed(service, first, parts, response):
     stop = threading.Event()
