@@ -40,7 +40,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def mlflow_forgotten():
-    """MLflow's addresses, and the environment that it hands to subprocesses, are the process's: no module leaves its own to the next."""
+    """MLflow's addresses, and the environment that it hands to subprocesses, are the process's: no module leaves its
+    own to the next.
+    """
     yield
     if "mlflow" in sys.modules:
         from mlflow.tracking._model_registry import utils as registry
@@ -103,7 +105,9 @@ def command():
 
 @pytest.fixture(scope="session")
 def chain(command, tmp_path_factory):
-    """The whole chain on 64 simulated photographs, from the command line, once: (root of the lakehouse, summary, folder of the run)."""
+    """The whole chain on 64 simulated photographs, from the command line, once: (root of the lakehouse, summary,
+    folder of the run).
+    """
     root = tmp_path_factory.mktemp("chain")
     settings = [word for setting in (f"storage.root={root}", *SMALL) for word in ("--set", setting)]
     done = command(*settings)
@@ -155,7 +159,9 @@ def setting(cached):
 
 @pytest.fixture(scope="session")
 def porch():
-    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (metadata, pixels uint8 (count, side, side, 3))."""
+    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (metadata, pixels
+    uint8 (count, side, side, 3)).
+    """
     import numpy as np
     import pandas as pd
 

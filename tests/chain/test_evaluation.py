@@ -58,8 +58,8 @@ def test_a_network_that_was_given_a_shortcut_is_not_evaluable_and_not_promoted(p
     for words in said:
         assert any(words in reason for reason in evaluation.reasons), evaluation.reasons
     if shortcut == "sticker":
-        # Of 48 test images the model gets 45 to 48, the control as many: which has more is chance, and so whether that is a reason (test_verdict
-        # holds its words). That the control sees the sticker is none.
+        # Of 48 test images the model gets 45 to 48, the control as many: which has more is chance, and so whether that
+        # is a reason (test_verdict holds its words). That the control sees the sticker is none.
         assert evaluation.context_only >= 0.9
     assert gate.objection(evaluation.figures()).startswith("not evaluable: ")
 

@@ -1,4 +1,6 @@
-"""No episode is on two sides, no near copy is across a border, nothing ever changes side, every image is placed, and what can't be known is said."""
+"""No episode is on two sides, no near copy is across a border, nothing ever changes side, every image is placed, and
+what can't be known is said.
+"""
 
 from dataclasses import replace
 
@@ -79,7 +81,9 @@ def test_what_can_not_be_split_says_why(change, message):
 
 
 def random_images(seed):
-    """A set nobody would wish for: cameras of every habit, pauses of every length, copies, labels that change within a burst, images with no time."""
+    """A set nobody would wish for: cameras of every habit, pauses of every length, copies, labels that change within
+    a burst, images with no time.
+    """
     rng = np.random.default_rng(seed)
     frames, classes = [], int(rng.integers(2, 5))
     for camera in range(rng.integers(1, 5)):

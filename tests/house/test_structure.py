@@ -118,7 +118,9 @@ def test_names_of_tests_are_short_and_files_too():
 
 
 def test_atomic_writes_have_one_home():
-    """os.replace elsewhere is a second implementation, unless a comment on that line or the one above gives the reason."""
+    """os.replace elsewhere is a second implementation, unless a comment on that line or the one above gives the
+    reason.
+    """
     for path in modules():
         if path.relative_to(ROOT) == Path("device/files.py"):
             continue

@@ -1,4 +1,6 @@
-"""What Unity Catalog and its volumes do otherwise than a laptop: its registry by MLflow's own client against a server on loopback, files written front to back."""
+"""What Unity Catalog and its volumes do otherwise than a laptop: its registry by MLflow's own client against a
+server on loopback, files written front to back.
+"""
 
 import json
 import os
@@ -17,7 +19,10 @@ NAME = "lab.porch.lakevision"
 
 
 class Catalog:
-    """A workspace's registry: versions {number: tags} of one model, aliases {alias: number}. It has no search by filter, as Unity Catalog has none."""
+    """A workspace's registry: versions {number: tags} of one model, aliases {alias: number}.
+
+    It has no search by filter, as Unity Catalog has none.
+    """
 
     def __init__(self, made=True):
         self.made, self.versions, self.aliases, self.logged = made, {"1": {}, "2": {}}, {}, []

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lakevision.dataset import episodes, feed, object_region
 from lakevision.evaluation import intervals
-from lakevision.platform import config
+from lakevision.platform.config_sections import Evaluation
 from lakevision.training import loop
 
 
@@ -42,7 +42,7 @@ def measure(
     test: feed.Arrays,
     rows: pd.DataFrame,
     region: object_region.Region,
-    settings: config.Evaluation,
+    settings: Evaluation,
     seed: int = 0,
 ) -> SwapResult | None:
     """Swaps regions between test images and predicts the results. None if no pair matches.
@@ -65,7 +65,7 @@ def _pairs(
     test: feed.Arrays,
     rows: pd.DataFrame,
     region: object_region.Region,
-    settings: config.Evaluation,
+    settings: Evaluation,
     seed: int,
     same_class: bool,
 ) -> tuple[np.ndarray, int]:

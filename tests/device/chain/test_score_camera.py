@@ -1,4 +1,6 @@
-"""score.camera = true: one process takes, scores, acts and passes on; nothing is taken, scored or lost twice, whatever ends it."""
+"""score.camera = true: one process takes, scores, acts and passes on; nothing is taken, scored or lost twice,
+whatever ends it.
+"""
 
 import json
 import random
@@ -14,7 +16,9 @@ from steps import denied, doctor, images, lines, ready
 
 @pytest.fixture
 def alone(scoring):
-    """The scoring agent with a confirmed model, whose score drives the camera; the camera shows 30, 220, 60, 200, over and over."""
+    """The scoring agent with a confirmed model, whose score drives the camera; the camera shows 30, 220, 60, 200,
+    over and over.
+    """
     ready(scoring)
     folder = scoring.folder / "scene"
     folder.mkdir()
