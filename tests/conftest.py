@@ -33,9 +33,14 @@ MARKS = {
 
 
 def pytest_collection_modifyitems(items):
+    """Marks tests by their fixtures, and groups them for pytest-xdist: a file stays together, and so do the users of
+    the one chain.
+    """
     for item in items:
-        for fixture in set(getattr(item, "fixturenames", ())) & MARKS.keys():
+        used = set(getattr(item, "fixturenames", ()))
+        for fixture in used & MARKS.keys():
             item.add_marker(MARKS[fixture])
+        item.add_marker(pytest.mark.xdist_group("chain" if "chain" in used else str(item.path)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from servers import Server
 
+from device import files
 from lakevision.platform import config
 from lakevision.registry import model_registry
 from lakevision.release import promotions
@@ -193,7 +194,7 @@ def test_a_checkpoint_is_written_front_to_back(tmp_path, monkeypatch):
             assert name in ("write", "flush", "fileno"), f"{name} of a file on a volume"
             return getattr(self.file, name)
 
-    monkeypatch.setattr(checkpoint, "open", Forward, raising=False)
+    monkeypatch.setattr(files, "open", Forward, raising=False)
     checkpoint.save(tmp_path / "kept.npz", network, optimizer, {"history": [1], "best": None})
     assert len(opened) == 1
     assert checkpoint.restore(tmp_path / "kept.npz", network, optimizer)["history"] == [1]

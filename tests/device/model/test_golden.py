@@ -156,6 +156,7 @@ def test_model_slow_in_each_probation_is_denied(scoring, second):
     """Quick on its golden photographs, slow on what this camera takes: set aside each time after a few frames, then
     denied.
     """
+    file = scoring.model / "b" / "float32.tflite"
     scoring.configure(model={"budget_ms": 12.0, "probation": 8, "interval_s": 0.01, "slow_rounds": 2})
     digest = second(lambda folder: None, "other")
     scoring.run("sync")

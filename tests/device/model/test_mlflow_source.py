@@ -79,7 +79,6 @@ def broken(*a):
     return s.Source(opened.name, opened.look, read)
 m.open_mlflow = broken
 """
-    )
     assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
     scoring.run("sync")
     assert (scoring.model / "b" / "float32.tflite").read_bytes() == whole, "the rest by Range"
