@@ -1,4 +1,4 @@
-"""Draws whole episodes into train, validation and test, so that each class gets its share in each split.
+"""Draws whole episodes into train, validation and test, with each class in each split.
 
 Rare classes are drawn first, while every split is still open to them. Each episode goes to the split that is filled
 least (D'Hondt's rule). The order among equals is a hash of the seed and of the episode's name, so the order of the rows

@@ -1,4 +1,4 @@
-"""Where a camera pointed, from its pictures alone: the shift of each picture against the others of its camera.
+"""Where a camera pointed: the shift of each picture against the others of its camera.
 
 If a camera was moved between two batches of labels, its position reveals the label, and no metadata records the move.
 """

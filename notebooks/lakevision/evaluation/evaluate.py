@@ -1,4 +1,4 @@
-"""Evaluates a model on held-out episodes, beside baselines and controls that cannot see the object, and judges it."""
+"""Evaluates a model on held-out episodes, beside baselines and controls, and judges it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""95 % intervals by a bootstrap over episodes, not frames, because frames of one episode are near copies.
+"""95 % intervals by a bootstrap over episodes, because frames of one episode are near copies.
 
 Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), drawn by scipy.
 """

@@ -1,4 +1,4 @@
-"""Metrics and curves of predictions on the test split, from scikit-learn, with intervals over episodes.
+"""Metrics and curves of predictions, from scikit-learn, with intervals over episodes.
 
 The positive class of two is the last, as for training.threshold.
 """

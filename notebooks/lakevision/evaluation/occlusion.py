@@ -1,4 +1,4 @@
-"""Where a model looks: hide one part of the picture after another and measure the drop of its probability.
+"""Where a model looks: hide each part of a picture and measure the drop of the probability.
 
 Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014.
 """

@@ -1,4 +1,4 @@
-"""The results of an evaluation: key figures for the run's summary, and the material for pictures and the report."""
+"""The results of an evaluation: key figures, and material for pictures and the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The swap test: does the prediction follow the object if its region is pasted into another photograph?
+"""The swap test: does the prediction follow the object into another photograph?
 
 Both photographs come from one camera and are alike in hour and light, so only the pasted region differs. A model that
 looks at the object predicts the region's class. A model that has learnt the surroundings predicts the class of the

@@ -1,4 +1,4 @@
-"""MLflow: the experiment, what each run records, the registered model and the pyfunc that MLflow loads.
+"""MLflow: the experiment, the record of each run, the registered model and its pyfunc.
 
 May import ingest, platform and device. Start reading with model_registry.py.
 """

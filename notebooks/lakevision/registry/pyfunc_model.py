@@ -1,4 +1,4 @@
-"""The registered model: images in, labels and probabilities out. MLflow runs this file unchanged (models from code).
+"""The registered model: images in, labels and probabilities out (MLflow's models from code).
 
 An image is bytes, base64 text or the path of a file. A bad image affects its own row only: the label is null and the
 error gives the reason. A service reads no files: a path is answered with an error.

@@ -1,4 +1,4 @@
-"""MLflow tracking: the experiment, the record of each training run, and the child runs that workers write."""
+"""MLflow tracking: the experiment, the record of a training run, and child runs of workers."""
 
 from __future__ import annotations
 
