@@ -1,4 +1,7 @@
-"""Starts `python -m device sync` whenever it is due, as a process of its own, so that scoring never waits for it."""
+"""Starts `python -m device sync` whenever it is due.
+
+Sync runs as a process of its own, so that scoring never waits for it.
+"""
 
 from __future__ import annotations
 
