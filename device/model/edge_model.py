@@ -1,17 +1,21 @@
-"""An edge model: a folder of LiteRT files with one manifest, checked before it is trusted, run on JPEG bytes.
+"""An edge model: a folder of LiteRT files with one manifest, checked before use, run on JPEG bytes.
 
     from device.model import edge_model
     porch = edge_model.load(edge_model.folder("edge/", "champion"), "int8")
     edge_model.probabilities(porch, jpeg)        # one float for each of porch.classes
 
-The place that devices read holds versions/<version>/ with manifest.json, written last and never changed, and one pointer for each alias,
-champion.json say, which names the version's folder and the digest of its manifest.
+Devices read a folder with versions/<version>/ and one pointer file for each alias, such as champion.json. A version's
+manifest.json is written last and never changed. A pointer names the folder of a version and the digest of its manifest.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from device.model import transform
 
@@ -21,23 +25,26 @@ OF_VARIANT = {"file", "bytes", "sha256", "input", "tolerance"}
 
 
 class BadModel(ValueError):
-    """The folder holds no model that can be trusted; the message names the file and what is wrong."""
+    """The folder holds no model that can be trusted; the message names the file and the fault."""
 
 
 @dataclass
 class Model:
-    """A loaded model. interpreter: LiteRT's; the rest is the manifest's."""
+    """A loaded model: LiteRT's interpreter, and fields of the manifest."""
 
-    interpreter: object
+    interpreter: Any
     variant: str
-    classes: tuple
+    classes: tuple[str, ...]
     threshold: float
     transform: str
     version: str
 
 
-def folder(place, alias):
-    """The folder of the version that an alias names in the place that devices read. Raises BadModel where its manifest is not the one meant."""
+def folder(place: str | os.PathLike[str], alias: str) -> str:
+    """The folder of an alias's version. place: the folder that devices read.
+
+    Raises BadModel if the manifest is not the one that the pointer names.
+    """
     path = os.path.join(place, f"{alias}.json")
     pointer = _read_json(path)
     if not isinstance(pointer.get("folder"), str) or ".." in pointer["folder"] or os.path.isabs(pointer["folder"]):
@@ -54,8 +61,8 @@ def folder(place, alias):
     return chosen
 
 
-def read_manifest(folder):
-    """The manifest of a version's folder, a dict. Raises BadModel."""
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a version's folder. Raises BadModel."""
     path = os.path.join(folder, "manifest.json")
     manifest = _read_json(path)
     if missing := KEYS - set(manifest):
@@ -70,22 +77,24 @@ def read_manifest(folder):
     return manifest
 
 
-def _read_json(path):
+def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except (OSError, ValueError) as error:
         raise BadModel(f"{path}: {error}") from error
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        raise BadModel(f"{path}: schema_version {SCHEMA_VERSION} is understood here, this one differs: update device/")
+        raise BadModel(
+            f"{path}: schema_version is not {SCHEMA_VERSION}, the only one that this agent reads: update device/"
+        )
     return content
 
 
-def load(folder, variant="float32", threads=1):
-    """Checks size and SHA-256 of a variant and loads it. Returns Model; raises BadModel.
+def load(folder: str | os.PathLike[str], variant: str = "float32", threads: int = 1) -> Model:
+    """Checks size and SHA-256 of a variant and loads it. Raises BadModel.
 
-    LiteRT loads a file with a flipped bit without a word, and dies by signal when a mapped file is cut: so the digest is
-    checked, and the model is given to the interpreter as bytes.
+    LiteRT silently loads a file with a flipped bit, and a mapped file that is cut kills the process. So the digest is
+    checked, and the interpreter gets the model as bytes.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -100,20 +109,20 @@ def load(folder, variant="float32", threads=1):
     except OSError as error:
         raise BadModel(f"{path}: {error}") from error
     if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise BadModel(f"{path}: {len(data)} bytes that are not those of the manifest: fetch the model again")
-    side = transform.image_size(manifest["transform"])
+        raise BadModel(f"{path}: {len(data)} bytes, not those of the manifest: fetch the model again")
+    size = transform.image_size(manifest["transform"])
     try:
         interpreter = Interpreter(model_content=data, num_threads=threads)
         interpreter.allocate_tensors()
-        got = [
+        shapes = [
             tuple(map(int, detail[0]["shape"]))
             for detail in (interpreter.get_input_details(), interpreter.get_output_details())
         ]
     except (ValueError, RuntimeError) as error:
-        raise BadModel(f"{path}: LiteRT can't load it: {error}") from error
-    wanted = [(1, side, side, 3), (1, len(manifest["classes"]))]
-    if got != wanted:
-        raise BadModel(f"{path}: tensors are {got}, the manifest says {wanted}")
+        raise BadModel(f"{path}: LiteRT cannot load the file: {error}") from error
+    wanted = [(1, size, size, 3), (1, len(manifest["classes"]))]
+    if shapes != wanted:
+        raise BadModel(f"{path}: tensors are {shapes}, but by the manifest {wanted}")
     return Model(
         interpreter,
         variant,
@@ -124,13 +133,13 @@ def load(folder, variant="float32", threads=1):
     )
 
 
-def probabilities(model, data):
-    """Image bytes -> list of floats, one for each class. Raises transform.BadImage."""
+def probabilities(model: Model, data: bytes) -> list[float]:
+    """Image bytes to probabilities, one for each class. Raises transform.BadImage."""
     return invoke(model, transform.pixels(data, model.transform))
 
 
-def invoke(model, pixels):
-    """Raw pixels of the model's transform (bytes) -> list of floats, one for each class."""
+def invoke(model: Model, pixels: bytes) -> list[float]:
+    """Raw pixels of the model's transform to probabilities, one for each class."""
     import numpy as np
 
     wanted = model.interpreter.get_input_details()[0]
@@ -142,8 +151,8 @@ def invoke(model, pixels):
     return model.interpreter.get_tensor(model.interpreter.get_output_details()[0]["index"])[0].astype(float).tolist()
 
 
-def decide(scores, classes, threshold):
-    """The label for a list of probabilities. Two classes: the second one from the threshold on; more: the likeliest."""
+def decide(scores: Sequence[float], classes: Sequence[str], threshold: float) -> str:
+    """The label for probabilities. Two classes: the second from the threshold on. More classes: the likeliest."""
     if len(classes) == 2:
         return classes[int(scores[1] >= threshold)]
     return classes[max(range(len(classes)), key=scores.__getitem__)]

@@ -1,10 +1,13 @@
-"""A model is tried on its golden photographs, on this very device, in a process of its own: whatever it does there, it does to nobody else.
+"""Trial of a model on its golden photographs, on this device, in a process of its own.
 
-    python -m device.model.golden FOLDER VARIANT THREADS       prints one JSON line; a crash, a hang or too much memory are failures like others
+    python -m device.model.golden FOLDER VARIANT THREADS       # prints one JSON line
 
-The golden scores are what the same variant said where it was made; manifest.json says by how much a device may differ (tolerance).
-The same run is the benchmark: which variant is the fastest depends on the processor, and is measured, not assumed.
+A crash, a hang or too much memory is a failure like any other and cannot affect the scorer. The golden scores come from
+the same variant on the machine that made it; manifest.json gives the tolerance for a device. The same run is the
+benchmark: the fastest variant depends on the processor, so it is measured.
 """
+
+from __future__ import annotations
 
 import glob
 import json
@@ -15,30 +18,36 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from device import clock
 from device.model import edge_model
 
-TIMED = 40  # frames timed for each variant, at least
+TIMED = 40  # least number of frames timed for each variant
 MEMORY = 2 << 30  # bytes of address space that a model may ask for
 HOT = 80.0  # degrees Celsius from which a Pi's processor slows down
 
 
 class Failed(Exception):
-    """No variant of the model can be used here; the message says why, for each."""
+    """No variant of the model can be used here; the message gives the reason for each."""
 
 
 class Slow(Failed):
-    """A variant scores rightly, or did not come to an end, and only its time is against it. milliseconds: the best p50, None where no answer came."""
+    """A variant has the right scores, or did not finish: only its time is against it.
 
-    def __init__(self, message, milliseconds, board):
+    milliseconds: the best p50, None without an answer. board: of heat().
+    """
+
+    def __init__(self, message: str, milliseconds: float | None, board: dict[str, Any]) -> None:
         super().__init__(message)
         self.milliseconds, self.board = milliseconds, board
 
 
-def check(folder, settings):
-    """Tries each variant; {"variant": the fastest that passes, "table": {variant: figures}, "version", "at", ...}.
+def check(folder: str | os.PathLike[str], settings: Any) -> dict[str, Any]:
+    """Tries each variant. Returns {"variant": the fastest that passes, "table": {variant: figures}, "version", "at",
+    ...}.
 
     Raises Slow, Failed, edge_model.BadModel.
     """
@@ -64,7 +73,7 @@ def check(folder, settings):
     }
 
 
-def _try(folder, variant, settings):
+def _try(folder: str | os.PathLike[str], variant: str, settings: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "device.model.golden", str(folder), variant, str(settings.score.threads)]
     try:
         done = subprocess.run(
@@ -78,12 +87,12 @@ def _try(folder, variant, settings):
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer within model.check_s = {settings.model.check_s:g} s", "slow": True}
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return {"failed": f"its process ended with status {done.returncode}: {last[:300]}"}
     try:
         figures = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        return {"failed": f"its process said {done.stdout[-80:]!r}"}
+        return {"failed": f"its process printed {done.stdout[-80:]!r}"}
     if not figures["failed"] and figures["p50_ms"] > settings.model.budget_ms:
         figures.update(
             slow=True, failed=f"{figures['p50_ms']:.0f} ms a frame, and model.budget_ms is {settings.model.budget_ms:g}"
@@ -91,8 +100,8 @@ def _try(folder, variant, settings):
     return figures
 
 
-def environment():
-    """Our own, in which `python -m device` finds this very package whatever folder we are in."""
+def environment() -> dict[str, str]:
+    """The environment of this process, in which `python -m device` finds this package from any folder."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(
@@ -101,8 +110,11 @@ def environment():
     }
 
 
-def measure(folder, variant, threads):
-    """Figures of one variant, in this process: largest difference to the golden scores, times in ms, memory in MB, and "failed": "" or why."""
+def measure(folder: str, variant: str, threads: int) -> dict[str, Any]:
+    """Figures of one variant, in this process.
+
+    largest: difference to the golden scores. p50_ms, p90_ms, p99_ms. memory_mb. failed: the reason, or "".
+    """
     manifest = edge_model.read_manifest(folder)
     loaded = edge_model.load(folder, variant, threads)
     tolerance = manifest["variants"][variant]["tolerance"]
@@ -110,22 +122,25 @@ def measure(folder, variant, threads):
         (Path(folder, golden["file"]).read_bytes(), golden["scores"][variant]) for golden in manifest["golden"]
     ]
     if not photographs:
-        raise edge_model.BadModel(f"{folder}: no golden photographs: nothing would show that the model works here")
+        raise edge_model.BadModel(f"{folder}: no golden photographs, so nothing can show that the model works here")
     largest, times, failed = 0.0, [], ""
-    for round_ in range(max(2, -(-TIMED // len(photographs)))):
+    for _ in range(max(2, -(-TIMED // len(photographs)))):
         for data, wanted in photographs:
             began = time.perf_counter()
             scores = edge_model.probabilities(loaded, data)
             times.append(1000 * (time.perf_counter() - began))
-            # NaN is larger than no number: so not "larger than the tolerance" but "not within it".
-            differences = [abs(score - want) for score, want in zip(scores, wanted)]
+            # NaN is not larger than the tolerance, but it is not within it either.
+            differences = [abs(score - want) for score, want in zip(scores, wanted)]  # noqa: B905  their lengths are compared below
             if len(scores) != len(wanted) or not all(difference <= tolerance for difference in differences):
-                failed = f"says {_rounded(scores)} where {_rounded(wanted)} was said at home, and the tolerance is {tolerance:g}"
+                failed = (
+                    f"scores {_rounded(scores)}, but {_rounded(wanted)} at home, and the tolerance is {tolerance:g}"
+                )
             largest = max([largest, *differences])
         if failed:
             break
     times.sort()
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    with open("/proc/self/status") as status:
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return {
         "failed": failed,
         "largest": largest,
@@ -136,16 +151,17 @@ def measure(folder, variant, threads):
     }
 
 
-def _rounded(scores):
+def _rounded(scores: Sequence[float]) -> list[float]:
     return [round(score, 4) for score in scores]
 
 
-def heat():
-    """{"temperature_c", "throttled"} of the board, None where it won't say. throttled: vcgencmd's bits, "0x0" is well.
+def heat() -> dict[str, Any]:
+    """{"temperature_c", "throttled"} of the board, None if unknown. throttled: vcgencmd's bits, "0x0" is well.
 
-    The units hide the device that vcgencmd asks: there the temperature speaks alone.
+    The units hide the device file of vcgencmd, so a service knows only the temperature.
     """
-    temperature, throttled = None, None
+    temperature: float | None = None
+    throttled: str | None = None
     try:
         for path in sorted(glob.glob("/sys/class/thermal/thermal_zone0/temp")):
             with open(path) as file:
@@ -153,22 +169,23 @@ def heat():
         if shutil.which("vcgencmd"):
             answer = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10).stdout
             found = re.search("throttled=(0x[0-9a-fA-F]+)", answer)
-            throttled = found and found[1]
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # no word about heat is worth a frame
+            throttled = found[1] if found else None
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        # A missing temperature must not cost a frame.
         print(f"the board's heat: {error}", file=sys.stderr, flush=True)
     return {"temperature_c": temperature, "throttled": throttled}
 
 
-def hindered(board):
-    """Why a board that answers heat() so is slower than it could be at this moment; "" where nothing says that it is."""
-    # Bits 0 to 3 of get_throttled are now, 16 to 19 are since boot (Raspberry Pi documentation, vcgencmd).
+def hindered(board: dict[str, Any]) -> str:
+    """Why the board is slowed down at this moment, "" if nothing shows that. board: of heat()."""
+    # Bits 0 to 3 of get_throttled mean now, bits 16 to 19 since boot (Raspberry Pi documentation, vcgencmd).
     if board["throttled"] and int(board["throttled"], 16) & 0xF:
         return f"throttled {board['throttled']}"
     return f"{board['temperature_c']:.0f} C" if (board["temperature_c"] or 0) >= HOT else ""
 
 
-def main(folder, variant, threads):
-    """The process of its own. Exit status 1 where the model can't be loaded; the reason is the last line of stderr."""
+def main(folder: str, variant: str, threads: str) -> int:
+    """The trial process. Exit status 1 if the model cannot be loaded; the reason is the last line of stderr."""
     _step_back()
     try:
         print(json.dumps(measure(folder, variant, int(threads))))
@@ -178,10 +195,13 @@ def main(folder, variant, threads):
     return 0
 
 
-def _step_back():
-    """Takes less than others, and dies before them. systemd's unit forbids some of it, and bounds the memory itself: none of it is a must."""
+def _step_back() -> None:
+    """Lowers the priority of this process, and makes it the first to be killed.
 
-    def die_first():
+    systemd's unit forbids some of these steps and bounds the memory itself, so none of them is required.
+    """
+
+    def die_first() -> None:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("900")
 

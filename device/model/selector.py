@@ -1,42 +1,52 @@
-"""Which model is in use: the new one that sync.py has made ready, on probation at first, or the last good one."""
+"""Selects the model in use: a new one from sync.py, first on probation, or the last good one."""
+
+from __future__ import annotations
 
 import math
 import statistics
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from device import clock
 from device.model import edge_model, golden, slots, transform
 from device.spool import records
 from device.spool.spool import FULL
 
-FEW = 5  # frames before a median of their times says anything
+FEW = 5  # least number of frames for a median of their times
 
 
-class Pilot:
-    """The model in use, and the decision which one that is. Only the scorer has one.
+class Selector:
+    """The model in use. Only the scorer has one.
 
-    model: a edge_model.Model, or None while there is none that works. on_probation: frames still to be judged, 0 when confirmed.
+    model: None while no model works. on_probation: frames that are still to be judged, 0 after probation.
     """
 
-    def __init__(self, settings, say):
+    def __init__(self, settings: Any, say: Callable[..., None]) -> None:
         self.settings, self.say = settings.model, say
         self.threads = settings.score.threads
         self.root = Path(self.settings.folder)
         self.root.mkdir(parents=True, exist_ok=True)
-        self.model, self.record, self.on_probation, self.times = None, {}, 0, []
-        self.refused = set()  # digests that failed in this process: known, too, where a full disk takes no note of them
+        self.model: edge_model.Model | None = None
+        self.record: dict[str, Any] = {}
+        self.on_probation = 0
+        self.times: list[float] = []
+        # Digests that failed in this process. A full disk cannot record them.
+        self.refused: set[str] = set()
 
-    def start(self):
-        """Loads the model of active.json, or returns to the last good one, or takes any slot that is whole; None is left where none is."""
+    def start(self) -> None:
+        """Loads the model of active.json, else the last good one, else any complete slot.
+
+        Without one, model is None.
+        """
         self.record = slots.active(self.root)
         if self.record.get("fallback"):
-            self.record["strikes"] = (
-                self.record.get("strikes", 0) + 1
-            )  # taken back by a clean stop: a crash of the process counts, too
+            # Each start is a strike until a clean stop takes it back, so a crash of the process counts.
+            self.record["strikes"] = self.record.get("strikes", 0) + 1
             self._remember(self.record)
             if self.record["strikes"] > self.settings.crashes and self.record["digest"] not in slots.denied(self.root):
-                self._deny(f"{self.record['strikes'] - 1} starts of the scorer did not live through its probation")
+                self._deny(f"{self.record['strikes'] - 1} starts of the scorer did not survive its probation")
         known = slots.denied(self.root).keys() | self.refused
         wanted = [self.record.get("slot"), self.record.get("fallback"), *slots.SLOTS]
         for slot in dict.fromkeys(slot for slot in wanted if slot):
@@ -59,19 +69,19 @@ class Pilot:
             sys.stderr,
         )
 
-    def stop(self):
-        """A clean stop is no strike against a model on probation, and the frames it was watched for count."""
+    def stop(self) -> None:
+        """Ends cleanly: no strike against a model on probation, and its judged frames count."""
         if self.on_probation and self.record.get("fallback"):
             self.record.update(strikes=0, left=self.on_probation)
             self._remember(self.record)
 
-    def look(self):
-        """Takes the model that sync.py has made ready, if there is one; says so. Cheap: a few small files are read."""
+    def look(self) -> None:
+        """Switches to a new model from sync.py, if there is one. Cheap: reads a few small files."""
         wanted = records.read(self.root / "sync.json").get("digest")
         if not wanted or wanted == self.record.get("digest") and self.model or self.record.get("fallback"):
             return
         if slots.checked(self.root, slots.spare(self.record)).get("digest") != wanted:
-            return  # not here yet, or set aside; sync needs its lock for itself
+            return  # not here yet, or set aside; do not take the lock from sync
         if wanted in self.refused:
             return
         try:
@@ -89,10 +99,10 @@ class Pilot:
             return
         except OSError as error:
             if error.errno not in FULL:
-                raise  # on a full disk the one in use stays that, until the switch can be written
+                raise  # on a full disk the present model stays until the switch can be written
 
-    def judge(self, milliseconds):
-        """Takes in a frame that was scored, and how long it took. True where the model was given up for the last good one."""
+    def judge(self, milliseconds: float) -> bool:
+        """Judges a scored frame by its time. Returns True if the model was given up for the last good one."""
         if not self.on_probation:
             return False
         self.times.append(milliseconds)
@@ -107,7 +117,7 @@ class Pilot:
             self.say(f"model {self.record['version']} has passed its probation: {middle:.1f} ms a frame")
         return False
 
-    def _too_slow(self, milliseconds):
+    def _too_slow(self, milliseconds: float) -> bool:
         try:
             over, words = slots.too_slow(
                 self.root, self.settings, self.record, milliseconds, golden.hindered(golden.heat())
@@ -118,10 +128,11 @@ class Pilot:
             over, words = False, f"{milliseconds:.0f} ms a frame, and model.budget_ms is {self.settings.budget_ms:g}"
         return self.give_up(words, for_good=over)
 
-    def give_up(self, reason, for_good=True):
-        """The model in use failed. On probation it is denied, and the last good one is in use again: True. Else nothing changes: False.
+    def give_up(self, reason: str, for_good: bool = True) -> bool:
+        """Gives up the failed model in use and returns True if it is on probation; else changes nothing.
 
-        for_good: False where it was only too slow, and may try again: it is not denied but set aside, until sync has checked it anew.
+        The model is denied, and the last good one is used again. for_good: False for a model that was only too slow.
+        Such a model is set aside until sync has checked it again.
         """
         if not self.on_probation:
             return False
@@ -144,23 +155,31 @@ class Pilot:
             slots.set_aside(self.root, failed)
         return True
 
-    def _load(self, slot, card):
+    def _load(self, slot: str, card: dict[str, Any]) -> edge_model.Model | None:
         try:
             return edge_model.load(str(self.root / slot), card["variant"], self.threads)
         except (edge_model.BadModel, transform.BadTransform, OSError, KeyError) as error:
-            self.say(f"slot {slot} can't be used: {error}", sys.stderr)
+            self.say(f"slot {slot} cannot be used: {error}", sys.stderr)
             return None
 
-    def _discard(self, slot):
-        """Was whole once, and is no more (a failing card): no longer counted as here, so that sync fetches it anew."""
+    def _discard(self, slot: str) -> None:
+        """Clears a slot that a failing card has damaged, so that sync fetches the model again."""
         try:
             with slots.filling(self.root):
                 slots.clear(self.root / slot)
         except slots.Busy:
             self.say(f"slot {slot} stays as it is: sync is at work", sys.stderr)
 
-    def _use(self, slot, card, loaded, fallback, back=False, must=False):
-        """Switches: from the one rename on, this slot is the model, crash or not. must: raises OSError, and switches nothing, on a full disk."""
+    def _use(
+        self,
+        slot: str,
+        card: dict[str, Any],
+        loaded: edge_model.Model,
+        fallback: str,
+        back: bool = False,
+        must: bool = False,
+    ) -> None:
+        """Switches to a slot with one rename. must: on a full disk raise OSError and switch nothing."""
         fallback = fallback if fallback != slot else ""
         record = {
             "slot": slot,
@@ -176,20 +195,18 @@ class Pilot:
         self.record = record
         self._take(loaded)
         if first:
-            self.on_probation = (
-                self.settings.probation
-            )  # the first model has none to return to, and is watched all the same
+            self.on_probation = self.settings.probation  # the first model is judged too, though it has no fallback
         self.say(
             f"model {card['version']} ({card['variant']}) is in use from slot {slot}"
             + (f", on probation for {self.on_probation} frames" if self.on_probation else ", as before" if back else "")
         )
 
-    def _take(self, loaded):
+    def _take(self, loaded: edge_model.Model) -> None:
         self.model, self.times = loaded, []
         self.on_probation = self.record.get("left", self.settings.probation) if self.record.get("fallback") else 0
 
-    def _remember(self, record, must=False):
-        """Writes active.json. A disk that takes none costs memory of it, not the scoring: after a restart the one written last is in use."""
+    def _remember(self, record: dict[str, Any], must: bool = False) -> None:
+        """Writes active.json. A full disk does not stop the scoring: after a restart the last written record holds."""
         try:
             records.write(self.root / "active.json", record, durable=True)
         except OSError as error:
@@ -197,7 +214,7 @@ class Pilot:
                 raise
             self.say(f"{self.root / 'active.json'} stays as it was: {error.strerror}", sys.stderr)
 
-    def _deny(self, reason):
+    def _deny(self, reason: str) -> None:
         self.say(f"model {self.record['version']} is given up: {reason}", sys.stderr)
         self.refused.add(self.record["digest"])
         try:
@@ -208,6 +225,6 @@ class Pilot:
             self.say(f"{self.root / 'denied.json'} stays as it was: {error.strerror}", sys.stderr)
 
 
-def sound(scores, classes):
-    """Whether a model's answer can be one: finite, a number for each class, each within 0 and 1 but for rounding."""
+def sound(scores: Sequence[float], classes: Sequence[str]) -> bool:
+    """True if scores can be probabilities: one finite number for each class, from 0 to 1 within rounding."""
     return len(scores) == len(classes) and all(math.isfinite(score) and -0.01 <= score <= 1.01 for score in scores)

@@ -1,9 +1,11 @@
-"""python -m device sync: looks whether the alias points at another model, fetches that into the slot that is not in use, and has it checked.
+"""python -m device sync: fetches and checks the model of the alias, into the unused slot.
 
-One look is one small request. Files come in pieces that stay on the disk: a broken line, a restart or a power cut costs the piece in hand.
-Nothing here touches the model in use; the scorer takes the new one when it is whole and checked (swap.py). The scorer starts this as a
-process of its own, so that neither the network nor what comes over it reaches the scoring.
+A look is one small request. Files come in pieces that stay on the disk: a broken line, a restart or a power cut costs
+only the current piece. The model in use is never touched; the scorer switches when the new one is complete and checked
+(slots.py). The scorer starts this module as a process of its own, so network and downloads cannot affect the scoring.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -11,6 +13,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from device import clock
 from device.files import sync_folder
@@ -25,11 +28,14 @@ PATH = re.compile(r"[A-Za-z0-9_-]{1,80}\.tflite|golden/[A-Za-z0-9_-]{1,80}\.[a-z
 
 
 class Damaged(Exception):
-    """What came is not what the manifest promises. Once is an accident; model.attempts times is the model's end here."""
+    """A download differs from its manifest. Once is an accident; after model.attempts times the model is denied."""
 
 
-def run(settings):
-    """One look, and what follows from it. Returns 0: nothing to do before model.interval_s is over; EXIT_LATER; EXIT_DENIED."""
+def run(settings: Any) -> int:
+    """Looks for a new model and fetches it.
+
+    Returns 0 (look again after model.interval_s), EXIT_LATER or EXIT_DENIED.
+    """
     if not settings.model.url:
         print("model.url is empty: set it in /etc/lakevision/device.toml to fetch models", flush=True)
         return 0
@@ -42,44 +48,44 @@ def run(settings):
         return EXIT_LATER
 
 
-def _look(settings, root):
-    seen = records.read(root / "sync.json")
-    seen = seen if seen.get("from") == _origin(settings) else {"from": _origin(settings)}
+def _look(settings: Any, root: Path) -> int:
+    state = records.read(root / "sync.json")
+    state = state if state.get("from") == _origin(settings) else {"from": _origin(settings)}
     status = EXIT_LATER
     try:
-        status = _follow(settings, root, seen)
-        seen.update(error="", failures=0)
+        status = _follow(settings, root, state)
+        state.update(error="", failures=0)
     except types.Unavailable as error:
-        seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
+        state.update(error=str(error), failures=state.get("failures", 0) + 1)
     except Damaged as error:
-        seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
-        digest = seen.get("coming", "")
-        seen["attempts"] = seen.get("attempts", 0) + 1 if digest == seen.get("attempted") else 1
-        seen["attempted"] = digest
-        if digest and seen["attempts"] >= settings.model.attempts:
-            status = _deny(root, seen, f"{seen['attempts']} times in a row: {error}")
+        state.update(error=str(error), failures=state.get("failures", 0) + 1)
+        digest = state.get("coming", "")
+        state["attempts"] = state.get("attempts", 0) + 1 if digest == state.get("attempted") else 1
+        state["attempted"] = digest
+        if digest and state["attempts"] >= settings.model.attempts:
+            status = _deny(root, state, f"{state['attempts']} times in a row: {error}")
     except golden.Slow as slow:
-        card = {"digest": seen["coming"], "version": seen["coming_version"]}
+        card = {"digest": state["coming"], "version": state["coming_version"]}
         over, words = slots.too_slow(root, settings.model, card, slow.milliseconds, golden.hindered(slow.board))
         print(f"version {card['version']}: {words}", flush=True)
-        status = _deny(root, seen, f"{slow}; {words}") if over else 0  # 0: no sooner than after model.interval_s
+        status = _deny(root, state, f"{slow}; {words}") if over else 0  # 0: no sooner than after model.interval_s
         if not over:
-            seen.update(error="", failures=0)
+            state.update(error="", failures=0)
     except (edge_model.BadModel, transform.BadTransform, golden.Failed) as error:
-        status = _deny(root, seen, str(error))
+        status = _deny(root, state, str(error))
     except (types.Denied, types.Refused, ValueError) as error:
-        seen.update(error=str(error), failures=seen.get("failures", 0) + 1)
+        state.update(error=str(error), failures=state.get("failures", 0) + 1)
         status = EXIT_DENIED
     except OSError as error:
         if error.errno not in FULL:
             raise
-        slots.clear(root / slots.spare(slots.active(root)))  # half a model is no reason to keep the disk full
-        seen.update(error=f"the disk: {error.strerror}", failures=seen.get("failures", 0) + 1)
-    if seen["error"]:
-        print(f"{seen['error']}", file=sys.stderr, flush=True)
-    seen["at"] = clock.now().isoformat()
+        slots.clear(root / slots.spare(slots.active(root)))  # an incomplete model must not keep the disk full
+        state.update(error=f"the disk: {error.strerror}", failures=state.get("failures", 0) + 1)
+    if state["error"]:
+        print(f"{state['error']}", file=sys.stderr, flush=True)
+    state["at"] = clock.now().isoformat()
     try:
-        records.write(root / "sync.json", seen)
+        records.write(root / "sync.json", state)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -87,46 +93,47 @@ def _look(settings, root):
     return status
 
 
-def _origin(settings):
+def _origin(settings: Any) -> str:
     return f"{settings.model.url} {settings.model.name} {settings.model.alias}"
 
 
-def _deny(root, seen, reason):
-    slots.deny(root, seen["coming"], seen.get("coming_version", ""), reason)
+def _deny(root: Path, state: dict[str, Any], reason: str) -> int:
+    slots.deny(root, state["coming"], state.get("coming_version", ""), reason)
     slots.clear(root / slots.spare(slots.active(root)))
-    seen.update(error=f"model {seen.get('coming_version')} will not be used here: {reason}", failures=0)
+    state.update(error=f"model {state.get('coming_version')} will not be used here: {reason}", failures=0)
     return EXIT_DENIED
 
 
-def _follow(settings, root, seen):
-    """Raises Damaged, golden.Failed, edge_model.BadModel, stores' exceptions, OSError."""
+def _follow(settings: Any, root: Path, state: dict[str, Any]) -> int:
+    """Follows the alias. Raises Damaged, golden.Failed, edge_model.BadModel, the exceptions of a store, OSError."""
     record = slots.active(root)
     if record.get("fallback"):
         print(f"model {record['version']} is on probation: no look until that is over", flush=True)
         return 0
     here = {card["digest"] for slot in slots.SLOTS if (card := slots.checked(root, slot))}
     known = here | slots.denied(root).keys()
-    settled = seen.get("digest") in known
+    settled = state.get("digest") in known
     opened = source.open_source(settings)
-    pointer = opened.look(seen.get("etag", "") if settled else "")
+    pointer = opened.look(state.get("etag", "") if settled else "")
     if (
         pointer is None
         or settled
-        and (pointer.version, pointer.digest or seen["digest"]) == (seen["version"], seen["digest"])
+        and (pointer.version, pointer.digest or state["digest"]) == (state["version"], state["digest"])
     ):
-        print(f"nothing new: {settings.model.alias} is version {seen['version']}", flush=True)
+        print(f"nothing new: {settings.model.alias} is version {state['version']}", flush=True)
         return 0
     if pointer.digest in known:
         place = "here" if pointer.digest in here else "denied on this device"
         print(f"{settings.model.alias} is version {pointer.version}, which is {place}", flush=True)
-        seen.update(digest=pointer.digest, version=pointer.version, etag=pointer.etag)
+        state.update(digest=pointer.digest, version=pointer.version, etag=pointer.etag)
         return 0
     manifest = source.small(opened.read(f"{pointer.folder}/manifest.json", 0), "manifest.json")
     digest = hashlib.sha256(manifest).hexdigest()
-    seen.update(coming=pointer.digest or digest, coming_version=pointer.version)
+    state.update(coming=pointer.digest or digest, coming_version=pointer.version)
     if pointer.digest and digest != pointer.digest:
         raise Damaged(
-            f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): {manifest[:40]!r}"
+            f"manifest.json of version {pointer.version} is not the one that the pointer names (SHA-256 differs): "
+            f"{manifest[:40]!r}"
         )
     if not pointer.digest and manifest.lstrip()[:1] != b"{":
         raise types.Unavailable(
@@ -138,12 +145,14 @@ def _follow(settings, root, seen):
     if digest not in known:
         _fill(settings, opened, pointer, manifest, digest, root / slots.spare(record))
         print(f"version {pointer.version} is here and checked", flush=True)
-    seen.update(digest=digest, version=pointer.version, etag=pointer.etag, attempts=0)
+    state.update(digest=digest, version=pointer.version, etag=pointer.etag, attempts=0)
     return 0
 
 
-def _fill(settings, opened, pointer, manifest, digest, slot):
-    """The whole bundle into a slot, checked.json last."""
+def _fill(
+    settings: Any, opened: source.Source, pointer: source.Pointer, manifest: bytes, digest: str, slot: Path
+) -> None:
+    """Writes the whole bundle into a slot, checked.json last."""
     if records.read(slot / "fetching.json").get("digest") != digest:
         slots.clear(slot)
         records.write(slot / "fetching.json", {"digest": digest, "version": pointer.version}, durable=True)
@@ -167,23 +176,26 @@ def _fill(settings, opened, pointer, manifest, digest, slot):
     records.write(slot / "checked.json", {"digest": digest, **card}, durable=True)
 
 
-def _files(manifest):
-    """[(path, bytes, SHA-256)] of all that a manifest names. Raises BadModel: it must lead nowhere outside its folder, and name each as whole."""
+def _files(manifest: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """(path, bytes, SHA-256) of each file of a manifest.
+
+    Raises BadModel if one leads outside its folder or is incomplete.
+    """
     listed = [*(manifest["variants"].values() if isinstance(manifest["variants"], dict) else ()), *manifest["golden"]]
-    found = []
+    files: list[tuple[str, int, str]] = []
     for entry in listed:
         path, size, sha256 = (
             entry.get(key) if isinstance(entry, dict) else None for key in ("file", "bytes", "sha256")
         )
         named = isinstance(path, str) and PATH.fullmatch(path) and re.fullmatch(r"[0-9a-f]{64}", str(sha256))
         if not named or type(size) is not int or size <= 0:
-            raise edge_model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is no file of a model")
-        found.append((path, size, sha256))
-    return found
+            raise edge_model.BadModel(f"manifest.json: {json.dumps(entry)[:120]} is not a file of a model")
+        files.append((str(path), size, str(sha256)))
+    return files
 
 
-def _fetch(opened, place, path, size, sha256):
-    """One file, from where the last attempt ended. Raises Damaged, stores' exceptions."""
+def _fetch(opened: source.Source, place: str, path: Path, size: int, sha256: str) -> None:
+    """Fetches one file, from the end of the last attempt on. Raises Damaged and the exceptions of a store."""
     path.parent.mkdir(exist_ok=True)
     if path.exists() and path.stat().st_size == size and _sha256(path) == sha256:
         return
@@ -203,17 +215,16 @@ def _fetch(opened, place, path, size, sha256):
                 file.flush()
         os.fsync(file.fileno())
     if there == began < size:
-        part.unlink()  # nothing follows what came before: perhaps that was another file
+        part.unlink()  # the source has nothing after these bytes: perhaps they belong to another file
     if there < size:
         raise types.Unavailable(f"{place}: {there} of {size} bytes came; the rest follows")
     if there > size or _sha256(part) != sha256:
         start = part.read_bytes()[:40]
         part.unlink()
-        raise Damaged(
-            f"{place}: what came, {start!r}..., is not the file of the manifest ({'too long' if there > size else 'SHA-256 differs'})"
-        )
-    os.replace(part, path)
+        fault = "too long" if there > size else "SHA-256 differs"
+        raise Damaged(f"{place}: the received bytes, {start!r}..., are not the file of the manifest ({fault})")
+    os.replace(part, path)  # not files.write_atomically: the part file must survive, so that a download resumes
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,33 +1,36 @@
-"""What happens between the bytes of an image file and the pixels that the model sees: one function, one readable line.
+"""The one transform: from the bytes of an image file to the pixels of the model, as one readable line.
 
-The training cache, Spark scoring, the REST service and the Pi all call this file, and nothing else resizes anywhere. It
-lives in device/ because the Pi is the place that can carry least: it needs Pillow only. The line travels with the model:
+The training cache, Spark scoring, the REST service and the Pi all call this file, and no other code resizes. It lives
+in device/ because the Pi can carry least; it needs Pillow only. The line travels with the model:
 
     decode|upright|rgb|resize(128)
     decode|upright|rgb|square|resize(96)
 """
 
+from __future__ import annotations
+
 import io
 import re
 from functools import lru_cache
+from typing import Any, Callable
 
 from PIL import Image, ImageOps
 
-# A 12 MP camera makes 12e6 pixels, a 108 MP phone 108e6. More than this is a bomb or a mistake, and a Pi has 1 GB.
+# A 12 MP camera makes 12e6 pixels, a 108 MP phone 108e6. More is a decompression bomb or a mistake, and a Pi has 1 GB.
 MAX_PIXELS = 120_000_000
-# Pillow would try 40 more, among them EPS, which it hands to Ghostscript: a program, not a picture. MPO comes with JPEG.
+# Pillow would try 40 more formats, among them EPS, which it hands to Ghostscript: a program. JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
 
 
 class BadImage(ValueError):
-    """The bytes are not an image that can be decoded; the message says why, in words for a person."""
+    """The bytes are not an image that can be decoded; the message gives the reason."""
 
 
 class BadTransform(ValueError):
-    """The line of the transform can't be understood; the message names the part and what is known."""
+    """The line of a transform is invalid; the message names the part and the known steps."""
 
 
-def decode(data):
+def decode(data: bytes) -> Image.Image:
     """Opens image bytes as a fully loaded PIL image, first frame only. Raises BadImage."""
     if not data:
         raise BadImage("empty file (0 bytes)")
@@ -42,7 +45,7 @@ def decode(data):
         raise BadImage(f"too large: {width} x {height} pixels, {MAX_PIXELS:,} at most")
     try:
         image.load()
-    except Exception as error:  # likewise; a MemoryError is an Exception too
+    except Exception as error:  # the same, and MemoryError
         raise BadImage(f"damaged {image.format}: {error}") from error
     return image
 
@@ -59,10 +62,10 @@ MAGIC = {
 }
 
 
-def _unreadable(start):
+def _unreadable(start: bytes) -> str:
     for magic, kind in MAGIC.items():
         if start.startswith(magic):
-            return f"damaged {kind}: it begins like one, but its header is cut or broken"
+            return f"damaged {kind}: the start is right, but the header is cut or broken"
     for magic, kind in OTHERS.items():
         if start.startswith(magic):
             return f"not an image that can be taken: {kind}; save it as JPEG or PNG"
@@ -71,23 +74,24 @@ def _unreadable(start):
     return f"not an image: starts with {start[:8]!r}"
 
 
-def upright(image):
-    """Turns the image as its EXIF orientation says; broken EXIF leaves it as it is."""
+def upright(image: Image.Image) -> Image.Image:
+    """Turns the image by its EXIF orientation. Broken EXIF leaves the image as it is."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a malformed EXIF block must not cost the photograph: its pixels are fine
+    except Exception:  # a malformed EXIF block must not cost the photograph, whose pixels are fine
         return image
 
 
-def rgb(image):
-    """Any mode to 8-bit RGB: 16-bit is scaled (not clipped), transparency lies on white."""
+def rgb(image: Image.Image) -> Image.Image:
+    """Any mode to 8-bit RGB. 16-bit values are scaled (not clipped), transparency becomes white."""
     if image.mode == "RGB":
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        # "I" holds 16-bit PNGs too; convert("RGB") would clip at 255 and give white.
+        # "I" also holds 16-bit PNGs; convert("RGB") would clip at 255 and give white.
         if image.mode.startswith("I;16"):
-            image = image.convert("I")  # first of all: big-endian ones (TIFF) can't even be asked for their extrema
-        low, high = image.getextrema()
+            image = image.convert("I")  # first, because getextrema() fails on big-endian ones (TIFF)
+        extrema: Any = image.getextrema()
+        low, high = extrema
         top = 65535 if image.mode != "F" and high <= 65535 and low >= 0 else max(high, 1)
         return image.point(lambda value: value * (255 / top) + 0).convert("L").convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -96,30 +100,42 @@ def rgb(image):
     return image.convert("RGB")
 
 
-def square(image):
+def square(image: Image.Image) -> Image.Image:
     """Cuts the largest centred square."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
+    size = min(image.size)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
-def resize(image, side):
-    """Scales to side x side pixels, antialiased (bilinear over the whole footprint of a pixel), aspect not kept."""
-    return image.resize((side, side), Image.Resampling.BILINEAR)
+def resize(image: Image.Image, size: int) -> Image.Image:
+    """Scales to size x size pixels, antialiased (bilinear over the whole footprint of a pixel).
+
+    The aspect may change.
+    """
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-OPS = {"decode": decode, "upright": upright, "rgb": rgb, "square": square, "resize": resize}
+OPS: dict[str, Callable[..., Any]] = {
+    "decode": decode,
+    "upright": upright,
+    "rgb": rgb,
+    "square": square,
+    "resize": resize,
+}
 STEP = re.compile(r"^([a-z_]+)(?:\((\d+)\))?$")
 
 
 @lru_cache(maxsize=32)
-def parse(line):
-    """The transform's line as a tuple of (name, arguments). Raises BadTransform unless it starts with decode and ends with resize(n)."""
-    steps = []
+def parse(line: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The steps of a line: (name, arguments).
+
+    Raises BadTransform unless it starts with decode and ends with resize(n).
+    """
+    steps: list[tuple[str, tuple[int, ...]]] = []
     for part in line.split("|"):
         match = STEP.match(part.strip())
         if not match or match[1] not in OPS:
-            raise BadTransform(f"transform {line!r}: {part.strip()!r} is not known; there are {', '.join(OPS)}")
+            raise BadTransform(f"transform {line!r}: {part.strip()!r} is unknown; there are {', '.join(OPS)}")
         if (match[1] == "resize") != bool(match[2]):
             raise BadTransform(f"transform {line!r}: resize takes a size, as in resize(128), and the others take none")
         steps.append((match[1], (int(match[2]),) if match[2] else ()))
@@ -131,26 +147,29 @@ def parse(line):
     return tuple(steps)
 
 
-def image_size(line):
-    """Height and width in pixels of what the transform makes."""
+def image_size(line: str) -> int:
+    """Height and width in pixels of the transform's output."""
     return parse(line)[-1][1][0]
 
 
 side = image_size  # models registered before the packages existed call it by this name
 
 
-def pixels(data, line):
-    """Image bytes -> raw pixels: bytes of length side * side * 3, uint8, row-major, RGB. Raises BadImage, BadTransform."""
+def pixels(data: bytes, line: str) -> bytes:
+    """Image bytes to raw pixels: uint8, RGB, row-major, image_size(line) ** 2 * 3 bytes.
+
+    Raises BadImage, BadTransform.
+    """
     return apply(decode(data), line).tobytes()
 
 
-def apply(image, line):
-    """A decoded PIL image -> PIL image of mode RGB and side x side pixels; all steps after decode."""
+def apply(image: Image.Image, line: str) -> Image.Image:
+    """All steps after decode, on a decoded image. Returns an RGB image of image_size(line) pixels square."""
     try:
         for name, arguments in parse(line)[1:]:
             image = OPS[name](image, *arguments)
     except BadTransform:
         raise
-    except Exception as error:  # a conversion that Pillow can't do costs this image, never the batch
+    except Exception as error:  # a conversion that Pillow lacks costs this image, never the batch
         raise BadImage(f"cannot convert mode {image.mode}: {error}") from error
     return image

@@ -41,7 +41,7 @@ class Scorer:
         self.desk, self.batch = results.Desk(inbox, outbox, say), results.Batch()
         self.choice = feedback.Choice(settings.feedback, **{**{"day": "", "spent": 0}, **self.desk.finish()})
         self.actor = act.Actor(settings.act, self.counters, say)
-        self.pilot = selector.Pilot(settings, say)
+        self.pilot = selector.Selector(settings, say)
         self.sync = sync_starter.SyncStarter(settings)
         self.looked_at = self.saved_at = self.refused_at = -float("inf")
 

@@ -149,7 +149,7 @@ def test_training_continues_from_the_last_complete_epoch(outcome):
 
     root, folder, _, summary = outcome
     client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
-    assert "start again from the last whole epoch" in printed(folder, "03_train")
+    assert "restart from the last whole epoch" in printed(folder, "03_train")
     ranks = json.loads(Path(client.download_artifacts(summary["train"]["run_id"], "ranks.json")).read_text())
     assert len(ranks["digests"]) == 2 and len(set(ranks["digests"])) == 1
     assert len(client.get_metric_history(summary["train"]["run_id"], "val_loss")) >= 30

@@ -11,7 +11,6 @@ from servers import Server
 from lakevision.platform import config
 from lakevision.registry import model_registry
 from lakevision.release import promotions
-from lakevision.serving.rest import local_service
 from lakevision.training import checkpoint, horovod_ranks
 
 NAME = "lab.porch.lakevision"
@@ -140,48 +139,6 @@ def test_a_decision_moves_the_alias_and_its_tags_fit(workspace_of, lakehouse, mo
     assert spark.table(places.table("promotions")).where("number = 2").first()["reason"] == "long " * 500
     promotions.rollback(spark, cfg, places, "", "A. Person", "enough")
     assert catalog.aliases["champion"] == "1"
-
-
-def test_the_service_of_the_comparison_gets_the_notebooks_login(tmp_path, monkeypatch):
-    """One that stands in no environment, as a notebook's; and nothing where there is none to give."""
-    import mlflow  # noqa: F401 - before Popen is another, which its import would call
-
-    for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "login").write_text("[DEFAULT]\nhost = https://lab.example\ntoken = dapi-good\n")
-    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "login"))
-    given = []
-
-    class Started:
-        def __init__(self, command, env, **_):
-            given.append(env)
-            self.stdout = open(os.devnull)
-
-        def wait(self, *_):
-            return 1
-
-        def terminate(self):
-            pass
-
-    monkeypatch.setattr(local_service.subprocess, "Popen", Started)
-    for uri in ("databricks", "sqlite:///somewhere.db"):
-        with (
-            pytest.raises(local_service.NoService, match="status 1"),
-            local_service.service(SimpleNamespace(mlflow_uri=uri), "1", []),
-        ):
-            pass
-    more = [
-        {name: value for name, value in env.items() if os.environ.get(name) != value and name != "PYTHONPATH"}
-        for env in given
-    ]
-    assert more == [
-        {
-            "DATABRICKS_TOKEN": "dapi-good",
-            "DATABRICKS_HOST": "https://lab.example",
-            "MLFLOW_TRACKING_URI": "databricks",
-        },
-        {},
-    ]
 
 
 def test_epochs_are_logged_by_the_driver_for_ranks_have_no_login(workspace_of, tmp_path, monkeypatch):

@@ -19,12 +19,13 @@ from lakevision.platform.workspace import REPOSITORY
 from lakevision.training import horovod_ranks, loop
 
 
-def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod(spark, cached, arrays, setting):
+def test_two_ranks_end_with_equal_averaged_weights(spark, cached, arrays, setting):
     cfg, places, _, built = cached
     trained = horovod_ranks.train(spark, cfg, places, built, setting)
     assert len(trained.digests) == 2 and len(set(trained.digests)) == 1
     assert trained.result.digest == trained.digests[0]
-    # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been averaged.
+    # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been
+    # averaged.
     alone = loop.fit(arrays["train"], arrays["validation"], setting)
     assert alone.digest != trained.digests[0]
     assert (
@@ -33,7 +34,7 @@ def test_two_ranks_end_with_equal_weights_that_differ_from_a_run_without_horovod
     )
 
 
-def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
+def test_gradients_are_averaged(spark):
     import horovod.spark
 
     from lakevision.platform import workspace
@@ -60,7 +61,7 @@ def test_gradients_are_averaged_neither_summed_nor_left_alone(spark):
     assert results == [[[[1.5] * 3] * 2, [5.0] * 4]] * 2
 
 
-def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, setting, capsys):
+def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, setting, capsys):
     cfg, places, _, built = cached
     setting = replace(setting, epochs=40)
     folder = Path(places.root, "ranks", horovod_ranks.key(built, setting, 2))
@@ -82,18 +83,18 @@ def test_a_killed_rank_costs_a_retry_and_changes_no_weight(spark, cached, settin
     watcher.start()
     trained = horovod_ranks.train(spark, cfg, places, built, setting)
     watcher.join(10)
-    assert killed and "start again from the last whole epoch" in capsys.readouterr().out
+    assert killed and "restart from the last whole epoch" in capsys.readouterr().out
     assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
     assert horovod_ranks.train(spark, cfg, places, built, setting).digests == trained.digests
 
 
-def test_a_failing_rank_shows_its_own_traceback(spark, cached, setting):
+def test_failing_rank_shows_its_traceback(spark, cached, setting):
     cfg, places, _, built = cached
     with pytest.raises(horovod_ranks.RankFailed, match="no_such_network"):
         horovod_ranks.train(spark, cfg, places, built, replace(setting, model="no_such_network"))
 
 
-def test_more_ranks_than_slots_is_said_before_anything_waits(spark, cached, setting):
+def test_more_ranks_than_slots_fails_at_once(spark, cached, setting):
     from lakevision.platform import config
 
     cfg, places, _, built = cached
@@ -112,7 +113,7 @@ print(trained.result.digest, len(trained.result.history))
 """
 
 
-def test_a_training_whose_driver_was_killed_goes_on_to_the_same_weights(spark, cached, setting, tmp_path):
+def test_training_resumes_to_same_weights_after_kill(spark, cached, setting, tmp_path):
     cfg, places, _, built = cached
     setting = replace(setting, epochs=30)
     whole = horovod_ranks.train(spark, cfg, places, built, setting)
@@ -143,7 +144,7 @@ def part(spark, cfg, places, placements, version, train_images, one_of=None):
     )
 
 
-def test_one_image_of_a_class_is_trained_on_by_all_ranks_alike(spark, cached, setting):
+def test_single_image_of_a_class_reaches_all_ranks(spark, cached, setting):
     cfg, places, placements, built = cached
     few = part(spark, cfg, places, placements, built.delta_version, 64, one_of="package")
     assert few.labels["train"][1] == 1 < few.labels["train"][0]
@@ -151,7 +152,7 @@ def test_one_image_of_a_class_is_trained_on_by_all_ranks_alike(spark, cached, se
     assert len(set(trained.digests)) == 1 and np.isfinite([epoch["loss"] for epoch in trained.result.history]).all()
 
 
-def test_fewer_images_than_ranks(spark, cached, setting):
+def test_fewer_images_than_ranks_still_train(spark, cached, setting):
     """Each rank still makes its step: the one image is seen by both."""
     cfg, places, placements, built = cached
     one = part(spark, cfg, places, placements, built.delta_version, 1)

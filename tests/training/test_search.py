@@ -1,4 +1,4 @@
-"""The search: real SparkTrials and Trials on few images, trials and drivers that die, and the rule that chooses between the two kinds."""
+"""The search: real SparkTrials and Trials on few images, with trials and drivers that die."""
 
 import pickle
 import subprocess
@@ -9,45 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from lakevision.dataset import cache, split, split_table
-from lakevision.ingest import capture, stream, tables
 from lakevision.notebook import plots
-from lakevision.registry import tracking
-from lakevision.training import loop, search, search_store, trial, trial_placement
+from lakevision.training import loop, search
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
 FINE, NAN, RAISES, SLOW, KILLED = 4, 5, 6, 7, 8  # widths that a fit of these tests reads as orders
-
-
-@pytest.fixture(scope="module")
-def prepared(spark, tmp_path_factory):
-    """(cfg, places, Cache, Setting, experiment) of 48 simulated photographs at 32 pixels."""
-    from lakevision.platform import config, workspace
-
-    cfg = config.load(
-        "local",
-        [
-            f"storage.root={tmp_path_factory.mktemp('tune')}",
-            "storage.schema=test_tune",
-            "capture.photographs=48",
-            "capture.size=96",
-            "training.transform=decode|upright|rgb|resize(32)",
-            "training.batch_size=8",
-            "tuning.epochs=2",
-        ],
-    )
-    places = workspace.places(cfg)
-    capture.land(cfg, places)
-    stream.ingest(spark, cfg, places)
-    version = tables.version(spark, places, "images")
-    placements = split.used(split.assign(split_table.metadata(spark, places, version), cfg.split)[0])
-    built = cache.build(spark, cfg, places, placements, version)
-    return cfg, places, built, loop.first_setting(cfg, built), tracking.start(cfg, places)
 
 
 @pytest.fixture
 def run_search(spark, prepared):
-    """(fit, settings of cfg.tuning) -> (search.Search, parent's id); the parent stays in run_search.parent where it raises."""
+    """(fit, settings of cfg.tuning) -> (search.Search, parent's id); the parent stays in run_search.parent where it
+    raises.
+    """
     import mlflow
 
     def run(fit=None, **tuning):
@@ -89,7 +64,9 @@ def orders():
 
 
 def seed_for(cfg, widths):
-    """A tuning seed whose first trials, drawn at random, have just these widths, in any order; and the settings that go with it."""
+    """A tuning seed whose first trials, drawn at random, have just these widths, in any order; and the settings that
+    go with it.
+    """
     settings = {"width": tuple(sorted(set(widths))), "trials": max(2, len(widths))}
     for seed in range(1000):
         drawn = tuned(cfg, **settings, seed=seed)
@@ -109,41 +86,7 @@ def nested(experiment, parent):
     )
 
 
-@pytest.mark.parametrize(
-    "setting, trials, slots, driver_s, asked, kind",
-    [
-        pytest.param("spark", 8, 2, 1.0, [], "spark", id="forced: nothing is measured"),
-        pytest.param("auto", 8, 1, 1.0, [], "driver", id="one slot: nothing is measured"),
-        pytest.param("auto", 1, 4, 1.0, [], "driver", id="one trial left: nothing is measured"),
-        pytest.param("auto", 8, 2, 1.9, ["driver"], "driver", id="short trials: no worker is started"),
-        pytest.param("auto", 8, 2, 60.0, ["driver", "spark"], "spark", id="long trials: both are measured"),
-    ],
-)
-def test_only_what_can_change_the_choice_is_measured(prepared, setting, trials, slots, driver_s, asked, kind):
-    measured = []
-    chosen = trial_placement.choose(
-        tuned(prepared[0], trials_on=setting),
-        trials,
-        slots,
-        lambda: measured.append("driver") or driver_s,
-        lambda: measured.append("spark") or (5.0, 1.5 * driver_s),
-    )
-    assert chosen.name == kind and measured == asked
-
-
-def test_workers_are_measured_where_they_run(spark, prepared):
-    cfg, places, built, setting, experiment = prepared
-    job = trial.Job(
-        built, replace(setting, width=4, epochs=50), "spark", "", experiment, "", places.mlflow_uri, 0.0, loop.fit
-    )
-    start, seconds = trial_placement.on_spark(spark, 2, job)
-    assert start > 0.5 and 0.05 < seconds < 60  # TensorFlow alone takes longer to import; 50 epochs of 5 steps
-    assert (
-        trial_placement.on_spark(spark, 2, job)[0] == start
-    )  # the same workers again, with TensorFlow: no start-up of a new one
-
-
-def test_trials_on_spark_are_nested_runs_and_one_without_a_loss_names_its_learning_rate(run_search, prepared, capsys):
+def test_spark_trials_are_nested_runs_and_nan_is_named(run_search, prepared, capsys):
     import mlflow
 
     found, parent = run_search(orders(), trials_on="spark", **seed_for(prepared[0], (FINE, NAN)))
@@ -168,7 +111,7 @@ def test_trials_on_spark_are_nested_runs_and_one_without_a_loss_names_its_learni
     assert [point.step for point in history] == [0, 1] and history[-1].value == good["loss"]
 
 
-def test_a_killed_worker_costs_its_trial_only_and_a_slow_one_is_stopped(run_search, prepared):
+def test_killed_and_slow_workers_cost_only_their_trials(run_search, prepared):
     with pytest.raises(search.AllFailed, match="every trial failed .2."):
         run_search(orders(), trials_on="spark", trial_timeout_s=2.0, **seed_for(prepared[0], (SLOW, KILLED)))
     runs = nested(prepared[4], run_search.parent.info.run_id)
@@ -181,7 +124,7 @@ def test_a_killed_worker_costs_its_trial_only_and_a_slow_one_is_stopped(run_sear
     assert "time.sleep(0.1)" in slow and "trial task" in killed and "orker" in killed  # what Spark says of the worker
 
 
-def test_a_trial_in_the_driver_fails_alone(run_search, prepared, capsys):
+def test_failed_driver_trial_costs_only_itself(run_search, prepared, capsys):
     import mlflow
 
     found, parent = run_search(orders(), trials_on="driver", **seed_for(prepared[0], (FINE, RAISES)))
@@ -245,7 +188,7 @@ def drawn(trials):
     return [[record[name] for name in search.SEARCHED] for record in trials]
 
 
-def test_one_seed_suggests_one_search_and_start_up_fits_the_budget(run_search, prepared):
+def test_seed_fixes_the_search_and_start_up_fits_budget(run_search, prepared):
     one, two, other = (
         drawn(run_search(fake(losses), trials_on="driver", trials=5, seed=5)[0].trials)
         for losses in ([0.5, 0.4, 0.3, 0.6, 0.2], [0.5, 0.4, 0.3, 0.6, 0.2], [0.9, 0.1, 0.8, 0.2, 0.9])
@@ -257,7 +200,7 @@ def test_one_seed_suggests_one_search_and_start_up_fits_the_budget(run_search, p
     assert first["learning_rate"] == [one[0][0]] != second["learning_rate"]
 
 
-def test_auto_measures_chooses_and_says_why(run_search, prepared, capsys):
+def test_auto_placement_is_measured_and_explained(run_search, prepared, capsys):
     import mlflow
 
     found, parent = run_search(trials_on="auto", trials=2, width=(4,))
@@ -307,7 +250,7 @@ def by_rate():
 
 
 @pytest.mark.parametrize("kind", ["driver", "spark"])
-def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(run_search, prepared, tmp_path, kind):
+def test_search_resumes_after_killed_driver(run_search, prepared, tmp_path, kind):
     import mlflow
 
     cfg, places, built, setting, experiment = prepared
@@ -345,7 +288,7 @@ def test_a_search_whose_driver_was_killed_goes_on_as_if_nothing_had_been(run_sea
         assert not any("resumed" in record for record in whole.trials) and drawn(whole.trials) == drawn(found.trials)
 
 
-def test_a_search_stopped_by_hand_keeps_its_trials_and_runs_none_twice(run_search, prepared):
+def test_interrupted_search_repeats_no_trial(run_search, prepared):
     done, losses = [], iter([0.5, 0.4, None])
 
     def fit(training, validation, setting, on_epoch=None):
@@ -360,64 +303,3 @@ def test_a_search_stopped_by_hand_keeps_its_trials_and_runs_none_twice(run_searc
     assert sorted(nested(prepared[4], run_search.parent.info.run_id)["status"]) == ["FINISHED", "FINISHED", "KILLED"]
     found, _ = run_search(fit, trials_on="driver", trials=4, seed=31)
     assert [record["loss"] for record in found.trials] == [0.5, 0.4, 0.3, 0.3] and done == [0.5, 0.4, 0.3, 0.3]
-
-
-def test_the_key_follows_what_decides_the_outcome(prepared):
-    cfg, _, built, setting, _ = prepared
-    name = search_store.key(cfg, built, setting)
-    assert search_store.key(tuned(cfg, trials=99, parallelism=1, patience=3, trials_on="spark"), built, setting) == name
-    other = [
-        (tuned(cfg, seed=99), built, setting),
-        (tuned(cfg, width=(1, 2)), built, setting),
-        (cfg, built, replace(setting, epochs=9)),
-        (cfg, replace(built, folder=built.folder.replace(Path(built.folder).parent.name, "0123456789abcdef")), setting),
-    ]
-    assert len({name, *(search_store.key(*parts) for parts in other)}) == 5
-
-
-def test_a_trial_that_takes_the_driver_along_twice_is_not_tried_again(prepared, tmp_path):
-    import mlflow
-
-    _, places, _, _, experiment = prepared
-    client = mlflow.MlflowClient(places.mlflow_uri)
-    parent = client.create_run(experiment).info.run_id
-    for times in (1, 2):
-        run = client.create_run(experiment).info.run_id
-        search_store.write(
-            tmp_path,
-            {
-                "number": 0,
-                "status": "running",
-                "kind": "driver",
-                "run_id": run,
-                "learning_rate": 1e-3,
-                "dropout": 0.0,
-                "width": 4,
-            },
-        )
-        records, _ = search_store.resume(tmp_path, client, parent)
-        assert client.get_run(run).info.status == "KILLED" and len(records) == times - 1
-    assert records[0]["status"] == "fail" and "died 2 times" in records[0]["reason"]
-
-
-@pytest.mark.parametrize("deaths, status", [pytest.param(1, "ok", id="once"), pytest.param(2, "fail", id="twice")])
-def test_a_cluster_gives_a_trial_whose_worker_died_one_more_attempt(prepared, tmp_path, deaths, status):
-    import mlflow
-
-    _, places, built, setting, experiment = prepared
-    client = mlflow.MlflowClient(places.mlflow_uri)
-    run = client.create_run(experiment).info.run_id
-    values = {"learning_rate": 1e-3, "dropout": 0.0, "width": FINE}
-    search_store.write(
-        tmp_path, {"number": 3, "attempt": deaths, "status": "running", "kind": "spark", "run_id": run, **values}
-    )
-    # In this process TensorFlow may have started, and a worker's one thread can't be set any more.
-    job = trial.Job(built, setting, "driver", str(tmp_path), experiment, run, places.mlflow_uri, 0.0, orders())
-    record = trial.attempt(job, {**values, "number": 3})
-    assert (record["status"], record["attempt"]) == (status, 2)
-    first = client.get_run(run)
-    if deaths == 1:
-        assert record["run_id"] != run and first.info.status == "KILLED" and "attempt 2" in first.data.tags["reason"]
-    else:
-        assert first.info.status == "FAILED" and "2 workers" in record["traceback"]
-    assert trial.attempt(job, {**values, "number": 3}) == record, "what is over is not run again"

@@ -1,41 +1,56 @@
-"""Where in the picture the object is: from the configuration, from boxes, known of the simulated porch, or learnt from the model by occlusion.
+"""The region of the picture that holds the object, and how to hide it or exchange it.
 
-With the region hidden, a network sees the surroundings only; with the region exchanged, it sees another object in the same surroundings.
+The region comes from the configuration, from bounding boxes, from the simulated porch, or from the model by occlusion.
+A network that is shown pictures with the region hidden sees the surroundings only. A network that is shown pictures
+with the region exchanged sees another object in the same surroundings.
 """
+
+from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-GREY = 127  # what a hidden region is filled with: one value for all images, so that the filling tells nothing
-LARGEST = 0.85  # a region larger than this share of the picture leaves no surroundings to speak of
-FEATHER = 0.04  # width of a pasted region's soft edge, share of the picture's side
+if TYPE_CHECKING:
+    from lakevision.platform.config import Config
+
+GREY = 127  # fills a hidden region: the same value in all images, so that the filling carries no label
+LARGEST = 0.85  # a region larger than this share of the picture leaves too little surroundings
+FEATHER = 0.04  # width of a pasted region's soft edge, as a share of the picture's width
 
 
 class BadRegion(ValueError):
-    """The region that was configured can't be used; the message names the setting."""
+    """The configured region cannot be used; the message names the setting."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """box: left, top, right, bottom, shares of the picture as the model sees it; source: config, boxes, simulated or occlusion."""
+    """A rectangle in the picture.
+
+    box: left, top, right, bottom as shares of the picture that the model sees; source: config, boxes, simulated or
+    occlusion.
+    """
 
     box: tuple
     source: str
 
     @property
-    def known(self):
-        """Whether somebody who knows said it. One learnt from the model shows where that model looks, which may be a shortcut."""
+    def known(self) -> bool:
+        """True unless the region was learnt from the model by occlusion.
+
+        A region from occlusion shows the part of the picture that the model uses, which may be a shortcut.
+        """
         return self.source != "occlusion"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{', '.join(f'{edge:.2f}' for edge in self.box)} ({self.source})"
 
 
-def known(cfg):
-    """The Region that is known before any model is, or None. Raises BadRegion."""
-    source = cfg.evaluation.region_from
+def known(cfg: Config) -> Region | None:
+    """The region that is known before training, or None. Raises BadRegion."""
+    source: str = cfg.evaluation.region_from
     if source == "auto":
         source = "simulated" if cfg.capture.source == "simulated" else "boxes" if cfg.evaluation.boxes else "occlusion"
     if source == "simulated":
@@ -49,12 +64,12 @@ def known(cfg):
     return None
 
 
-def wanted_from_occlusion(cfg):
-    """Whether the region is to be learnt from the model, since nobody knows it."""
+def wanted_from_occlusion(cfg: Config) -> bool:
+    """True if the region must be learnt from the model, because the settings give none. Raises BadRegion."""
     return known(cfg) is None and cfg.evaluation.region_from != "none"
 
 
-def _checked(box, source, setting):
+def _checked(box: tuple, source: str, setting: str) -> Region:
     left, top, right, bottom = box
     if not (left < right and top < bottom):
         raise BadRegion(
@@ -62,24 +77,28 @@ def _checked(box, source, setting):
         )
     if (right - left) * (bottom - top) > LARGEST:
         raise BadRegion(
-            f"{setting}: {list(box)} covers more than {LARGEST:.0%} of the picture and leaves no surroundings to compare with. "
-            "Name the part that holds the object, or say evaluation.region_from=occlusion or none"
+            f"{setting}: {list(box)} covers more than {LARGEST:.0%} of the picture and leaves no surroundings to "
+            "compare with. Name the part that holds the object, or set evaluation.region_from=occlusion or none"
         )
     return Region(tuple(map(float, box)), source)
 
 
-def _around_boxes(path):
-    """The rectangle around all boxes of a file: one for all images, since boxes stand where objects are, and would tell the label by themselves."""
+def _around_boxes(path: str) -> tuple:
+    """The rectangle around all bounding boxes of a CSV file, as shares of the picture.
+
+    All images share one rectangle. A box for each image would give the label away, because only images with an object
+    have boxes.
+    """
     if not path:
         raise BadRegion("evaluation.region_from is boxes, but evaluation.boxes names no file")
+    edges = ("left", "top", "right", "bottom")
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            boxes = np.array(
-                [[float(row[edge]) for edge in ("left", "top", "right", "bottom")] for row in csv.DictReader(file)]
-            )
+            boxes = np.array([[float(row[edge]) for edge in edges] for row in csv.DictReader(file)])
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise BadRegion(
-            f"evaluation.boxes {path}: expected a CSV of path,left,top,right,bottom in shares of the picture ({error!r})"
+            f"evaluation.boxes {path}: expected a CSV of path,left,top,right,bottom in shares of the picture "
+            f"({error!r})"
         ) from error
     if not len(boxes) or boxes.min() < 0 or boxes.max() > 1:
         span = f" from {boxes.min():g} to {boxes.max():g}" if len(boxes) else ""
@@ -87,51 +106,61 @@ def _around_boxes(path):
     return (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
 
 
-def pixels_of(region, side):
-    """A Region as slices (rows, columns) of a picture of side x side pixels."""
-    left, top, right, bottom = (round(edge * side) for edge in region.box)
+def pixels_of(region: Region, image_size: int) -> tuple[slice, slice]:
+    """The region as slices (rows, columns) of a picture of image_size x image_size pixels."""
+    left, top, right, bottom = (round(edge * image_size) for edge in region.box)
     return slice(top, bottom), slice(left, right)
 
 
-def hide(pixels, region):
-    """A copy of uint8 pixels (n, side, side, 3) with the region grey."""
+def hide(pixels: np.ndarray, region: Region) -> np.ndarray:
+    """A copy of uint8 pixels (n, image_size, image_size, 3) with the region filled with GREY."""
     hidden = pixels.copy()
     hidden[(slice(None), *pixels_of(region, pixels.shape[1]))] = GREY
     return hidden
 
 
-def mask(region, side):
-    """Weights of a pasted region, float32 (side, side, 1): 1 inside, falling to 0 outside over FEATHER; no edge at the picture's own border."""
-    rows, columns = pixels_of(region, side)
-    wide = max(1.0, FEATHER * side)
-    place = np.arange(side) + 0.5
-    across = [
+def mask(region: Region, image_size: int) -> np.ndarray:
+    """Blending weights of a pasted region, float32 (image_size, image_size, 1).
+
+    The weight is 1 inside the region and falls to 0 outside over FEATHER. At the picture's own border it does not fall.
+    """
+    rows, columns = pixels_of(region, image_size)
+    feather = max(1.0, FEATHER * image_size)
+    centre = np.arange(image_size) + 0.5
+    ramps = [
         np.minimum(
-            1 if part.start == 0 else (place - part.start) / wide + 0.5,
-            1 if part.stop == side else (part.stop - place) / wide + 0.5,
+            1 if part.start == 0 else (centre - part.start) / feather + 0.5,
+            1 if part.stop == image_size else (part.stop - centre) / feather + 0.5,
         )
         for part in (rows, columns)
     ]
-    down, along = (np.clip(weights * np.ones(side), 0, 1) for weights in across)
-    return (down[:, None] * along[None, :]).astype(np.float32)[..., None]
+    vertical, horizontal = (np.clip(ramp * np.ones(image_size), 0, 1) for ramp in ramps)
+    return (vertical[:, None] * horizontal[None, :]).astype(np.float32)[..., None]
 
 
-def surroundings(pixels, region):
-    """Mean colour of what is not the region, float32 (n, 3), and of each of 8 x 8 cells of it, float32 (n, 192), 0 inside the region."""
-    side = pixels.shape[1]
-    outside = 1 - mask(region, side)
-    light = (pixels * outside).sum((1, 2)) / outside.sum()
-    edges = np.linspace(0, side, 9).astype(int)
+def surroundings(pixels: np.ndarray, region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """Mean colours of the picture outside the region.
+
+    pixels: uint8 or float (n, image_size, image_size, 3). Returns the mean colour of all surroundings, float32 (n, 3),
+    and of each of 8 x 8 cells, float32 (n, 192). Cells inside the region are 0.
+    """
+    image_size = pixels.shape[1]
+    outside = 1 - mask(region, image_size)
+    mean_colour = (pixels * outside).sum((1, 2)) / outside.sum()
+    edges = np.linspace(0, image_size, 9).astype(int)
     weighted = np.add.reduceat(np.add.reduceat(pixels * outside, edges[:-1], 1), edges[:-1], 2)
     weights = np.add.reduceat(np.add.reduceat(outside, edges[:-1], 0), edges[:-1], 1)
-    return light.astype(np.float32), (weighted / np.maximum(weights, 1)).reshape(len(pixels), -1).astype(np.float32)
+    cells = (weighted / np.maximum(weights, 1)).reshape(len(pixels), -1)
+    return mean_colour.astype(np.float32), cells.astype(np.float32)
 
 
-def paste(base, donor, region):
-    """Pictures with the surroundings of base and the region of donor, feathered, and the donor's light matched to the base's by the ratio of their
-    surroundings in each channel. base, donor: uint8 or float (n, side, side, 3). Returns float32 in 0..255."""
-    gain = np.clip((surroundings(base, region)[0] + 1) / (surroundings(donor, region)[0] + 1), 0.5, 2.0)[
-        :, None, None, :
-    ]
+def paste(base: np.ndarray, donor: np.ndarray, region: Region) -> np.ndarray:
+    """Pictures with the surroundings of base and the region of donor, with a soft edge.
+
+    The donor's light is matched to the base's light: in each channel by the ratio of their mean surroundings, at most a
+    factor of 2. base, donor: uint8 or float (n, image_size, image_size, 3). Returns float32 from 0 to 255.
+    """
+    ratio = (surroundings(base, region)[0] + 1) / (surroundings(donor, region)[0] + 1)
+    gain = np.clip(ratio, 0.5, 2.0)[:, None, None, :]
     weights = mask(region, base.shape[1])
     return np.clip(base * (1 - weights) + donor * gain * weights, 0, 255).astype(np.float32)

@@ -1,34 +1,43 @@
-"""Which images a model may learn from: whole episodes go to train, validation or test, never single rows.
+"""Places whole episodes in train, validation or test.
 
-Frames of one camera are near copies of their neighbours. A split by rows puts copies on both sides and then measures memory.
-Every image is placed, with the reason. A placement is kept in the table `splits` and holds for good: photographs that come later
-join the episode they belong to, or make new ones; what would join two sides is left out.
+Frames of one camera are near copies of their neighbours. A split by rows would put near copies into train and test, and
+the test would then measure memory. Every image is placed, and every placement has a reason. Placements are kept in the
+table `splits` and are final: later photographs join the episode they belong to or start a new one. Photographs that
+would join two splits are left out.
 """
+
+from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from lakevision.dataset import episodes
+from lakevision.dataset import draw, episodes
+
+if TYPE_CHECKING:
+    from lakevision.platform.config_sections import Split
 
 SPLIT_NAMES = ("train", "validation", "test")
 COLUMNS = ["path", "sha256", "label", "episode", "split", "reason"]
-BLOCKS = 8  # a class that comes in fewer than three episodes is cut into this many blocks of time
+BLOCKS = 8  # a class with fewer than three episodes is cut into this many blocks of time
 
 
 class CannotSplit(ValueError):
-    """There are too few images or classes for three sides; the message says what is there and what to do."""
+    """There are too few images or classes for three splits; the message gives the counts and a remedy."""
 
 
-def assign(images, settings, earlier=None):
+def assign(
+    images: pd.DataFrame, settings: Split, earlier: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, list[str]]:
     """Places every image, by whole episodes.
 
-    images: DataFrame of path, sha256, label, device, captured_at (datetime64), captured_from, and phash where it is known; settings: Config.split;
-    earlier: placements of earlier runs with the same settings (path, episode, split), which stay as they are.
-    Returns (DataFrame of COLUMNS, one row an image; list of warnings in words). split is one of SPLIT_NAMES, or embargo, duplicate, unlabelled.
-    Raises CannotSplit.
+    images: DataFrame of path, sha256, label, device, captured_at (datetime64), captured_from, and perhaps phash;
+    earlier: placements of earlier runs with the same settings (path, episode, split, reason), which do not change.
+    Returns a DataFrame of COLUMNS, one row for each image, and a list of warnings. The column split holds one of
+    SPLIT_NAMES, or embargo, duplicate or unlabelled. Raises CannotSplit.
     """
     frame = images.sort_values(["captured_at", "path"], ignore_index=True)
     frame = frame.assign(episode="", split="", reason="", radius=settings.embargo_minutes)
@@ -44,34 +53,39 @@ def assign(images, settings, earlier=None):
     _follow_looks(rows, settings)
     _draw(rows, settings, ~episodes.timed(rows))
     _embargo(rows)
-    _demand_sides(rows, settings)
+    _demand_splits(rows, settings)
     rest = frame[frame["split"].isin(["unlabelled", "duplicate"])]
     return pd.concat([rows, rest])[COLUMNS].sort_values("path", ignore_index=True), warnings
 
 
-def used(placed):
-    """The rows of assign() that are learnt from or judged on. An image that lost its label keeps its side, for it may get another."""
+def used(placed: pd.DataFrame) -> pd.DataFrame:
+    """The rows of assign() that train, validate or test a model.
+
+    An image that lost its label is not among them. Its placement is kept, because the image may be labelled again.
+    """
     return placed[placed["split"].isin(SPLIT_NAMES) & placed["label"].notna()].reset_index(drop=True)
 
 
-def scheme(settings):
-    """A short name of what decides a split: another seed, share or gap is another split, and the two must not be mixed. settings: Config.split."""
+def scheme(settings: Split) -> str:
+    """A short name of the settings that decide a split.
+
+    Another seed, share or gap gives another split. Placements of different schemes must not be mixed.
+    """
     return f"seed {settings.seed} {hashlib.sha256(repr(sorted(asdict(settings).items())).encode()).hexdigest()[:8]}"
 
 
-def _recall(frame, earlier):
-    """Writes the placements of earlier runs into frame. What was a copy, or had no label, is placed anew."""
+def _recall(frame: pd.DataFrame, earlier: pd.DataFrame | None) -> None:
+    """Writes earlier placements into frame. Images that were copies or had no label are placed again."""
     if earlier is None or not len(earlier):
         return
-    kept = earlier[~earlier["split"].isin(["unlabelled", "duplicate"])].set_index("path")[
-        ["episode", "split", "reason"]
-    ]
-    known = frame["path"].isin(kept.index)
-    frame.loc[known, ["episode", "split", "reason"]] = kept.reindex(frame.loc[known, "path"]).to_numpy()
+    columns = ["episode", "split", "reason"]
+    kept = earlier[~earlier["split"].isin(["unlabelled", "duplicate"])].set_index("path")[columns]
+    placed = frame["path"].isin(kept.index)
+    frame.loc[placed, columns] = kept.reindex(frame.loc[placed, "path"]).to_numpy()
 
 
-def _set_copies_aside(frame):
-    """The same bytes count once: the copy that has been placed already, else the first."""
+def _set_copies_aside(frame: pd.DataFrame) -> None:
+    """Marks all but one of several files with the same bytes as duplicates; an image that is placed already stays."""
     order = frame[frame["split"] != "unlabelled"].sort_values("new", kind="stable")
     first = order.drop_duplicates("sha256").set_index("sha256")["path"]
     copies = order.index[order["sha256"].map(first) != order["path"]]
@@ -79,7 +93,7 @@ def _set_copies_aside(frame):
     frame.loc[copies, "split"], frame.loc[copies, "episode"] = "duplicate", ""
 
 
-def _demand_classes(rows, count):
+def _demand_classes(rows: pd.DataFrame, count: int) -> None:
     counts = rows["label"].value_counts()
     if len(counts) < 2:
         raise CannotSplit(
@@ -88,28 +102,29 @@ def _demand_classes(rows, count):
         )
     if len(counts) > max(20, len(rows) // 3):
         raise CannotSplit(
-            f"{len(counts)} labels for {len(rows)} images, such as {list(counts.index[:3])}: these names hold no labels. "
-            "Put the images into class folders (config: ingest.labels)"
+            f"{len(counts)} labels for {len(rows)} images, such as {list(counts.index[:3])}: "
+            "these names hold no labels. Put the images into class folders (config: ingest.labels)"
         )
     if counts.min() < 3:
         raise CannotSplit(
-            f"class {counts.idxmin()!r} has {counts.min()} image(s); each class needs 3 at least, one for each side"
+            f"class {counts.idxmin()!r} has {counts.min()} image(s); each class needs at least 3, one for each split"
         )
 
 
-def _demand_sides(rows, settings):
+def _demand_splits(rows: pd.DataFrame, settings: Split) -> None:
     for label, of_label in rows.groupby("label"):
-        missing = [side for side in SPLIT_NAMES if not (of_label["split"] == side).any()]
+        missing = [split for split in SPLIT_NAMES if not (of_label["split"] == split).any()]
         if missing:
             raise CannotSplit(
-                f"class {label!r} has no image in {' and '.join(missing)} ({dict(of_label['split'].value_counts())}): lower "
+                f"class {label!r} has no image in {' and '.join(missing)} "
+                f"({dict(of_label['split'].value_counts())}): lower "
                 f"split.embargo_minutes ({settings.embargo_minutes:g}) or split.episode_gap_minutes "
                 f"({settings.episode_gap_minutes:g}), or hold out other cameras or days"
             )
 
 
-def _untimed(rows):
-    """What can't be ruled out where images have no capture time: a list of warnings."""
+def _untimed(rows: pd.DataFrame) -> list[str]:
+    """A warning if some images have no capture time, because near copies among them may leak between splits."""
     untimed = 1 - episodes.timed(rows).mean()
     if untimed == 0:
         return []
@@ -119,57 +134,58 @@ def _untimed(rows):
     return [f"{untimed:.0%} of the images have no capture time: near copies among them {how}"]
 
 
-def _join(rows, settings):
-    """Gives every new row its episode and, where that has been placed in an earlier run, its side. Returns warnings."""
+def _join(rows: pd.DataFrame, settings: Split) -> list[str]:
+    """Gives every new row its episode, and its split if the episode was placed by an earlier run. Returns warnings."""
     pairs = episodes.links(rows, settings)
-    new, side = rows["new"].to_numpy(), rows["split"].to_numpy()
+    new, split = rows["new"].to_numpy(), rows["split"].to_numpy()
     component = episodes.components(len(rows), pairs[new[pairs].all(1)])
     rows.loc[new, "episode"] = episodes.names(rows[new].assign(component=component[new]))
-    touched = {}  # component of new rows -> positions of the placed rows that they are linked to
+    touched: dict[int, list[int]] = {}  # component of new rows -> positions of the placed rows they are linked to
     for one, other in pairs[new[pairs].sum(1) == 1]:
         fresh, placed = (one, other) if new[one] else (other, one)
-        if side[placed] in SPLIT_NAMES:
+        if split[placed] in SPLIT_NAMES:
             touched.setdefault(component[fresh], []).append(placed)
-    for number, placed in touched.items():
-        members, placements = new & (component == number), sorted(set(side[placed]))
-        if len(placements) > 1:
-            rows.loc[members, ["split", "reason"]] = ["embargo", f"joins episodes of {' and '.join(placements)}"]
+    for number, placed_rows in touched.items():
+        members, splits = new & (component == number), sorted(set(split[placed_rows]))
+        if len(splits) > 1:
+            rows.loc[members, ["split", "reason"]] = ["embargo", f"joins episodes of {' and '.join(splits)}"]
         else:
-            episode = rows["episode"].iat[min(placed)]
+            episode = rows["episode"].iat[min(placed_rows)]
             rows.loc[members, ["episode", "split", "reason"]] = [
                 episode,
-                placements[0],
+                splits[0],
                 f"belongs to {episode}, placed earlier",
             ]
     return _cut_rare(rows)
 
 
-def _cut_rare(rows):
-    """Cuts the new episodes of a class that comes in fewer than three into blocks of time: else it would be missing on a side. Returns warnings."""
-    warnings = []
+def _cut_rare(rows: pd.DataFrame) -> list[str]:
+    """Cuts the new episodes of a class with fewer than three episodes into blocks of time. Returns warnings.
+
+    Without the cut, the class would be missing in a split.
+    """
     waiting = rows["split"] == ""
     whole = rows[waiting | rows["split"].isin(SPLIT_NAMES)].groupby("label")["episode"].nunique()
-    for label in whole.index[whole < 3]:
-        warnings.append(
-            f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, and neighbours on both sides "
-            "of a cut are near copies"
-        )
+    warnings = [
+        f"class {label!r} comes in {whole[label]} episode(s): they were cut into blocks of time, "
+        "and neighbours on both sides of a cut are near copies"
+        for label in whole.index[whole < 3]
+    ]
     scarce = rows.loc[waiting & rows["label"].isin(whole.index[whole < 3]), "episode"].unique()
     for episode in scarce:
         members = rows[waiting & (rows["episode"] == episode)]
-        # Each class is cut into as many, so that a block of several classes holds its share of all of them.
+        # All classes get the same number of blocks, so that a block of several classes holds its share of each.
         by_label = members.groupby("label")["path"]
         block = by_label.cumcount() * BLOCKS // by_label.transform("size") + 1
         rows.loc[members.index, "episode"] = episode + " block " + block.astype(str)
         span = (members["captured_at"].max() - members["captured_at"].min()).total_seconds() / 60
-        rows.loc[members.index, "radius"] = np.minimum(
-            members["radius"], span / BLOCKS / 4
-        )  # an embargo as wide as a block would leave nothing
+        # An embargo as wide as a block would leave out the whole block.
+        rows.loc[members.index, "radius"] = np.minimum(members["radius"], span / BLOCKS / 4)
     return warnings
 
 
-def _hold_out(rows, settings):
-    """Everything of the held-out cameras and days is for the test, and nothing else is."""
+def _hold_out(rows: pd.DataFrame, settings: Split) -> None:
+    """Places the images of the held-out cameras and days in the test, and no other image."""
     days = rows["captured_at"].dt.strftime("%Y-%m-%d").where(episodes.timed(rows), "no time")
     held = pd.Series(False, rows.index)
     cameras = (rows["device"], settings.held_out_cameras, "split.held_out_cameras")
@@ -189,91 +205,64 @@ def _hold_out(rows, settings):
         rows.loc[astray, ["split", "reason"]] = ["embargo", "looks like an image on the other side of what is held out"]
 
 
-def _follow_looks(rows, settings):
-    """Photographs with no time go where those with one that look the same are."""
+def _follow_looks(rows: pd.DataFrame, settings: Split) -> None:
+    """Places photographs without a capture time in the split of the photographs with a time that look the same."""
     waiting = (rows["split"] == "").to_numpy()
-    met = episodes.lookalikes(rows, settings, rows["split"].where(rows["split"].isin(SPLIT_NAMES), ""))
-    together = pd.Series(met)[waiting].groupby(rows.loc[waiting, "episode"]).agg(lambda sets: set().union(*sets))
-    for episode, placements in together[together.map(len) > 0].items():
+    nearby = episodes.lookalikes(rows, settings, rows["split"].where(rows["split"].isin(SPLIT_NAMES), ""))
+    together = pd.Series(nearby)[waiting].groupby(rows.loc[waiting, "episode"]).agg(lambda sets: set().union(*sets))
+    for episode, splits in together[together.map(len) > 0].items():
         members = waiting & (rows["episode"] == episode)
         rows.loc[members, ["split", "reason"]] = (
-            [placements.pop(), "has no time, and looks like images there"]
-            if len(placements) == 1
-            else ["embargo", f"has no time, and looks like images of {' and '.join(sorted(placements))}"]
+            [splits.pop(), "has no time, and looks like images there"]
+            if len(splits) == 1
+            else ["embargo", f"has no time, and looks like images of {' and '.join(sorted(splits))}"]
         )
 
 
-def _draw(rows, settings, which):
-    """Gives each new episode to the side that is filled least (D'Hondt's rule), class by class; a hash of its name decides who comes first.
-
-    The hash depends on the seed and on the episode alone, so the order of the rows changes nothing. which: bool, the rows whose turn it is.
-    """
+def _draw(rows: pd.DataFrame, settings: Split, eligible: np.ndarray) -> None:
+    """Draws the episodes without a split. eligible: bool (n,), the rows to draw now."""
     shares = {"train": 1 - settings.test - settings.validation, "validation": settings.validation}
     if not (settings.held_out_cameras or settings.held_out_days):
         shares["test"] = settings.test
-    waiting = which & (rows["split"] == "")
+    open_rows = rows["split"] == ""
+    waiting = eligible & open_rows
     if not waiting.any():
         return
-    table = (
-        rows[waiting]
-        .groupby(["episode", "label"])
-        .size()
-        .unstack(fill_value=0)
-        .reindex(columns=sorted(rows["label"].unique()), fill_value=0)
-    )
-    filled = {
-        side: rows.loc[rows["split"] == side, "label"]
-        .value_counts()
-        .reindex(table.columns, fill_value=0)
-        .to_numpy(float)
-        for side in shares
-    }
-    total = (
-        sum(filled.values())
-        + rows.loc[rows["split"] == "", "label"].value_counts().reindex(table.columns, fill_value=0).to_numpy()
-    )
-    sizes = dict(zip(table.index, table.to_numpy(float)))
-    left = (table.to_numpy() > 0).sum(0)  # episodes of each class that are still to be placed
-    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{settings.seed} {name}".encode()).hexdigest())
-    rarity = {name: left[sizes[name] > 0].min() for name in order}
-    placements = {}
-    for episode in sorted(order, key=rarity.get):  # rare classes first, while there is a choice
-        size = sizes[episode]
-        has = size > 0
-        rare = np.flatnonzero(has)[left[has].argmin()]
-        lacking = [side for side in shares if filled[side][rare] == 0]
-        choices = (
-            lacking if 0 < left[rare] <= len(lacking) else list(shares)
-        )  # the last episodes of a class go where it is missing
-        side = min(choices, key=lambda side: ((filled[side] + size)[has] / (shares[side] * total[has])).sum())
-        placements[episode] = side
-        filled[side] = filled[side] + size
-        left = left - has
+    classes = sorted(rows["label"].unique())
+
+    def of_each_class(chosen: pd.Series) -> np.ndarray:
+        return rows.loc[chosen, "label"].value_counts().reindex(classes, fill_value=0).to_numpy(float)
+
+    sizes = rows[waiting].groupby(["episode", "label"]).size().unstack(fill_value=0)
+    filled = {split: of_each_class(rows["split"] == split) for split in shares}
+    total = sum(filled.values()) + of_each_class(open_rows)
+    chosen = draw.place(sizes.reindex(columns=classes, fill_value=0), filled, total, shares, settings.seed)
     rows.loc[waiting, "reason"] = f"drawn with split.seed {settings.seed}"
-    rows.loc[waiting, "split"] = rows.loc[waiting, "episode"].map(placements)
+    rows.loc[waiting, "split"] = rows.loc[waiting, "episode"].map(chosen)
 
 
-def _embargo(rows):
-    """Leaves out new images too close in time to one of another side: of two new ones that which is learnt from, not that which is judged on."""
+def _embargo(rows: pd.DataFrame) -> None:
+    """Leaves out new images that are too close in time to an image of another split.
+
+    If both images are new, the image of train goes first, then the image of validation.
+    """
     minutes = rows["captured_at"].to_numpy("datetime64[ns]").astype("int64") / 60e9
+    # (split of the images that may be left out, splits of the images they are compared with, whether those are new)
+    steps = [(split, [other for other in SPLIT_NAMES if other != split], False) for split in SPLIT_NAMES]
+    steps += [("train", ["validation", "test"], True), ("validation", ["test"], True)]
     for index in rows[episodes.timed(rows)].groupby(rows["device"].fillna("unknown")).groups.values():
         index = index.to_numpy()[np.argsort(minutes[index], kind="stable")]
-        steps = [(side, True, [other for other in SPLIT_NAMES if other != side], False) for side in SPLIT_NAMES]
-        for weak, weak_new, strong, strong_new in (
-            *steps,
-            ("train", True, ["validation", "test"], True),
-            ("validation", True, ["test"], True),
-        ):
+        for split, others, others_new in steps:
             group = rows.loc[index]
-            moving = index[((group["split"] == weak) & (group["new"] == weak_new)).to_numpy()]
-            staying = index[(group["split"].isin(strong) & (group["new"] == strong_new)).to_numpy()]
+            moving = index[((group["split"] == split) & group["new"]).to_numpy()]
+            staying = index[(group["split"].isin(others) & (group["new"] == others_new)).to_numpy()]
             if not len(moving) or not len(staying):
                 continue
             place = np.searchsorted(minutes[staying], minutes[moving])
             for neighbour in (staying[np.clip(place - 1, 0, None)], staying[np.clip(place, None, len(staying) - 1)]):
                 distance = np.abs(minutes[moving] - minutes[neighbour])
                 near = distance < np.minimum(rows["radius"].to_numpy()[moving], rows["radius"].to_numpy()[neighbour])
-                for one, other, apart in zip(moving[near], neighbour[near], distance[near]):
+                for one, other, apart in zip(moving[near], neighbour[near], distance[near], strict=True):
                     rows.loc[one, ["split", "reason"]] = [
                         "embargo",
                         f"{apart:.1f} minutes from an image of {rows['split'].iat[other]}",

@@ -1,45 +1,45 @@
-"""The placements of images on train, validation and test: what a split may use, what earlier runs decided, and the table `splits`."""
+"""What a split is made from, and the table `splits` that keeps its placements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
 from lakevision.ingest import labels, tables
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import SparkSession
 
-def metadata(spark, places, number, labels_version=None):
-    """What training may know of each image without its bytes, pandas: path, sha256, label, device, captured_at, captured_from, width, height, exif,
-    brightness, contrast, entropy, phash, near_duplicate_of, quality (dict of scores). Second copies of the same bytes are left out.
+    from lakevision.platform.workspace import Places
 
-    number: the version of images; labels_version: of labels, the newest if None.
+COLUMNS = (
+    *("path", "sha256", "label", "device", "captured_at", "captured_from", "width", "height", "exif"),
+    *("statistics.brightness", "statistics.contrast", "statistics.entropy", "phash", "near_duplicate_of", "quality"),
+)
+
+
+def metadata(spark: SparkSession, places: Places, number: int, labels_version: int | None = None) -> pd.DataFrame:
+    """What training uses of each image besides its pixels. Second copies of the same bytes are left out.
+
+    number: the version of images; labels_version: the version of labels, the newest if None.
+    Returns a DataFrame of path, sha256, label, device, captured_at, captured_from, width, height, exif, brightness,
+    contrast, entropy, phash, near_duplicate_of and quality (dict of scores).
     """
-    said = labels.latest(spark, places, labels_version).select("path", "label")
+    newest = labels.latest(spark, places, labels_version).select("path", "label")
     return (
         tables.at(spark, places, "images", number)
         .where("duplicate_of IS NULL")
-        .join(said, "path", "left")
-        .select(
-            "path",
-            "sha256",
-            "label",
-            "device",
-            "captured_at",
-            "captured_from",
-            "width",
-            "height",
-            "exif",
-            "statistics.brightness",
-            "statistics.contrast",
-            "statistics.entropy",
-            "phash",
-            "near_duplicate_of",
-            "quality",
-        )
+        .join(newest, "path", "left")
+        .select(*COLUMNS)
         .toPandas()
         .assign(quality=lambda frame: frame["quality"].map(lambda row: row.asDict()))
     )
 
 
-def earlier_split(spark, places, scheme):
-    """The placements that earlier runs have kept under a scheme (see split.scheme), pandas: path, episode, split, reason."""
+def earlier_split(spark: SparkSession, places: Places, scheme: str) -> pd.DataFrame:
+    """The placements that earlier runs kept: DataFrame of path, episode, split, reason. scheme: see split.scheme."""
     return (
         spark.table(places.table("splits"))
         .where(F.col("scheme") == scheme)
@@ -48,8 +48,11 @@ def earlier_split(spark, places, scheme):
     )
 
 
-def keep_split(spark, places, placed, scheme, number):
-    """Writes placements (DataFrame of split.assign) into splits: new images are added, rows that say something else than before are updated."""
+def keep_split(spark: SparkSession, places: Places, placed: pd.DataFrame, scheme: str, number: int) -> None:
+    """Writes placements into `splits`: adds the rows of new images and updates rows that have changed.
+
+    placed: DataFrame of split.assign; scheme: see split.scheme; number: the version of images.
+    """
     from delta.tables import DeltaTable
 
     columns = [column.name for column in tables.SPLITS]

@@ -1,14 +1,16 @@
-"""The model that MLflow loads: image bytes, base64 text of them, or a file's path, to label and probabilities. MLflow runs this file as it is
-(models from code).
+"""The registered model: images in, labels and probabilities out. MLflow runs this file unchanged (models from code).
 
-A bad image spoils its own row only: its label is null and its error says why. A service reads no files: whoever sends it a path is told so.
+An image is bytes, base64 text or the path of a file. A bad image affects its own row only: the label is null and the
+error gives the reason. A service reads no files: a path is answered with an error.
 """
 
 import base64
 import binascii
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -20,58 +22,76 @@ BATCH = 64  # images at a time: bounds the memory at 64 * 224 * 224 * 3 * 4 = 39
 
 
 class PhotoModel(mlflow.pyfunc.PythonModel):
-    """Input: DataFrame with a column `image` of bytes or base64 text, or a column `path`, or both: the path counts where there is no image.
-    Output: DataFrame of label, probability (of that label), scores, error."""
+    """The pyfunc model.
 
-    def load_context(self, context):
+    Input: DataFrame with a column `image` of bytes or base64 text, or a column `path`, or both. The path counts if
+    there is no image. Output: DataFrame of label, probability (of that label), scores (of all classes) and error.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Loads card and network. context: MLflow's, with the artifacts card and saved_model."""
         import tensorflow as tf
 
         with open(context.artifacts["card"]) as file:
             self.card = json.load(file)
         self.loaded = tf.saved_model.load(context.artifacts["saved_model"])  # kept: its functions die with it
 
-    def predict(self, context, model_input: pd.DataFrame, params=None):
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """The output described above, one row for each image. context and params, which MLflow passes, are unused."""
         return pd.DataFrame(self.rows(images_of(model_input)), columns=["label", "probability", "scores", "error"])
 
-    def rows(self, images):
-        """(label, probability, scores, error) of each in a list of bytes, base64 texts or Paths: what the REST service calls, without pandas around it."""
+    def rows(self, images: Sequence[Any]) -> list[tuple]:
+        """(label, probability, scores, error) of each image. The REST service calls this, without pandas around it.
+
+        images: bytes, base64 texts or Paths.
+        """
         return [row for start in range(0, len(images), BATCH) for row in self._batch(images[start : start + BATCH])]
 
-    def _batch(self, images):
-        side, classes = transform.image_size(self.card["transform"]), self.card["classes"]
-        pixels, errors = [], []
+    def _batch(self, images: Sequence[Any]) -> list[tuple]:
+        size, classes = transform.image_size(self.card["transform"]), self.card["classes"]
+        pixels: list[bytes] = []
+        reasons: list[str | None] = []
         for image in images:
             try:
                 pixels.append(transform.pixels(as_bytes(image), self.card["transform"]))
-                errors.append(None)
+                reasons.append(None)
             except transform.BadImage as error:
-                errors.append(str(error))
-        scores = iter(())
+                reasons.append(str(error))
+        all_scores: Iterator[list[float]] = iter(())
         if pixels:
-            array = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, side, side, 3).astype(np.float32)
-            scores = iter(self.loaded.serve(array).numpy().astype(float).tolist())
-        rows = []
-        for error in errors:
-            if error:
-                rows.append((None, None, None, error))
+            array = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, size, size, 3).astype(np.float32)
+            all_scores = iter(self.loaded.serve(array).numpy().astype(float).tolist())
+        rows: list[tuple] = []
+        for reason in reasons:
+            if reason:
+                rows.append((None, None, None, reason))
                 continue
-            given = next(scores)
-            label = edge_model.decide(given, classes, self.card["threshold"])
-            rows.append((label, given[classes.index(label)], given, None))
+            scores = next(all_scores)
+            label = edge_model.decide(scores, classes, self.card["threshold"])
+            rows.append((label, scores[classes.index(label)], scores, None))
         return rows
 
 
-def images_of(model_input):
-    """The list of bytes, base64 texts and Paths in what predict() was given."""
+def images_of(model_input: pd.DataFrame | Iterable[Any]) -> list[Any]:
+    """The images in the input of predict(): bytes, base64 texts, Paths or None.
+
+    model_input: DataFrame with the columns image, path or both; or a list of images.
+    """
     if not isinstance(model_input, pd.DataFrame):
         return list(model_input)
     images = list(model_input["image"]) if "image" in model_input else [None] * len(model_input)
     paths = list(model_input["path"]) if "path" in model_input else [None] * len(model_input)
-    return [Path(path) if image is None and isinstance(path, str) else image for image, path in zip(images, paths)]
+    return [
+        Path(path) if image is None and isinstance(path, str) else image
+        for image, path in zip(images, paths, strict=True)
+    ]
 
 
-def as_bytes(image):
-    """Bytes of an image given as bytes, base64 text or the Path of a file. Raises transform.BadImage."""
+def as_bytes(image: Any) -> bytes:
+    """The bytes of an image given as bytes, base64 text or the Path of a file.
+
+    Raises transform.BadImage for every other value, for text that is not base64 and for an unreadable file.
+    """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if isinstance(image, Path):

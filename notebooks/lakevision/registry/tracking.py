@@ -1,19 +1,38 @@
-"""MLflow: the experiment, what every run carries, and child runs that workers write."""
+"""MLflow tracking: the experiment, the record of each training run, and the child runs that workers write."""
+
+from __future__ import annotations
 
 import logging
 import os
 import platform
 import tempfile
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lakevision.platform import workspace
 
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+    from mlflow import MlflowClient
 
-def start(cfg, places):
-    """Points this process at the configured MLflow server or file and makes the experiment. Returns its id.
+    from lakevision.platform.config import Config
+    from lakevision.platform.workspace import Places
 
-    The driver calls this before any worker does: racing initialisers of one sqlite file crash.
+# The packages that decide a model's numbers.
+PACKAGES = (
+    *("tensorflow-cpu", "tensorflow", "keras", "horovod", "petastorm", "hyperopt"),
+    *("pyspark", "delta-spark", "pyarrow", "numpy", "pillow", "mlflow"),
+)
+
+
+def start(cfg: Config, places: Places) -> str:
+    """Connects this process to the configured MLflow server or file, and creates the experiment. Returns its id.
+
+    Call this in the driver before any worker does: two processes that initialise one SQLite file at once crash.
     """
     import mlflow
 
@@ -31,10 +50,12 @@ def start(cfg, places):
     )
 
 
-def record(cfg, delta_version, placements, **tags):
-    """Logs into the active run what it can be repeated from before it has trained: config, Delta version, placements, commit, package versions.
+def record(cfg: Config, delta_version: int, placements: pd.DataFrame, **tags: Any) -> None:
+    """Logs everything that is needed to repeat the active run, before the training starts.
 
-    placements: DataFrame of split.used. Params are cut at 6000 characters, so the whole config is an artifact, too. reproduce.read() reads it all back.
+    The record consists of config, Delta version, placements, commit and package versions; release/run_record.py reads
+    it back. placements: DataFrame of split.used. MLflow cuts params at 6000 characters, so the whole config is also an
+    artifact.
     """
     import mlflow
 
@@ -45,7 +66,7 @@ def record(cfg, delta_version, placements, **tags):
     mlflow.log_text(placements[["path", "sha256", "label", "episode", "split"]].to_csv(index=False), "split.csv")
 
 
-def record_network(network):
+def record_network(network: keras.Model) -> None:
     """Logs a Keras model into the active run as keras/model.keras."""
     import mlflow
 
@@ -54,28 +75,14 @@ def record_network(network):
         mlflow.log_artifact(os.path.join(folder, "model.keras"), "keras")
 
 
-def versions():
-    """{package or python: version} of what decides a model's numbers."""
+def versions() -> dict[str, str]:
+    """{package or python: version} of the installed PACKAGES."""
     from importlib.metadata import version
 
-    names = (
-        "tensorflow-cpu",
-        "tensorflow",
-        "keras",
-        "horovod",
-        "petastorm",
-        "hyperopt",
-        "pyspark",
-        "delta-spark",
-        "pyarrow",
-        "numpy",
-        "pillow",
-        "mlflow",
-    )
-    return {"python": platform.python_version(), **{name: version(name) for name in names if _installed(name)}}
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES if _installed(name)}}
 
 
-def _installed(name):
+def _installed(name: str) -> bool:
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -85,8 +92,11 @@ def _installed(name):
     return True
 
 
-def child(uri, experiment_id, parent, name, params):
-    """Opens a run under a parent from a process that has no active run, such as a Spark worker. Returns (client, run id)."""
+def child(uri: str, experiment_id: str, parent: str, name: str, params: Mapping[str, Any]) -> tuple[MlflowClient, str]:
+    """Opens a child run from a process without an active run, such as a Spark worker. Returns (client, run id).
+
+    parent: id of the parent run; name: of the child run.
+    """
     from mlflow import MlflowClient
     from mlflow.entities import Param
 
@@ -97,18 +107,16 @@ def child(uri, experiment_id, parent, name, params):
     return client, run.info.run_id
 
 
-def log_epoch(client, run_id, epoch, figures):
-    """Logs an epoch's figures (a dict of floats) into a run, in one call: each is a write to a database, or a request."""
-    import time
-
+def log_epoch(client: MlflowClient, run_id: str, epoch: int, figures: Mapping[str, float]) -> None:
+    """Logs an epoch's figures into a run, in one call: every call is a database write or an HTTP request."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(key, value, now, epoch) for key, value in figures.items()])
 
 
-def login_environment(places):
-    """Environment variables with the notebook's login, for a process of its own. Empty except on Databricks."""
+def login_environment(places: Places) -> dict[str, str]:
+    """Environment variables with the notebook's login, for a subprocess. Empty except on Databricks."""
     from mlflow.utils.databricks_utils import get_databricks_env_vars
 
     return get_databricks_env_vars(places.mlflow_uri)

@@ -44,7 +44,7 @@ def compare(
     classes = tuple(model.unwrap_python_model().card["classes"])
     same_split = serving.tags.get("split_scheme") == scheme
     note = "the champion was trained under another split: it may have been trained on these very images"
-    result = {"version": serving.version, "note": "" if same_split else note}
+    result = {"version": str(serving.version), "note": "" if same_split else note}
     if classes != material.classes:
         return {**result, "note": f"the champion has other classes ({', '.join(classes)}): no comparison is possible"}
     chosen = material.rows.iloc[:MOST]

@@ -1,16 +1,20 @@
-"""A training that was killed goes on after its last whole epoch, and ends with the same weights as one that was not."""
+"""Checkpoints: a killed training resumes after its last whole epoch and ends with the same weights."""
 
 import io
 import json
 import os
-import uuid
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from device import files
 
-def save(path, network, optimizer, state):
-    """Keeps a Keras model's weights, its optimizer's and state (a dict of JSON values, and arrays under "best") in one file, all or nothing."""
+
+def save(path: str, network: Any, optimizer: Any, state: dict[str, Any]) -> None:
+    """Writes the weights of a Keras model and of its optimizer, and the state, into one file, whole or not at all.
+
+    state: a dict of JSON values, with arrays under "best" (or None).
+    """
     state, best = {name: value for name, value in state.items() if name != "best"}, state.get("best") or []
     arrays = {
         f"{kind}_{index:04d}": np.asarray(value)
@@ -21,28 +25,25 @@ def save(path, network, optimizer, state):
         )
         for index, value in enumerate(values)
     }
-    partial, whole = Path(f"{path}.{uuid.uuid4().hex[:8]}.part"), io.BytesIO()
-    np.savez(
-        whole, state=json.dumps(state), **arrays
-    )  # a zip is written back and forth, which a volume of Unity Catalog refuses
-    with open(partial, "wb") as file:
-        file.write(whole.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    whole = io.BytesIO()  # a zip is written with seeks, which a Unity Catalog volume refuses
+    np.savez(whole, state=json.dumps(state), **arrays)
+    files.write_atomically(path, whole.getvalue(), durable=True)
 
 
-def restore(path, network, optimizer):
-    """Puts what save() kept back into a model and an optimizer that has been built. Returns the state; None where there is no checkpoint yet."""
+def restore(path: str, network: Any, optimizer: Any) -> dict[str, Any] | None:
+    """Loads the content of save() into a model and a built optimizer.
+
+    Returns the state, or None without a checkpoint.
+    """
     if not os.path.exists(path):
         return None
     with np.load(path, allow_pickle=False) as kept:
-        of = {
+        arrays = {
             kind: [kept[name] for name in sorted(kept.files) if name.startswith(f"{kind}_")]
             for kind in ("network", "optimizer", "best")
         }
         state = json.loads(str(kept["state"]))
-    network.set_weights(of["network"])
-    for variable, value in zip(optimizer.variables, of["optimizer"]):
+    network.set_weights(arrays["network"])
+    for variable, value in zip(optimizer.variables, arrays["optimizer"], strict=True):
         variable.assign(value)
-    return {**state, "best": of["best"] or None}
+    return {**state, "best": arrays["best"] or None}

@@ -1,23 +1,27 @@
-"""Augmentation by exchanged regions: some images of a batch carry the object of another photograph, and its label."""
+"""Augmentation by exchanged regions: some images of a batch carry another photograph's object and label."""
+
+from typing import Any
 
 import numpy as np
 
 from lakevision.dataset import object_region
 
-NEAREST = 8  # donors of like surroundings kept for each training image
+NEAREST = 8  # donors with similar surroundings kept for each training image
 
 
-def donors(pixels, targets, region):
-    """For each training image others of like surroundings, as many of each class: int (n, k), about NEAREST. pixels: uint8 (n, side, side, 3);
-    targets: int (n,).
+def donors(pixels: np.ndarray, targets: np.ndarray, region: Any) -> np.ndarray:
+    """Donors with similar surroundings for each training image, equally many of each class.
 
-    Of each class, since what gives the label away in the surroundings (a sticker) makes those of one class alike: the nearest alone would never
-    bring another label.
+    pixels: uint8 (n, side, side, 3). targets: int (n,). region: object_region.Region. Returns int (n, k), k about
+    NEAREST.
+
+    A shortcut in the surroundings (a sticker) makes the images of one class alike. Without donors of each class, the
+    nearest images would never bring another label.
     """
     cells = object_region.surroundings(pixels, region)[1]
     squares = (cells**2).sum(1)
     classes = np.unique(targets)
-    found = []
+    donors_by_class = []
     for label in classes:
         members = np.flatnonzero(targets == label)
         count = max(1, NEAREST // len(classes))
@@ -25,19 +29,28 @@ def donors(pixels, targets, region):
         for start in range(0, len(pixels), 512):  # 512 rows of distances at a time bound the memory
             part = np.arange(start, min(start + 512, len(pixels)))
             distance = squares[part, None] + squares[members] - 2 * cells[part] @ cells[members].T
-            distance[part[:, None] == members] = np.inf  # itself only where the class has no other
+            distance[part[:, None] == members] = np.inf  # an image is its own donor only if its class has no other
             nearest = np.argsort(distance, axis=1)[:, :count]
             near[part] = members[np.resize(nearest.T, (count, len(part))).T]
-        found.append(near)
-    return np.concatenate(found, axis=1)
+        donors_by_class.append(near)
+    return np.concatenate(donors_by_class, axis=1)
 
 
-def augment(pixels, targets, index, near, share, region, rng):
-    """A batch in which about `share` of the images carry the region of another one of like surroundings, and its label: float32 pixels, int32
-    targets.
+def augment(
+    pixels: np.ndarray,
+    targets: np.ndarray,
+    index: np.ndarray,
+    near: np.ndarray,
+    share: float,
+    region: Any,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A batch in which about `share` of the images carry the region and the label of a donor.
 
-    The donor's class is whatever it is, so as many regions come from the same class as from another, and a seam tells nothing.
-    index: int (m,) of the batch in pixels and targets; near: of donors(); rng: numpy Generator.
+    pixels: uint8 (n, side, side, 3). targets: int (n,). index: int (m,), the batch. near: of donors(). region:
+    object_region.Region. Returns float32 pixels (m, side, side, 3) and int32 targets (m,).
+
+    Donors come equally often from the same class and from another, so a seam tells nothing about the label.
     """
     base, labels = pixels[index].astype(np.float32), targets[index].copy()
     swapped = np.flatnonzero(rng.random(len(index)) < share)

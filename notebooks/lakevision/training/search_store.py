@@ -1,8 +1,11 @@
-"""What a search keeps on disk while it runs, so that one whose driver died goes on: a JSON file for each trial, written as it begins and ends.
+"""The records of a running search on disk, so that a search resumes if its driver dies.
 
-A search is found again by what decides its outcome (cache content, space, start setting, seed, epochs), whatever run it was started from.
-Only an unfinished one is ever resumed: a finished search goes into its MLflow run as search.json, its folder goes, and the next one begins anew.
+A trial is a JSON file, written at its start and at its end. The key of a search is a hash of everything that decides
+its outcome (cache content, space, start setting, seed, epochs), independent of the MLflow run. Only an unfinished
+search is resumed: a finished one goes into its MLflow run as search.json, and its folder is removed.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import fcntl
@@ -11,16 +14,30 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device import files
+
+if TYPE_CHECKING:
+    from lakevision.dataset.cache import Cache
+    from lakevision.platform.config import Config
+    from lakevision.training.setting import Setting
+
+Record = dict[str, Any]  # of a trial: number, status, kind, run_id, the searched values, and its outcome
 
 
 class SearchRuns(RuntimeError):
     """The same search runs in another process of this machine."""
 
 
-def key(cfg, cache, setting):
-    """16 hexadecimal digits for what decides a search's outcome. setting: loop.Setting with the trials' epochs."""
+def key(cfg: Config, cache: Cache, setting: Setting) -> str:
+    """Hash of everything that decides the outcome of a search, 16 hexadecimal digits.
+
+    setting: with the trials' epochs.
+    """
     parts = {
         "cache": Path(cache.folder).parent.name,
         "transform": cache.transform,
@@ -34,10 +51,11 @@ def key(cfg, cache, setting):
 
 
 @contextmanager
-def opened(root, name):
-    """The folder (text) of the search of a key, held by this process alone. root: seen by driver and workers alike. Raises SearchRuns.
+def opened(root: str, name: str) -> Iterator[str]:
+    """Yields the folder of a search, locked by this process. Raises SearchRuns.
 
-    The lock lies on this machine's own disk, where it ends with the process that holds it; a search on another machine is not noticed.
+    root: a folder that driver and workers see. name: of key(). The lock is a file on this machine's own disk, so it
+    ends with the process. A search on another machine goes unnoticed.
     """
     folder = Path(root) / "searches" / name
     lock = (
@@ -47,46 +65,55 @@ def opened(root, name):
     with open(lock, "w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = os.path.exists(lock) and os.path.samestat(os.fstat(held.fileno()), os.stat(lock))
         except BlockingIOError:
+            current = False
+        if not current:  # another process holds the lock, or removed this very file a moment ago
             raise SearchRuns(
-                "the same search (images, space, start, seed, epochs) runs in another process: wait for it, "
+                "the same search (images, space, start, seed, epochs) runs in another process: wait for its end, "
                 "or set another tuning.seed"
-            ) from None
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        yield str(folder)
+        try:
+            yield str(folder)
+        finally:
+            lock.unlink(missing_ok=True)  # while locked, so no other process loses a lock of its own
 
 
-def write(folder, record):
-    """Keeps a trial's record (a dict of JSON values with its number), whole or not at all."""
-    _replace(Path(folder, f"trial-{record['number']:04d}.json"), record)
+def write(folder: str | Path, record: Record) -> None:
+    """Writes the record of a trial, whole or not at all."""
+    _write(Path(folder, f"trial-{record['number']:04d}.json"), record)
 
 
-def read(folder):
-    """{number: record} of the trials that have begun."""
+def read(folder: str | Path) -> dict[int, Record]:
+    """{number: record} of all trials that have started."""
     records = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("trial-*.json"))]
     return {record["number"]: record for record in records}
 
 
-def forget(folder, number):
-    """Removes the record of a trial, which is then run again."""
+def forget(folder: str | Path, number: int) -> None:
+    """Removes the record of a trial, so that the trial runs again."""
     Path(folder, f"trial-{number:04d}.json").unlink(missing_ok=True)
 
 
-def header(folder):
-    """What keep_header() kept, {} for a search that is new."""
+def header(folder: str | Path) -> dict[str, Any]:
+    """The values of keep_header(), {} for a new search."""
     path = Path(folder, "search.json")
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def keep_header(folder, values):
-    """Keeps what a search that goes on must know: parent, kind, slots, interrupted ({number: times that a trial did not outlive the driver})."""
-    _replace(Path(folder, "search.json"), values)
+def keep_header(folder: str | Path, values: dict[str, Any]) -> None:
+    """Keeps what a resumed search needs: parent, kind, slots, interrupted ({number: how often the driver died in
+    it}).
+    """
+    _write(Path(folder, "search.json"), values)
 
 
-def resume(folder, client, parent):
-    """Takes over what a dead driver left: finished trials move under the new parent run, those that ran are killed in MLflow and run again.
+def resume(folder: str | Path, client: Any, parent: str) -> tuple[dict[int, Record], dict[str, Any]]:
+    """Resumes a search whose driver died. Returns ({number: record} of the finished trials, the header).
 
-    Returns ({number: record} of the finished, the header). A trial that ran in the driver both times that the driver died counts as failed.
+    Finished trials move under the new parent run. Trials that were running are marked as killed in MLflow and run
+    again. A trial in which the driver died twice counts as failed. client: MlflowClient.
     """
     kept, found = header(folder), read(folder)
     interrupted = dict(kept.get("interrupted", {}))
@@ -110,8 +137,8 @@ def resume(folder, client, parent):
     return {number: record for number, record in found.items() if record["status"] != "running"}, kept
 
 
-def interrupted(uri, run_id, reason):
-    """Marks a trial's MLflow run as killed, and says why."""
+def interrupted(uri: str, run_id: str, reason: str) -> None:
+    """Marks the MLflow run of a trial as killed, with the reason as a tag."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -119,19 +146,17 @@ def interrupted(uri, run_id, reason):
     _terminate(client, run_id, "KILLED")
 
 
-def archive(folder, client, parent, records):
+def archive(folder: str | Path, client: Any, parent: str, records: list[Record]) -> None:
     """Logs a finished search into its MLflow run as search.json and removes its folder."""
     client.log_dict(parent, {**header(folder), "trials": records}, "search.json")
     shutil.rmtree(folder)
 
 
-def _replace(path, values):
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(values, indent=2))
-    os.replace(partial, path)
+def _write(path: Path, values: dict[str, Any]) -> None:
+    files.write_atomically(path, json.dumps(values, indent=2))
 
 
-def _tag(client, run_id, tags):
+def _tag(client: Any, run_id: str, tags: dict[str, str]) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -141,8 +166,8 @@ def _tag(client, run_id, tags):
         print(f"the MLflow run {run_id} of a resumed trial is gone: {error.message}")
 
 
-def _terminate(client, run_id, status):
-    """Ends a run that its process left behind; one that is over, or gone, stays as it is."""
+def _terminate(client: Any, run_id: str, status: str) -> None:
+    """Ends a run that a dead process left as running. A finished or deleted run stays as it is."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,12 +1,19 @@
 """What the final training leaves in its MLflow run, so that the run can be reproduced."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from lakevision.training import backbone
 
+if TYPE_CHECKING:
+    from lakevision.training.horovod_ranks import Trained
+    from lakevision.training.loop import Setting
 
-def record_training(setting, trained):
-    """Logs into the active run what the final model was made with and how it went. setting: loop.Setting; trained: horovod_ranks.Trained."""
+
+def record_training(setting: Setting, trained: Trained) -> None:
+    """Logs the setting and the course of the final training into the active run, as setting.json and training.json."""
     import mlflow
 
     mlflow.log_dict(asdict(setting), "setting.json")

@@ -1,4 +1,6 @@
-"""One trial of the search, in a Spark worker or in the driver: it fits one setting, is a nested MLflow run, and keeps what came out at once."""
+"""One trial of the search, in a Spark worker or in the driver: one setting, one nested MLflow run, one record."""
+
+from __future__ import annotations
 
 import ctypes
 import functools
@@ -7,42 +9,56 @@ import math
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from lakevision.registry import tracking
 from lakevision.training import search_store
+from lakevision.training.search_store import Record
+
+if TYPE_CHECKING:
+    from lakevision.dataset import feed
+    from lakevision.dataset.cache import Cache
+    from lakevision.training.setting import Setting
 
 SEARCHED = ("learning_rate", "dropout", "width")
-ATTEMPTS = 2  # of a trial whose worker dies; the second time it is most likely the trial's own doing
+ATTEMPTS = 2  # of a trial whose worker dies; the second time the trial itself is the likely cause
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every trial of a search shares; it travels to the workers. kind: spark or driver; folder: of the search's records; timeout_s: 0 is never;
-    fit: what trains, with the signature of loop.fit; arrays: (train, validation) as feed.Arrays, or None where the trial reads them itself."""
+    """What all trials of a search share; it is sent to the workers.
 
-    cache: object
-    setting: object
+    kind: spark or driver. folder: of the search's records. timeout_s: seconds, 0 is never. fit: the training function,
+    with the signature of loop.fit. arrays: (train, validation), or None if the trial reads them itself.
+    """
+
+    cache: Cache
+    setting: Setting
     kind: str
     folder: str
     experiment_id: str
     parent: str
     uri: str
     timeout_s: float
-    fit: object
-    arrays: tuple = None
+    fit: Callable
+    arrays: tuple[feed.Arrays, ...] | None = None
 
 
 class TimedOut(RuntimeError):
     """A trial took longer than tuning.trial_timeout_s."""
 
 
-def attempt(job, sampled):
-    """Runs a trial. sampled: {learning_rate, dropout, width, number} of Hyperopt. Returns its record, as search_store.write() kept it: a dict with
-    status (ok, fail) and, of an ok one, the loss; a trial that raises is a failed one, not an exception."""
+def attempt(job: Job, sampled: dict[str, Any]) -> Record:
+    """Runs a trial. Returns its record, as search_store.write() kept it.
+
+    sampled: {learning_rate, dropout, width, number} of Hyperopt. The record has a status (ok or fail) and, if ok, the
+    loss. A trial that raises gives a failed record, not an exception.
+    """
     number = int(sampled["number"])
-    values = {
+    values: dict[str, Any] = {
         "learning_rate": float(sampled["learning_rate"]),
         "dropout": float(sampled["dropout"]),
         "width": int(sampled["width"]),
@@ -51,7 +67,9 @@ def attempt(job, sampled):
     if earlier and earlier["status"] != "running":
         return earlier
     attempt = 1
-    if earlier:  # a cluster gives the task of a worker that died to another: the machine may have gone, or the trial takes more memory than there is
+    if earlier:
+        # A cluster hands the task of a dead worker to another worker. Either the machine went away, or the trial needs
+        # more memory than there is.
         attempt = earlier["attempt"] + 1
         if attempt > ATTEMPTS:
             return lost(job, earlier, f"Spark gave the trial to {ATTEMPTS} workers, and each died")
@@ -65,17 +83,17 @@ def attempt(job, sampled):
     try:
         last = _fit(job, replace(job.setting, **values), number, client, run_id)
     except Exception as error:
-        # Hyperopt would show the exception's text alone, and only in the executor's log.
+        # Hyperopt would show only the text of the exception, and only in the executor's log.
         return _failed(
             job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began
         )
     except BaseException:
-        # Interrupted by hand: the trial neither finished nor failed, a search that goes on makes it anew.
+        # Interrupted by hand: the trial neither finished nor failed. A resumed search runs it again.
         search_store.forget(job.folder, number)
         client.set_terminated(run_id, "KILLED")
         raise
     finally:
-        gc.collect()  # of the driver's memory, too: the next trial's network comes on top
+        gc.collect()  # the next trial's network would come on top of this one in the driver's memory
     record = {
         **record,
         "status": "ok",
@@ -88,8 +106,8 @@ def attempt(job, sampled):
     return record
 
 
-def _fit(job, setting, number, client, run_id):
-    """The last epoch's figures. Raises loop.NotFinite and whatever training raises."""
+def _fit(job: Job, setting: Setting, number: int, client: Any, run_id: str) -> dict[str, float]:
+    """The figures of the last epoch. Raises loop.NotFinite and any exception of the training."""
     from device import memory
     from lakevision.dataset import feed
     from lakevision.training import backbone, loop
@@ -102,23 +120,20 @@ def _fit(job, setting, number, client, run_id):
     memory.keep()
     log = functools.partial(tracking.log_epoch, client, run_id)
     frozen = backbone.frozen(setting) and not setting.swap
-    if frozen:  # their features are computed once, by the driver: a trial trains the head alone
-        placements = [backbone.kept(job.cache, setting, side) for side in ("train", "validation")]
+    if frozen:  # the driver has computed the features once; a trial trains only the head
+        train, validation = (backbone.kept(job.cache, setting, split) for split in ("train", "validation"))
     else:
-        placements = job.arrays or [feed.load(job.cache, side) for side in ("train", "validation")]
-    # The clock starts here: a worker's start-up, which the driver has not, would make the limit mean two things.
+        train, validation = job.arrays or (feed.load(job.cache, split) for split in ("train", "validation"))
+
+    def fit_network(train: Any, validation: Any, own: Setting, network: Any, on_epoch: Any) -> Any:
+        return job.fit(train, validation, own, on_epoch=on_epoch, network=network)
+
+    # Start the timer after worker start-up, so the limit means the same on Spark and in the driver.
     with deadline(job.timeout_s):
         if frozen:
-            _, result = backbone.fit_head(
-                *placements,
-                setting,
-                lambda train, validation, own, network, on_epoch: job.fit(
-                    train, validation, own, on_epoch=on_epoch, network=network
-                ),
-                log,
-            )
+            _, result = backbone.fit_head(train, validation, setting, fit_network, log)
         else:
-            result = job.fit(*placements, replace(setting, fine_tune_epochs=0), on_epoch=log)
+            result = job.fit(train, validation, replace(setting, fine_tune_epochs=0), on_epoch=log)
     last = result.history[-1]
     if not math.isfinite(last["val_loss"]):
         raise loop.NotFinite(
@@ -127,8 +142,11 @@ def _fit(job, setting, number, client, run_id):
     return last
 
 
-def lost(job, record, detail):
-    """The record of a trial whose process ended without a word, kept and told to MLflow. record: its own, or one without run_id."""
+def lost(job: Job, record: Record, detail: str) -> Record:
+    """The record of a trial whose process died without a traceback, written to disk and to MLflow.
+
+    record: the trial's own, or one without run_id if the trial never started.
+    """
     from mlflow import MlflowClient
 
     reason = "the trial's process died (killed, or out of memory)"
@@ -137,12 +155,12 @@ def lost(job, record, detail):
         MlflowClient(job.uri),
         record,
         reason,
-        f"{reason}; no traceback came back.\n{detail}",
+        f"{reason}; there is no traceback.\n{detail}",
         record.get("seconds", 0.0),
     )
 
 
-def _failed(job, client, record, reason, report, seconds):
+def _failed(job: Job, client: Any, record: Record, reason: str, report: str, seconds: float) -> Record:
     record = {
         **record,
         "status": "fail",
@@ -159,9 +177,12 @@ def _failed(job, client, record, reason, report, seconds):
 
 
 @contextmanager
-def deadline(seconds):
-    """Raises TimedOut in this thread, any thread, once so many seconds have passed; 0 is never. It comes between two Python instructions: a call
-    into TensorFlow ends first, so a trial stops at its next step, not at its next epoch."""
+def deadline(seconds: float) -> Iterator[None]:
+    """Raises TimedOut in this thread after so many seconds; 0 is never. Works in any thread.
+
+    The exception comes between two Python instructions. A running call into TensorFlow ends first, so a trial stops at
+    its next step, not at its next epoch.
+    """
     if not seconds:
         yield
         return
@@ -179,13 +200,12 @@ def deadline(seconds):
     try:
         yield
     except Exception as error:
-        if state["late"]:  # TensorFlow may have wrapped what came
+        if state["late"]:  # TensorFlow may have wrapped the exception
             raise TimedOut(f"the trial took longer than tuning.trial_timeout_s, {seconds:g} s") from error
         raise
     finally:
         timer.cancel()
         with lock:
             state["over"] = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                thread, None
-            )  # one that was sent and has not come yet must not hit what follows
+            # An exception that was sent but has not arrived must not hit the code after this block.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)

@@ -1,51 +1,70 @@
-"""Where the trials run: in waves of processes on Spark's executors, one thread each, or one after the other in the driver, with all its threads.
+"""Placement of the trials: in waves on Spark's executors, or one after the other in the driver.
 
-Waves win with many slots or long trials; with few cores and short trials their start-up costs more than they gain. The rule measures here what it
-needs, predicts both totals and takes the lower. It costs a few steps of training in the driver and, where that does not settle it, one Spark job.
+On Spark each trial is a process with one thread; in the driver a trial has all threads. Waves win with many slots or
+long trials. With few cores and short trials their start-up costs more than they gain. The rule measures a few training
+steps in the driver and, if they do not decide, runs one Spark job. It predicts both totals and takes the lower.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from device import memory
 
-# hyperopt.spark 0.2.7 looks for new trials once a second, a second after fmin has begun (1.0), fmin for finished ones once a second (0.5 on average),
-# and then it joins the dispatcher, which sleeps up to a second (0.5).
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from lakevision.dataset import feed
+    from lakevision.platform.config import Config
+    from lakevision.training.setting import Setting
+    from lakevision.training.trial import Job
+
+# hyperopt.spark 0.2.7 polls for new trials once a second, starting a second after fmin (1.0). fmin polls for finished
+# trials once a second (0.5 on average) and then joins the dispatcher, which sleeps up to a second (0.5).
 POLLS_S = 2.0
-STEPS, EPOCHS, ENOUGH_S = (
-    8,
-    6,
-    1.5,
-)  # what is timed: so many steps an epoch, up to so many epochs, or so many seconds after the first
-_starts = {}  # Spark application: seconds that its workers took to start
+# The measurement: steps in an epoch, epochs at most, and seconds after the first epoch at most.
+STEPS, EPOCHS, ENOUGH_S = 8, 6, 1.5
+_starts: dict[str, float] = {}  # Spark application: start-up seconds of its workers
 
 
 @dataclass(frozen=True)
 class Kind:
-    """name: spark or driver; slots: trials at a time; why: a sentence; figures: what the rule knew, seconds."""
+    """A placement.
+
+    name: spark or driver. slots: trials at a time. why: a sentence. figures: the rule's inputs, seconds.
+    """
 
     name: str
     slots: int
     why: str
-    figures: dict
+    figures: dict[str, Any]
 
 
 class _Enough(Exception):
-    pass
+    """Ends a measurement."""
 
 
-def choose(cfg, trials, slots, in_driver, on_spark):
-    """The Kind for so many trials. in_driver: () -> seconds of a trial there; on_spark: () -> (start-up seconds, seconds of a trial there); each
-    is called only if tuning.trials_on is auto and the choice hangs on it."""
+def choose(
+    cfg: Config, trials: int, slots: int, in_driver: Callable[[], float], on_spark: Callable[[], tuple[float, float]]
+) -> Kind:
+    """The placement for so many trials.
+
+    in_driver() returns the seconds of a trial there. on_spark() returns (start-up seconds, seconds of a trial). Each is
+    called only if tuning.trials_on is auto and the choice depends on the result.
+    """
     if cfg.tuning.trials_on != "auto":
-        return _kind(cfg.tuning.trials_on, slots, "tuning.trials_on says so", {})
+        return _kind(cfg.tuning.trials_on, slots, "set by tuning.trials_on", {})
     if slots == 1 or trials <= 1:
         return _kind(
             "driver",
             slots,
-            f"{trials} trials on {slots} slots leave nothing to run at the same time",
+            f"{trials} trials on {slots} slots: nothing can run at the same time",
             {"trials": trials, "slots": slots},
         )
     driver_trial_s = in_driver()
@@ -53,9 +72,12 @@ def choose(cfg, trials, slots, in_driver, on_spark):
     return known or predicted(trials, slots, driver_trial_s, *on_spark())
 
 
-def settled(trials, slots, driver_trial_s):
-    """The Kind where a trial's seconds in the driver decide alone, else None: waves can't win where they would lose even if a worker's one thread
-    were as fast as all of the driver's and started in no time."""
+def settled(trials: int, slots: int, driver_trial_s: float) -> Kind | None:
+    """The driver if Spark cannot win, else None.
+
+    Upper bound for Spark: no start-up cost and one thread as fast as the whole driver. If Spark still loses, skip
+    measuring.
+    """
     waves = -(-trials // slots)
     driver_s, least_s = trials * driver_trial_s, waves * (POLLS_S + driver_trial_s)
     if driver_s > least_s:
@@ -63,7 +85,8 @@ def settled(trials, slots, driver_trial_s):
     return _kind(
         "driver",
         slots,
-        f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, {waves} waves at least {least_s:.0f} s on Spark",
+        f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, "
+        f"{waves} waves at least {least_s:.0f} s on Spark",
         {
             "trials": trials,
             "slots": slots,
@@ -75,8 +98,11 @@ def settled(trials, slots, driver_trial_s):
     )
 
 
-def predicted(trials, slots, driver_trial_s, start_s, spark_trial_s):
-    """The Kind with the lower predicted total. start_s: until a worker is ready to train; *_trial_s: of a trial after that."""
+def predicted(trials: int, slots: int, driver_trial_s: float, start_s: float, spark_trial_s: float) -> Kind:
+    """The placement with the lower predicted total.
+
+    start_s: start-up of a worker; *_trial_s: a trial after that, seconds.
+    """
     waves = -(-trials // slots)
     driver_s, spark_s = trials * driver_trial_s, waves * (start_s + POLLS_S + spark_trial_s)
     figures = {
@@ -91,20 +117,25 @@ def predicted(trials, slots, driver_trial_s, start_s, spark_trial_s):
         "spark_s": spark_s,
     }
     why = (
-        f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, {waves} waves of {start_s:.1f} s start-up, "
-        f"{POLLS_S:.0f} s of Hyperopt's polling and {spark_trial_s:.1f} s training {spark_s:.0f} s on Spark"
+        f"{trials} trials of {driver_trial_s:.1f} s take {driver_s:.0f} s in the driver, "
+        f"{waves} waves of {start_s:.1f} s start-up, {POLLS_S:.0f} s of Hyperopt's polling "
+        f"and {spark_trial_s:.1f} s training {spark_s:.0f} s on Spark"
     )
     return _kind("spark" if spark_s < driver_s else "driver", slots, why, figures)
 
 
-def _kind(name, slots, why, figures):
+def _kind(name: str, slots: int, why: str, figures: dict[str, Any]) -> Kind:
     return Kind(name, slots if name == "spark" else 1, why, {key: round(value, 3) for key, value in figures.items()})
 
 
-def trial_seconds(train, validation, setting, fit, warm=False):
-    """Seconds that a trial would take in this process, as it is set up, from a few steps on a part of its images. train, validation: feed.Arrays;
-    warm: as one after the first does, for which TensorFlow has started."""
-    import tensorflow  # noqa: F401  its import is part of a worker's start-up, and none of a trial in the driver
+def trial_seconds(
+    train: feed.Arrays, validation: feed.Arrays, setting: Setting, fit: Callable, warm: bool = False
+) -> float:
+    """Predicted seconds of a trial in this process, from a few steps on a part of its images.
+
+    warm: predict a trial after the first one, for which TensorFlow has already started.
+    """
+    import tensorflow  # noqa: F401  the import is part of a worker's start-up, not of a trial in the driver
 
     memory.keep()
     steps = -(-len(train) // setting.batch_size)
@@ -114,34 +145,33 @@ def trial_seconds(train, validation, setting, fit, warm=False):
         fit(*some, replace(setting, epochs=1))
     ends = [time.monotonic()]
 
-    def on_epoch(epoch, figures):
+    def on_epoch(epoch: int, figures: dict[str, float]) -> None:
         ends.append(time.monotonic())
         if len(ends) > 2 and ends[-1] - ends[1] > ENOUGH_S:
             raise _Enough
 
-    try:
+    with suppress(_Enough):
         fit(*some, replace(setting, epochs=EPOCHS), on_epoch=on_epoch)
-    except _Enough:
-        pass
     epoch = float(np.median(np.diff(ends)[1:]))
-    build = max(0.0, ends[1] - ends[0] - epoch)  # the network, the tracing of its graph
+    build = max(0.0, ends[1] - ends[0] - epoch)  # building the network and tracing its graph
     return build + setting.epochs * epoch / share
 
 
-def _part(arrays, count):
+def _part(arrays: feed.Arrays, count: int) -> feed.Arrays:
     index = np.linspace(0, len(arrays) - 1, min(count, len(arrays))).astype(int)
     return replace(
         arrays, pixels=arrays.pixels[index], targets=arrays.targets[index], keys=[arrays.keys[place] for place in index]
     )
 
 
-def on_spark(spark, slots, job):
-    """(seconds until workers are ready to train, seconds of a trial then), with every slot busy, as in a wave. job: trial.Job.
+def on_spark(spark: SparkSession, slots: int, job: Job) -> tuple[float, float]:
+    """(start-up seconds of workers, seconds of a trial after that), measured with every slot busy, as in a wave.
 
-    Each trial of SparkTrials starts in a new process, this job may get one that has TensorFlow: the start-up is kept from the session's first time.
+    Each trial of SparkTrials starts in a new process, but this job may get a process that has loaded TensorFlow. So the
+    start-up is kept from the session's first measurement.
     """
 
-    def measure(_):
+    def measure(_: object) -> Iterator[tuple[bool, float, float]]:
         import sys
 
         fresh = "tensorflow" not in sys.modules
@@ -149,9 +179,9 @@ def on_spark(spark, slots, job):
         from lakevision.training import loop, trial_placement
 
         loop.limit_threads(1)
-        arrays = [feed.load(job.cache, side) for side in ("train", "validation")]
+        train, validation = (feed.load(job.cache, split) for split in ("train", "validation"))
         began = time.monotonic()
-        seconds = trial_placement.trial_seconds(*arrays, job.setting, job.fit)
+        seconds = trial_placement.trial_seconds(train, validation, job.setting, job.fit)
         yield fresh, time.monotonic() - began, seconds
 
     began = time.monotonic()

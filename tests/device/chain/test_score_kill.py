@@ -54,7 +54,7 @@ def test_killed_swap_leaves_working_model_and_loses_no_frame(scoring, models):
         time.sleep(rng.uniform(0, 1.5))
         kill_all(score)
         steps_hit[swap_step(scoring, version)] += 1
-        pilot = selector.Pilot(settings, lambda *_: None)
+        pilot = selector.Selector(settings, lambda *_: None)
         pilot.start()
         model = pilot.model
         assert model, f"kill {kill}: no model works any more"

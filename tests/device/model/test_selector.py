@@ -9,7 +9,7 @@ import pytest
 from steps import denied, flipped, images, lines, shots, third_is_taken, used
 
 
-def test_no_number_on_probation(scoring, second):
+def test_nan_on_probation_returns_to_last_good_model(scoring, second):
     """The golden photographs are dark; a bright one makes it say NaN. That very frame is scored by the last good model."""
     digest = second(lambda folder: None, "nan", golden=(40, 90))
     scoring.run("sync")
@@ -27,7 +27,7 @@ def test_no_number_on_probation(scoring, second):
     third_is_taken(scoring)
 
 
-def test_death_on_probation(scoring, second):
+def test_crashes_on_probation_return_to_last_good_model(scoring, second):
     """It takes the scorer with it: after model.crashes starts the last good one is back."""
     scoring.configure(model={"crashes": 2})
     digest = second(lambda folder: None, "other")
@@ -40,11 +40,11 @@ def test_death_on_probation(scoring, second):
     ends = [scoring.run("score", "--once", check=False, driver=deadly).returncode for _ in range(5)]
     assert ends == [-signal.SIGKILL] * 3 + [0, 0]
     assert [(line["version"], line["label"]) for line in lines(scoring)] == [("1", "empty"), ("1", "package")]
-    assert "did not live through" in denied(scoring)[digest]["reason"]
+    assert "did not survive" in denied(scoring)[digest]["reason"]
     third_is_taken(scoring)
 
 
-def test_a_first_model_that_fails_leaves_none_and_frames_go_home(scoring, models):
+def test_failed_first_model_sends_frames_home_unscored(scoring, models):
     bundles.publish(models, scoring.place, "1", "nan", variants=("float32",), golden=(40, 90))
     scoring.run("sync")
     shots(scoring, 30, 250, 30)
@@ -53,7 +53,7 @@ def test_a_first_model_that_fails_leaves_none_and_frames_go_home(scoring, models
     third_is_taken(scoring)
 
 
-def test_one_clean_stop_after_another_is_no_strike(scoring, second):
+def test_clean_stops_are_no_strikes(scoring, second):
     scoring.configure(model={"crashes": 1, "probation": 50})
     second(lambda folder: None, "other")
     scoring.run("sync")
@@ -66,7 +66,7 @@ def test_one_clean_stop_after_another_is_no_strike(scoring, second):
 
 
 @pytest.mark.parametrize("rot", ["bit flip", "cut", "gone", "active.json damaged", "manifest cut"])
-def test_the_model_in_use_rots(scoring, second, rot):
+def test_rotten_model_in_use_is_replaced(scoring, second, rot):
     """Version 2 took over from 1, and its files go bad on the card: 1 is scoring again, and 2 is fetched anew."""
     second(lambda folder: None, "other")
     scoring.run("sync")

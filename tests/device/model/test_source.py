@@ -2,83 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import bundles
 import pytest
 import s3
 from harness import until
-from servers import MLFLOW, Server, Workspace, mlflow_server
+from servers import Server, Workspace
 from steps import ready, shots, used
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """(port, function that registers a bundle's folder as the next version and points champion at it) of a real MLflow server."""
-    root = tmp_path_factory.mktemp("mlflow")
-    with mlflow_server(root / "mlflow.db", root / "artifacts", root / "log") as port:
-
-        def register(folder):
-            done = subprocess.run(
-                [sys.executable, "-c", REGISTER, f"http://127.0.0.1:{port}", str(folder)],
-                capture_output=True,
-                text=True,
-                env={**os.environ, **MLFLOW},
-            )
-            assert done.returncode == 0, done.stderr[-3000:]
-
-        yield port, register
-
-
-REGISTER = """
-import sys, mlflow
-from mlflow.tracking import MlflowClient
-mlflow.set_tracking_uri(sys.argv[1])
-mlflow.set_experiment("edge")
-class Echo(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input):
-        return model_input
-with mlflow.start_run():
-    info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"], registered_model_name="lakevision")
-client = MlflowClient()
-client.log_model_artifacts(info.model_id, sys.argv[2], f"edge/{info.registered_model_version}")
-client.set_registered_model_alias("lakevision", "champion", info.registered_model_version)
-"""
-
-
-def test_from_a_real_mlflow_server(scoring, registry):
-    """By alias over its REST, artifacts below edge/, as 04_deploy logs them."""
-    port, register = registry
-    scoring.configure(
-        model={"url": f"mlflow+http://127.0.0.1:{port}", "name": "lakevision"},
-        store={"allow_http": True},
-        upload={"timeout_s": 60.0},
-    )
-    done = scoring.run("sync", check=False)
-    assert done.returncode == 75 and "has no lakevision@champion yet" in done.stderr
-    register(scoring.place / "versions" / "1")
-    ready(scoring)
-    assert used(scoring) == ("1", ["empty", "package"])
-    assert "nothing new" in scoring.run("sync").stdout
-    bundles.publish(scoring.models, scoring.place, "2", "other")
-    register(scoring.place / "versions" / "2")
-    part = scoring.model / "b" / "float32.tflite.part"
-    whole = (scoring.place / "versions" / "2" / "float32.tflite").read_bytes()
-    cut = (
-        "import device.model.source as s, device.store.stores as t; real = s._mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n"
-        "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\ns._mlflow = broken"
-    )
-    assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
-    scoring.run("sync")
-    assert (scoring.model / "b" / "float32.tflite").read_bytes() == whole, "the rest by Range"
-    assert used(scoring) == ("2", ["package", "empty"])
-
-
-def test_mlflow_in_the_clear_needs_a_word(scoring):
-    scoring.configure(model={"url": "mlflow+http://127.0.0.1:9", "name": "lakevision"})
-    done = scoring.run("sync", check=False)
-    assert done.returncode == 77 and "allow_http" in done.stderr
 
 
 @pytest.fixture
@@ -96,7 +26,7 @@ def over_s3(scoring, bucket, proxy):
     return publish
 
 
-def test_from_s3(scoring, over_s3, proxy):
+def test_model_from_s3(scoring, over_s3, proxy):
     ready(scoring)
     assert used(scoring) == ("1", ["empty", "package"])
     before = len(proxy.requests)
@@ -111,7 +41,7 @@ def test_from_s3(scoring, over_s3, proxy):
     assert used(scoring) == ("2", ["package", "empty"])
 
 
-def test_a_line_that_breaks_in_the_middle_of_each_file(scoring, over_s3, proxy):
+def test_broken_line_resumes_each_file(scoring, over_s3, proxy):
     """Each answer is cut in half, the first time: what has come stays, and the next attempt asks for the rest only."""
     ready(scoring)
     bundles.publish(scoring.models, scoring.place, "2", "slow", variants=("float32",))
@@ -152,7 +82,7 @@ def test_a_line_that_breaks_in_the_middle_of_each_file(scoring, over_s3, proxy):
     ],
     ids=str,
 )
-def test_the_store_is_in_trouble(scoring, over_s3, proxy, answer):
+def test_store_trouble_is_retried(scoring, over_s3, proxy, answer):
     ready(scoring)
     bundles.publish(scoring.models, scoring.place, "2", "other")
     over_s3()
@@ -172,9 +102,6 @@ def test_the_store_is_in_trouble(scoring, over_s3, proxy, answer):
 
 def harness_secret():
     return os.environ["AWS_SECRET_ACCESS_KEY"]
-
-
-# ---- Databricks
 
 
 class Catalog(Workspace):
@@ -207,7 +134,7 @@ class Catalog(Workspace):
 
 
 @pytest.mark.parametrize("way", ["registry", "pointer"])
-def test_from_databricks(scoring, monkeypatch, way):
+def test_model_from_databricks(scoring, monkeypatch, way):
     """Unity Catalog's alias and the volume's files; or the volume alone, by its pointer."""
     monkeypatch.setenv("DATABRICKS_CLIENT_ID", "client-1")
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "client/secret")

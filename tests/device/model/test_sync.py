@@ -50,18 +50,18 @@ WRONG = {  # whole, and not to be used: never fetched again
     "another schema": (lambda folder: rewrite(folder, lambda m: m.update(schema_version=9)), "schema_version"),
     "golden scores": (
         lambda folder: rewrite(folder, lambda m: m["golden"][1]["scores"].update(float32=[0.9, 0.1])),
-        "was said at home",
+        "at home, and the tolerance is",
     ),
     "no golden photograph": (lambda folder: rewrite(folder, lambda m: m.update(golden=[])), "no golden"),
     "not LiteRT": (lambda folder: file_of("float32", HTML, folder), "LiteRT"),
     "scrambled LiteRT": (scrambled, "float32"),
     "leads out of its folder": (
         lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(file="../../../escaped.tflite")),
-        "no file of a model",
+        "not a file of a model",
     ),
     "takes checked.json's place": (
         lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(file="checked.json")),
-        "no file of a model",
+        "not a file of a model",
     ),
     "too large": (
         lambda folder: rewrite(folder, lambda m: m["variants"]["float32"].update(bytes=10**12)),
@@ -72,7 +72,7 @@ WRONG = {  # whole, and not to be used: never fetched again
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_damaged(scoring, second, case):
+def test_damaged_download_is_retried_then_denied(scoring, second, case):
     digest = second(DAMAGED[case])
     said = sync_until_settled(scoring, times=2)
     assert not denied(scoring), "an accident on the way is not the model's fault"
@@ -85,7 +85,7 @@ def test_damaged(scoring, second, case):
 
 
 @pytest.mark.parametrize("case", WAITING)
-def test_unfinished(scoring, second, case):
+def test_unfinished_publication_is_retried(scoring, second, case):
     second(WAITING[case])
     said = sync_until_settled(scoring)
     assert "Traceback" not in said and scoring.run("sync", check=False).returncode == 75
@@ -94,7 +94,7 @@ def test_unfinished(scoring, second, case):
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong(scoring, second, case):
+def test_wrong_bundle_is_denied(scoring, second, case):
     spoil, words = WRONG[case]
     digest = second(spoil)
     done = scoring.run("sync", check=False)
@@ -121,11 +121,11 @@ if "device.model.golden" in getattr(sys, "orig_argv", ()):
     [
         ("os.kill(os.getpid(), 11)", "status -11"),
         ("time.sleep(600)", "no answer within"),
-        ("os._exit(0)", "its process said"),
+        ("os._exit(0)", "its process printed"),
     ],
     ids=["segmentation fault", "hangs", "ends without a word"],
 )
-def test_a_model_that_kills_its_process(scoring, second, deed, words):
+def test_model_that_kills_its_process_is_denied(scoring, second, deed, words):
     """In LiteRT's place: the process that tries the golden photographs dies of the model, and nobody else does."""
     (scoring.folder / "site").mkdir()
     (scoring.folder / "site" / "sitecustomize.py").write_text(DEADLY.format(deed=deed))
@@ -145,7 +145,7 @@ os.nice = resource.setrlimit = forbidden
 """
 
 
-def test_a_model_is_tried_where_systemd_forbids_to_step_back(scoring, models):
+def test_trial_works_without_rights_to_step_back(scoring, models):
     """The unit's SystemCallFilter has no @resources: setrlimit and setpriority fail there, and no model may be denied for that."""
     (scoring.folder / "site").mkdir()
     (scoring.folder / "site" / "sitecustomize.py").write_text(FORBIDDING)

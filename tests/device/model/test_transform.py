@@ -47,7 +47,7 @@ def test_upright_follows_exif(orientation, corner):
     assert (red > blue) == (corner == "red")
 
 
-def test_a_turned_photograph_gives_the_same_pixels_as_one_taken_upright():
+def test_turned_photograph_equals_upright_one():
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = left_red().transpose(Image.Transpose.ROTATE_90)
@@ -100,7 +100,7 @@ def test_resize_is_antialiased():
         pytest.param(encoded(Image.new("1", (20000, 20000))), "too large", id="bomb"),
     ],
 )
-def test_what_is_no_image_says_why(data, reason):
+def test_refused_file_names_the_reason(data, reason):
     with pytest.raises(transform.BadImage, match=reason):
         transform.pixels(data, LINE)
 
@@ -117,6 +117,6 @@ def test_what_is_no_image_says_why(data, reason):
         pytest.param("decode|rgb|resize(5000)", "8 to 4096", id="too large"),
     ],
 )
-def test_a_wrong_line_says_what_is_wrong(line, reason):
+def test_wrong_line_names_the_fault(line, reason):
     with pytest.raises(transform.BadTransform, match=reason):
         transform.parse(line)
