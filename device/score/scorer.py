@@ -41,7 +41,7 @@ class Scorer:
         self.desk, self.batch = results.Desk(inbox, outbox, say), results.Batch()
         self.choice = feedback.Choice(settings.feedback, **{**{"day": "", "spent": 0}, **self.desk.finish()})
         self.actor = act.Actor(settings.act, self.counters, say)
-        self.pilot = selector.Selector(settings, say)
+        self.selector = selector.Selector(settings, say)
         self.sync = sync_starter.SyncStarter(settings)
         self.looked_at = self.saved_at = self.refused_at = -float("inf")
 
@@ -49,7 +49,7 @@ class Scorer:
         """Scores until asked to stop, or until no frame waits if `ending`; returns 0. Raises OSError."""
         began = time.monotonic()
         self.counters.update(running=True, starts=self.counters.get("starts", 0) + 1, device=self.settings.device.id)
-        self.pilot.start()
+        self.selector.start()
         self._tend()
         if not self.settings.score.camera:  # the camera's loop reports READY with its first frame
             notify("READY=1", f"STATUS=scoring after {time.monotonic() - began:.1f} s")
@@ -59,7 +59,7 @@ class Scorer:
             self._settle()
             self._send()
             self._settle()
-            self.pilot.stop()
+            self.selector.stop()
         finally:
             self.sync.end()
             self.desk.close()
@@ -106,8 +106,8 @@ class Scorer:
         if not self.settings.score.camera:
             notify("WATCHDOG=1")
         elif hang_guard.time_left() < 2 * LOOK_EVERY_S:
-            self.pilot.stop()  # the camera hangs and will end this process; this must not count against a new model
-        self.pilot.look()
+            self.selector.stop()  # the camera hangs and will end this process; this must not count against a new model
+        self.selector.look()
         if not self.once:
             self.sync.tend()
         if now - self.saved_at >= STATUS_EVERY_S:
@@ -115,11 +115,11 @@ class Scorer:
             self._save()
 
     def _save(self) -> None:
-        record = self.pilot.record if self.pilot.model else {}
+        record = self.selector.record if self.selector.model else {}
         self.counters.update(
             model=record.get("version", ""),
             variant=record.get("variant", ""),
-            on_probation=self.pilot.on_probation,
+            on_probation=self.selector.on_probation,
             **self.choice.account(),
         )
         self.outbox.save()
@@ -163,8 +163,8 @@ class Scorer:
     def _score(self, entry: Entry, data: bytes) -> tuple[dict[str, Any] | None, bool]:
         """(the frame's result, True if its image is sent too); (None, True) without a model."""
         send_failed = self.settings.feedback.send == "all"
-        while self.pilot.model:
-            model = self.pilot.model
+        while self.selector.model:
+            model = self.selector.model
             began = time.perf_counter()
             try:
                 pixels = transform.pixels(data, model.transform)
@@ -177,7 +177,7 @@ class Scorer:
             except (ValueError, RuntimeError) as error:
                 failure = f"{type(error).__name__}: {error}"
             milliseconds = 1000 * (time.perf_counter() - began)
-            if failure and self.pilot.give_up(failure):
+            if failure and self.selector.give_up(failure):
                 continue  # the last good model scores this frame
             if failure:
                 return self._result(entry, model, error=failure[:300]), send_failed
@@ -186,7 +186,7 @@ class Scorer:
             with_image = self._sends_image(entry, reasons)
             result = self._result(entry, model, scores, milliseconds, figures, reasons)
             result["sent"] = "image" if with_image else "figures"
-            self.pilot.judge(milliseconds)
+            self.selector.judge(milliseconds)
             return result, with_image
         return None, True
 
@@ -217,7 +217,7 @@ class Scorer:
             "model": self.settings.model.name,
             "version": model.version,
             "variant": model.variant,
-            "digest": self.pilot.record["digest"],
+            "digest": self.selector.record["digest"],
             "classes": list(model.classes),
             "scores": scores and [round(score, 6) for score in scores],
             "threshold": model.threshold,

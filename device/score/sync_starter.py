@@ -1,4 +1,7 @@
-"""Starts `python -m device sync` when due, as a process that scoring never waits for."""
+"""Starts `python -m device sync` whenever it is due.
+
+Sync runs as a process of its own, so that scoring never waits for it.
+"""
 
 from __future__ import annotations
 

@@ -54,9 +54,9 @@ def test_killed_swap_leaves_working_model_and_loses_no_frame(scoring, models):
         time.sleep(rng.uniform(0, 1.5))
         kill_all(score)
         steps_hit[swap_step(scoring, version)] += 1
-        pilot = selector.Selector(settings, lambda *_: None)
-        pilot.start()
-        model = pilot.model
+        chosen = selector.Selector(settings, lambda *_: None)
+        chosen.start()
+        model = chosen.model
         assert model, f"kill {kill}: no model works any more"
         label = edge_model.decide(edge_model.probabilities(model, dark), model.classes, model.threshold)
         assert label == ("empty" if kinds[model.version] == "good" else "package")
