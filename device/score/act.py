@@ -1,4 +1,4 @@
-"""Acts on a change of the label: a command, a GPIO line, an MQTT message or a web request.
+"""Actions on a change of the label: a command, a GPIO line, an MQTT message or a web request.
 
 Actions run in a thread of their own, so scoring never waits for them.
 

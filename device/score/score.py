@@ -1,4 +1,4 @@
-"""python -m device score: scores captured frames, acts on the labels, passes results to upload.
+"""python -m device score: scores captured frames, acts on labels, and passes the results on.
 
     capture -> unscored/ -> score -> ready/ -> upload
 

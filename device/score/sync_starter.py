@@ -1,4 +1,4 @@
-"""Starts `python -m device sync` whenever it is due.
+"""Starts `python -m device sync` when due, as a process that scoring never waits for.
 
 Sync runs as a process of its own, so that scoring never waits for it.
 """

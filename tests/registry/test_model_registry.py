@@ -1,15 +1,15 @@
+<<<<<<< HEAD
 """What Unity Catalog and its volumes do otherwise than a laptop: its registry by MLflow's own client against a
 server on loopback, files written front to back.
 """
+=======
+"""The registry by alias, in Unity Catalog: MLflow's own client against a server on loopback."""
+>>>>>>> h-dataset2
 
-import json
-import os
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
-from servers import Server
+from unity_catalog import NAME, Catalog
 
+<<<<<<< HEAD
 from device import files
 from lakevision.platform import config
 from lakevision.registry import model_registry
@@ -99,11 +99,18 @@ def workspace_of(monkeypatch):
 
 
 def test_before_the_first_deployment_no_version_serves(workspace_of):
+=======
+from lakevision.registry import model_registry
+from lakevision.release import promotions
+
+
+def test_no_version_serves_before_the_first_deployment(workspace_of):
+>>>>>>> h-dataset2
     assert model_registry.version_of(workspace_of(Catalog(made=False)), "champion") is None
     assert model_registry.version_of(workspace_of(Catalog()), "champion") is None
 
 
-def test_the_alias_says_which_version_serves(workspace_of):
+def test_alias_gives_the_serving_version(workspace_of):
     cfg = workspace_of(Catalog())
     model_registry.set_alias(cfg, "champion", "2")
     found = model_registry.version_of(cfg, "champion")
@@ -111,7 +118,7 @@ def test_the_alias_says_which_version_serves(workspace_of):
     assert model_registry.version_of(cfg, "challenger") is None
 
 
-def test_a_registry_that_refuses_or_is_somewhere_else_is_not_taken_for_an_empty_one(workspace_of, monkeypatch):
+def test_refusing_or_wrong_registry_is_not_read_as_empty(workspace_of, monkeypatch):
     cfg = workspace_of(Catalog())
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-bad")
     with pytest.raises(Exception, match="bad token"):
@@ -124,6 +131,7 @@ def test_a_registry_that_refuses_or_is_somewhere_else_is_not_taken_for_an_empty_
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
     with pytest.raises(Exception, match="404"):
         model_registry.version_of(workspace_of(Elsewhere()), "champion")
+<<<<<<< HEAD
 
 
 def test_a_decision_moves_the_alias_and_its_tags_fit(workspace_of, lakehouse, monkeypatch):
@@ -199,3 +207,5 @@ def test_a_checkpoint_is_written_front_to_back(tmp_path, monkeypatch):
     assert len(opened) == 1
     assert checkpoint.restore(tmp_path / "kept.npz", network, optimizer)["history"] == [1]
     assert np.array_equal(back[0], network.get_weights()[0])
+=======
+>>>>>>> h-dataset2

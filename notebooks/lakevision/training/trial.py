@@ -58,11 +58,8 @@ def attempt(job: Job, sampled: dict[str, Any]) -> Record:
     loss. A trial that raises gives a failed record, not an exception.
     """
     number = int(sampled["number"])
-    values: dict[str, Any] = {
-        "learning_rate": float(sampled["learning_rate"]),
-        "dropout": float(sampled["dropout"]),
-        "width": int(sampled["width"]),
-    }
+    kinds: dict[str, Any] = {"learning_rate": float, "dropout": float, "width": int}
+    values: dict[str, Any] = {name: kind(sampled[name]) for name, kind in kinds.items()}
     earlier = search_store.read(job.folder).get(number)
     if earlier and earlier["status"] != "running":
         return earlier
