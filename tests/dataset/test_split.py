@@ -1,10 +1,4 @@
-<<<<<<< HEAD
-"""No episode is on two sides, no near copy is across a border, nothing ever changes side, every image is placed, and
-what can't be known is said.
-"""
-=======
 """Episodes stay whole, near copies stay in one split, placed images never move, and every image gets a reason."""
->>>>>>> h-dataset2
 
 from dataclasses import replace
 
@@ -85,13 +79,7 @@ def test_impossible_split_gives_the_reason(change, message):
 
 
 def random_images(seed):
-<<<<<<< HEAD
-    """A set nobody would wish for: cameras of every habit, pauses of every length, copies, labels that change within
-    a burst, images with no time.
-    """
-=======
     """A difficult set: regular and irregular cameras, copies, labels that change in a burst, images without a time."""
->>>>>>> h-dataset2
     rng = np.random.default_rng(seed)
     frames, classes = [], int(rng.integers(2, 5))
     for camera in range(rng.integers(1, 5)):
