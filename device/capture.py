@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from device import camera as cameras
 from device import clock, exif
 from device.camera import trigger
-from device.hang_guard import guard, time_left  # noqa: F401  score and doctor use them from here
+from device.hang_guard import guard
 from device.journal import say, sleep
 from device.notify import notify
 from device.pace import Pace

@@ -231,7 +231,8 @@ def next_model(settings: Settings) -> str:
         raise Bad(
             f"{error}. Fix: model.url, model.name and model.alias; credentials as in README.md; the network"
         ) from error
-    return f"{settings.model.alias} is version {pointer.version} at {settings.model.url}"
+    version = pointer.version if pointer else "unchanged"
+    return f"{settings.model.alias} is version {version} at {settings.model.url}"
 
 
 def actions(settings: Settings) -> str:

@@ -11,6 +11,7 @@ import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT = 64 << 20  # bytes
+LARGEST_MMAP_THRESHOLD = 32 << 20  # of older glibc on 64-bit systems (2.31 of Bullseye), which refuses more
 
 
 def keep() -> None:
@@ -19,5 +20,6 @@ def keep() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, TypeError, OSError):
         return
-    for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-        mallopt(parameter, KEPT)
+    mallopt(M_TRIM_THRESHOLD, KEPT)
+    if not mallopt(M_MMAP_THRESHOLD, KEPT):
+        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)

@@ -136,9 +136,8 @@ print(
 # COMMAND ----------
 
 network = loop.with_weights(best, trained.result.weights)
-evaluation, material = evaluate.on_test(
-    cfg, network, best, arrays, placements, images, warnings, checked, pixels.classes
-)
+data = evaluate.Data(arrays, placements, images, warnings, checked, pixels.classes)
+evaluation, material = evaluate.on_test(cfg, network, best, data)
 material.champion = champion_comparison.compare(spark, cfg, places, material, version, scheme)
 page = report.render(cfg, evaluation, material, report.made(cfg, best, pixels, placed, images, scheme), workspace.now())
 unchecked = [f"not checked: {reason}" for reason in evaluation.unchecked]

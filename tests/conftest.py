@@ -33,14 +33,21 @@ MARKS = {
 
 
 def pytest_collection_modifyitems(items):
+    """Marks tests by their fixtures, and groups them for pytest-xdist: a file stays together, and so do the users of
+    the one chain.
+    """
     for item in items:
-        for fixture in set(getattr(item, "fixturenames", ())) & MARKS.keys():
+        used = set(getattr(item, "fixturenames", ()))
+        for fixture in used & MARKS.keys():
             item.add_marker(MARKS[fixture])
+        item.add_marker(pytest.mark.xdist_group("chain" if "chain" in used else str(item.path)))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def mlflow_forgotten():
-    """MLflow's addresses, and the environment that it hands to subprocesses, are the process's: no module leaves its own to the next."""
+    """MLflow's addresses, and the environment that it hands to subprocesses, are the process's: no module leaves its
+    own to the next.
+    """
     yield
     if "mlflow" in sys.modules:
         from mlflow.tracking._model_registry import utils as registry
@@ -103,7 +110,9 @@ def command():
 
 @pytest.fixture(scope="session")
 def chain(command, tmp_path_factory):
-    """The whole chain on 64 simulated photographs, from the command line, once: (root of the lakehouse, summary, folder of the run)."""
+    """The whole chain on 64 simulated photographs, from the command line, once: (root of the lakehouse, summary,
+    folder of the run).
+    """
     root = tmp_path_factory.mktemp("chain")
     settings = [word for setting in (f"storage.root={root}", *SMALL) for word in ("--set", setting)]
     done = command(*settings)
@@ -155,7 +164,9 @@ def setting(cached):
 
 @pytest.fixture(scope="session")
 def porch():
-    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (metadata, pixels uint8 (count, side, side, 3))."""
+    """Draws simulated photographs small, not through files: (count, seed, shortcut, size, side) -> (metadata, pixels
+    uint8 (count, side, side, 3)).
+    """
     import numpy as np
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The model on the device: the one transform, the edge bundle, fetching, checking and switching versions.
+"""The model on the device: the transform, the edge bundle, fetching, checking, switching.
 
 May import the store and the spool. Start reading with edge_model.py, then sync.py.
 """

@@ -1,62 +1,81 @@
-"""Which scored frames come home with their image: those from which the next training learns most, within so many bytes a day.
+"""Chooses the scored frames whose images are sent, because the next training learns most from them.
 
-near       the score lies within feedback.margin of the threshold (more than two classes: the two likeliest lie that close)
-quality    too dark, too light or too flat to tell much
+A day's chosen images stay within a number of bytes. The reasons:
+
+near       the score lies within feedback.margin of the threshold (more than two classes: of the two highest scores)
+quality    the image is too dark, too bright or too flat
 drift      the brightness left its running mean: the camera was moved, a lamp broke, snow fell
-sample     a small share of all, so that what the model is sure about, and wrong, is seen as well
+sample     a small random share of all frames, so that confident mistakes are found too
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 from PIL import Image
 
 from device import clock
 from device.spool.spool import MEGABYTE
 
-MEMORY = 1 / 30  # weight of a new frame in the running mean of the brightness: it forgets over some 30 frames
+NEW_WEIGHT = 1 / 30  # weight of a new frame in the running mean of the brightness: its memory is some 30 frames
 
 
-def light(pixels, side):
-    """{"brightness", "contrast"} in 0..1: mean and standard deviation of the luma (ITU-R 601) of raw RGB pixels, bytes of side * side * 3."""
-    counts = Image.frombytes("RGB", (side, side), pixels).convert("L").histogram()  # a tenth of what numpy takes for it
-    mean = sum(value * count for value, count in enumerate(counts)) / side**2
-    variance = sum((value - mean) ** 2 * count for value, count in enumerate(counts)) / side**2
+def light(pixels: bytes, image_size: int) -> dict[str, float]:
+    """{"brightness", "contrast"}, both 0 to 1: mean and standard deviation of the luma (ITU-R 601).
+
+    pixels: raw RGB, uint8, image_size * image_size * 3 bytes.
+    """
+    image = Image.frombytes("RGB", (image_size, image_size), pixels)
+    counts = image.convert("L").histogram()  # takes a tenth of numpy's time
+    mean = sum(value * count for value, count in enumerate(counts)) / image_size**2
+    variance = sum((value - mean) ** 2 * count for value, count in enumerate(counts)) / image_size**2
     return {"brightness": round(mean / 255, 4), "contrast": round(variance**0.5 / 255, 4)}
 
 
 @dataclass
 class Choice:
-    """Chooses, and keeps the day's account. settings: [feedback]; day, spent: the UTC date and the bytes chosen on it so far."""
+    """Chooses images and books their bytes. settings: the [feedback] section.
 
-    settings: object
+    day, spent: a UTC date, and the bytes chosen on it so far.
+    """
+
+    settings: SimpleNamespace
     day: str = ""
     spent: int = 0
-    mean: float = None  # of the brightness
+    mean: float | None = None  # running mean of the brightness
 
-    def account(self):
-        """What must outlive a restart, for a record."""
+    def account(self) -> dict[str, Any]:
+        """{"day", "spent"}, which must survive a restart."""
         return {"day": self.day, "spent": self.spent}
 
-    def why(self, scores, threshold, figures, digest):
-        """The reasons to send this frame's image, a list of the words above. figures: of light(); digest: the frame's SHA-256 in hex."""
+    def reasons(self, scores: Sequence[float], threshold: float, figures: dict[str, float], digest: str) -> list[str]:
+        """The reasons to send this frame's image, out of near, quality, drift and sample; [] if there is none.
+
+        figures: light() of the frame. digest: the frame's SHA-256 in hex, whose first 32 bits draw the sample.
+        """
         settings, reasons = self.settings, []
+        brightness = figures["brightness"]
         ordered = sorted(scores)
         distance = abs(scores[1] - threshold) if len(scores) == 2 else ordered[-1] - ordered[-2]
         if distance <= settings.margin:
             reasons.append("near")
-        if not settings.dark <= figures["brightness"] <= settings.bright or figures["contrast"] < settings.flat:
+        if not settings.dark <= brightness <= settings.bright or figures["contrast"] < settings.flat:
             reasons.append("quality")
-        if self.mean is not None and abs(figures["brightness"] - self.mean) > settings.drift:
+        if self.mean is not None and abs(brightness - self.mean) > settings.drift:
             reasons.append("drift")
-        self.mean = (
-            figures["brightness"] if self.mean is None else self.mean + MEMORY * (figures["brightness"] - self.mean)
-        )
+        self.mean = brightness if self.mean is None else self.mean + NEW_WEIGHT * (brightness - self.mean)
         if int(digest[:8], 16) < settings.sample * 2**32:
             reasons.append("sample")
         return reasons
 
-    def take(self, size):
-        """Whether an image of `size` bytes is within today's budget; it is booked when it is. A day is a UTC date by this device's clock."""
+    def take(self, size: int) -> bool:
+        """True if an image of `size` bytes fits today's budget; then its bytes are booked.
+
+        A day is a UTC date by this device's clock.
+        """
         today = f"{clock.now():%Y-%m-%d}"
         if today != self.day:
             self.day, self.spent = today, 0

@@ -2,15 +2,16 @@
 
     python tests/bench/device_score.py              # 4 minutes
 
-of_bare_loop     frames/s of `device score` from unscored/ to safe results, over a bare loop of decode + transform + invoke with LiteRT on the same
-                 bytes in memory, with the allocator set as score sets it (without, the bare loop would lose a fifth to page faults). score reads, locks
-                 and hashes each file besides, measures its light and writes its line; a thread of it syncs batches and deletes frames, and the
-                 last batch of the twenty is waited for
-score_mb         peak resident memory of the scorer in MB
-first_score_s    from the start of the process to the first frame scored, in seconds: Python, imports, the model's check and load
+of_bare_loop     frames/s of `device score` from unscored/ to safe results, over a bare loop of decode + transform +
+invoke with LiteRT on the same
+                 bytes in memory, with the allocator set as score sets it (without, the bare loop would lose a fifth to
+                 page faults). score reads, locks and hashes each file besides, measures its light and writes its line;
+                 a thread of it syncs batches and deletes frames, and the last batch of the twenty is waited for
+score_mb         peak resident memory of the scorer in MB first_score_s    from the start of the process to the first
+frame scored, in seconds: Python, imports, the model's check and load
 
-Photographs are 600 x 600 with a camera's noise, 205 kB; the model is a small CNN at 96 x 96, about what 04_deploy exports. Both sides run in
-processes of their own, in turns; the middle one of the pairs counts. The last line is JSON.
+Photographs are 600 x 600 with a camera's noise, 205 kB; the model is a small CNN at 96 x 96, about what 04_deploy
+exports. Both sides run in processes of their own, in turns; the middle one of the pairs counts. The last line is JSON.
 """
 
 import importlib.util
@@ -34,10 +35,11 @@ import harness  # noqa: E402
 FRAMES, BARE_FRAMES, PAIRS = 2000, 400, 5
 BARE = """
 import sys, time, glob
+from device import memory
 from device.model import edge_model, transform
-from device.score import score
-score._keep_memory()  # as the scorer does: else page faults make this loop slower than the scorer with all its files
-folder, frames, count = sys.argv[1], [open(path, "rb").read() for path in sorted(glob.glob(sys.argv[2] + "/*.jpg"))], int(sys.argv[3])
+memory.keep()  # as the scorer does: else page faults make this loop slower than the scorer with all its files
+folder, count = sys.argv[1], int(sys.argv[3])
+frames = [open(path, "rb").read() for path in sorted(glob.glob(sys.argv[2] + "/*.jpg"))]
 loaded = edge_model.load(folder, sys.argv[4])
 edge_model.probabilities(loaded, frames[0])
 began = time.perf_counter()
@@ -45,11 +47,12 @@ for index in range(count):
     edge_model.invoke(loaded, transform.pixels(frames[index % len(frames)], loaded.transform))
 print(count / (time.perf_counter() - began))
 """
-# Runs the scorer over all that waits; prints its rate from the first frame's result to the end of the last batch, its memory, and when it was first.
+# Runs the scorer over all that waits; prints its rate from the first frame's result to the end of the last batch, its
+# memory, and when it was first.
 TIMED = """
 import sys, time
 from device import __main__
-from device.score import results, score
+from device.score import results
 first, last = [], []
 add, send = results.Batch.add, results.Desk.send
 def added(*arguments):

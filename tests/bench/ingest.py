@@ -1,14 +1,16 @@
 """What ingest costs, against the common way and against the limit of the machine, in the same run.
 
-    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real photograph's bytes
+    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real
+    photograph's bytes
 
-vs_row_udfs   photographs/s over those of two row UDFs that decode twice and a write to Delta, the common way, for the same metadata and statistics
-of_plain      photographs/s over those of two plain processes: the same describing code with Pillow, the same columns to Parquet with pyarrow,
+vs_row_udfs   photographs/s over those of two row UDFs that decode twice and a write to Delta, the common way, for the
+same metadata and statistics of_plain      photographs/s over those of two plain processes: the same describing code
+with Pillow, the same columns to Parquet with pyarrow,
               no Spark, no Delta, no duplicates, no labels: the limit
 growth        time per photograph of a table of 8,000 over one of 500, each filled by one run: flat is 1
 
-Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-256, in a session warmed by two runs; three turns, the middle ratio
-counts. Start-up of a cold session is told apart. The last line is JSON.
+Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-256, in a session warmed by two runs;
+three turns, the middle ratio counts. Start-up of a cold session is told apart. The last line is JSON.
 """
 
 import json
@@ -65,7 +67,8 @@ def ours(spark, cfg, places):
 
 
 def row_udfs(spark, folder, out):
-    """The common way: a row UDF for the metadata and one for the statistics, each with a decode of its own, and a write to Delta.
+    """The common way: a row UDF for the metadata and one for the statistics, each with a decode of its own, and a write
+    to Delta.
 
     They make the columns that ours makes alone, with ours' own code; no quality, no copies, no labels."""
     from pyspark.sql import functions as F
@@ -208,9 +211,11 @@ def main(folder=None):
             print(f"{count} photographs: {each[-1]:.2f} ms each", flush=True)
             shutil.rmtree(places.root)
         spark.stop()
-    ratio = lambda other: round(
-        statistics.median(mine / theirs for mine, theirs in zip(rates["ours"], rates[other])), 3
-    )  # noqa: E731
+
+    def ratio(other):
+        pairs = zip(rates["ours"], rates[other])
+        return round(statistics.median(mine / theirs for mine, theirs in pairs), 3)
+
     rig = {
         "cpus": os.cpu_count(),
         "machine": platform.machine(),

@@ -2,11 +2,13 @@
 
     python tests/bench/score.py [FOLDER]        # 4 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
-of_plain_loop   images/s of score.batch (read from Delta, predict, rows appended to predictions) over those of two plain processes that hold the same
+of_plain_loop   images/s of score.batch (read from Delta, predict, rows appended to predictions) over those of two plain
+processes that hold the same
                 bytes, decode, transform and predict them in batches of 64 and keep the answers in memory: the limit
 of_mlflow_udf   the same reading and predicting, nothing written, over MLflow's own UDF with the same settings
 
-All warm, the same registered model, one thread for each process; COUNT photographs, in alternating order. The last line is JSON.
+All warm, the same registered model, one thread for each process; COUNT photographs, in alternating order. The last line
+is JSON.
 """
 
 import json
@@ -25,7 +27,9 @@ COUNT, TURNS = 2000, 3
 
 
 def prepare(scratch, folder):
-    """(Spark session, Config, Places, MLflow version, JPEGs) of COUNT ingested photographs and a registered default network."""
+    """(Spark session, Config, Places, MLflow version, JPEGs) of COUNT ingested photographs and a registered default
+    network.
+    """
     import mlflow
 
     from device.model import transform
@@ -143,10 +147,8 @@ def main(folder=None):
                 began = time.monotonic()
                 runs[name]()
                 rates[name].append(COUNT / (time.monotonic() - began))
-            print(
-                f"{f'turn {turn}' if turn else 'warming'} { {name: round(values[-1]) for name, values in rates.items()} } images/s",
-                flush=True,
-            )
+            last = {name: round(values[-1]) for name, values in rates.items()}
+            print(f"turn {turn}" if turn else "warming", last, "images/s", flush=True)
         for go, _ in processes:
             go.put(False)
         spark.stop()

@@ -1,15 +1,19 @@
-"""The REST service's speed, beside calls in this process and beside bare `mlflow models serve` as shipped, on the same model, in the same run.
+"""The REST service's speed, beside calls in this process and beside bare `mlflow models serve` as shipped, on the same
+model, in the same run.
 
-    python tests/bench/serve.py [FOLDER]        # 2 minutes on 2 cores; FOLDER of JPEGs, else simulated ones of 600 x 600
+    python tests/bench/serve.py [FOLDER]        # 2 minutes on 2 cores; FOLDER of JPEGs, else simulated ones of 600 x
+    600
 
-vs_stock_4_clients   images/s with 4 clients that send one image at a time, over stock's; the middle of TURNS turns, each of which asks both services
-p50_vs_in_process    middle latency of one client over that of the loaded pyfunc's predict() in this process, which decodes too, asked in turns
+vs_stock_4_clients   images/s with 4 clients that send one image at a time, over stock's; the middle of TURNS turns,
+each of which asks both services p50_vs_in_process    middle latency of one client over that of the loaded pyfunc's
+predict() in this process, which decodes too, asked in turns
 
-Stock is `mlflow models serve --env-manager local`, default workers, and gets what its users send: base64 in JSON. Ours gets the JPEG itself where
-one image is sent, and the same JSON for 16. Both have uvloop and httptools, which are installed. The model is the default one (small_cnn, width 24,
-96 px), its weights are random. Clients are threads of this process that write prepared bytes to sockets, so that they take little of the cores that
-they share with the service; what they take is printed (client_cpu, share of all cores). Memory is resident, of all processes of a service. The last
-line is JSON.
+Stock is `mlflow models serve --env-manager local`, default workers, and gets what its users send: base64 in JSON. Ours
+gets the JPEG itself where one image is sent, and the same JSON for 16. Both have uvloop and httptools, which are
+installed. The model is the default one (small_cnn, width 24, 96 px), its weights are random. Clients are threads of
+this process that write prepared bytes to sockets, so that they take little of the cores that they share with the
+service; what they take is printed (client_cpu, share of all cores). Memory is resident, of all processes of a service.
+The last line is JSON.
 """
 
 import base64
@@ -134,7 +138,9 @@ def answer(connection):
 
 
 def load(port, requests, clients, seconds=SECONDS):
-    """Latencies in seconds of all requests that clients, each waiting for its answer before it asks again, made; and the seconds it took."""
+    """Latencies in seconds of all requests that clients, each waiting for its answer before it asks again, made; and
+    the seconds it took.
+    """
     latencies, faults = [[] for _ in range(clients)], []
     begin = threading.Barrier(clients + 1)
     ends = []

@@ -2,10 +2,12 @@
 
     python tests/bench/train.py [FOLDER]         # 10 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
-vs_common             seconds of the common way over ours: cache, search and final model on 2,000 photographs, at equal trials, epochs, network
-                      and augmentation. The common way: petastorm over JPEG bytes with a decode in each epoch, Keras' fit, trials one after the other
-ranks_of_independent  images/s of two Horovod ranks of one thread each over those of two processes of one thread that never talk: the limit
-ranks_vs_threads      images/s of the two ranks over those of one process with two threads
+vs_common             seconds of the common way over ours: cache, search and final model on 2,000 photographs, at equal
+trials, epochs, network
+                      and augmentation. The common way: petastorm over JPEG bytes with a decode in each epoch, Keras'
+                      fit, trials one after the other
+ranks_of_independent  images/s of two Horovod ranks of one thread each over those of two processes of one thread that
+never talk: the limit ranks_vs_threads      images/s of the two ranks over those of one process with two threads
 
 The last two are of whole epochs after the first, on pixels from the cache. The last line is JSON.
 """
@@ -30,7 +32,9 @@ STEADY = 5  # epochs that are timed, the first of which warms
 
 
 def lakehouse(scratch, folder):
-    """(Spark session, Config, Places, sides, Delta version) of COUNT photographs of two classes, a tenth of them in validation."""
+    """(Spark session, Config, Places, sides, Delta version) of COUNT photographs of two classes, a tenth of them in
+    validation.
+    """
     from lakevision.dataset import split_table
     from lakevision.ingest import stream, tables
     from lakevision.platform import config, workspace
@@ -81,10 +85,8 @@ def ours(spark, cfg, places, placements, version):
         found = search.tune(spark, cfg, places, pixels, loop.first_setting(cfg, pixels), experiment, run.info.run_id)
         best = loop.longer(found.best, EPOCHS)
         trained = horovod_ranks.train(spark, cfg, places, pixels, best)
-    print(
-        f"trials on {found.kind.name}; ranks' start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s",
-        flush=True,
-    )
+    seconds = f"start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s"
+    print(f"trials on {found.kind.name}; ranks' {seconds}", flush=True)
     return time.monotonic() - began, pixels, best
 
 
@@ -251,7 +253,7 @@ def main(folder=None):
         alone = statistics.median(apart(2, 1, cache, setting))
         threads = statistics.median(apart(1, 2, cache, setting))
         print(
-            f"two ranks {ranks_rate:.0f}, two processes that never talk {alone:.0f}, two threads {threads:.0f} images/s",
+            f"two ranks {ranks_rate:.0f}, two independent processes {alone:.0f}, two threads {threads:.0f} images/s",
             flush=True,
         )
         with get_context("spawn").Pool(1) as pool:

@@ -38,7 +38,7 @@ class Checkout:
         script = self.folder / "config/setup.sh"
         script.write_text(script.read_text().replace(" /usr/bin/python3.11 ", " "))
         for name in NEEDED:
-            (self.tools / name).symlink_to(shutil.which(name))
+            (self.tools / name).symlink_to(shutil.which(name) or f"/bin/{name}")
         for name in ("g++", "make", "cmake"):
             self.add(name)
         self.add("java", "echo 'openjdk version \"17.0.15\" 2025-04-15' >&2")

@@ -1,11 +1,16 @@
-"""A tiny MQTT 3.1.1 broker for tests: takes one client after the other, with or without a password, and keeps what was published."""
+"""A small MQTT 3.1.1 broker for tests. It keeps the published messages and checks the password, if it has one."""
 
 import socket
 import threading
 
+CONNECT, CONNACK, PUBLISH_QOS_1, PUBACK, DISCONNECT = 0x10, 0x20, 0x32, 0x40, 0xE0
 
-class Broker:
-    """messages: [(topic, payload)]; behaviour: "good", "mute" (takes all, answers nothing), "http" (is none), or a CONNACK code."""
+
+class BrokerServer:
+    """A broker in a thread, at .port. messages: [(topic, payload)]. clients: the client ids.
+
+    behaviour: "good", "mute" (reads everything, answers nothing), "http" (a web server) or a CONNACK code.
+    """
 
     def __init__(self, password=b"", behaviour="good"):
         self.password, self.behaviour, self.messages, self.clients = password, behaviour, [], []
@@ -22,30 +27,31 @@ class Broker:
     def _serve(self):
         while True:
             try:
-                line, _ = self.server.accept()
+                connection, _ = self.server.accept()
             except OSError:
                 return
-            threading.Thread(target=self._talk, args=(line,), daemon=True).start()
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
-    def _talk(self, line):
-        with line, line.makefile("rb") as stream:
+    def _talk(self, connection):
+        with connection, connection.makefile("rb") as stream:
             while (packet := _packet(stream)) is not None:
                 kind, body = packet
                 if self.behaviour == "mute":
                     continue
                 if self.behaviour == "http":
-                    line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                     return
-                if kind == 0x10:
-                    line.sendall(bytes([0x20, 2, 0, self._connect(body)]))
-                elif kind == 0x32:
+                if kind == CONNECT:
+                    connection.sendall(bytes([CONNACK, 2, 0, self._connect(body)]))
+                elif kind == PUBLISH_QOS_1:
                     length = int.from_bytes(body[:2], "big")
                     self.messages.append((body[2 : 2 + length].decode(), body[4 + length :]))
-                    line.sendall(bytes([0x40, 2]) + body[2 + length : 4 + length])
-                elif kind == 0xE0:
+                    connection.sendall(bytes([PUBACK, 2]) + body[2 + length : 4 + length])
+                elif kind == DISCONNECT:
                     return
 
     def _connect(self, body):
+        """The CONNACK code: 0 if the client is accepted."""
         assert body[:7] == b"\x00\x04MQTT\x04"
         flags, rest, fields = body[7], body[10:], []
         while rest:
@@ -60,7 +66,7 @@ class Broker:
 
 
 def _packet(stream):
-    """(first byte, body), None at the end."""
+    """(first byte, body), or None at the end of the connection."""
     first = stream.read(1)
     if not first:
         return None

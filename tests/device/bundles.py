@@ -1,8 +1,10 @@
-"""Edge bundles for tests: small models made by TensorFlow's converter in a process of its own, and the place that devices read.
+"""Edge bundles for tests: small models made by TensorFlow's converter in a process of its own, and the place that
+devices read.
 
     python bundles.py FOLDER       writes the models: <kind>-<variant>.tflite
 
-The kinds all look at the brightness alone, so that a test knows what they should say: good and other disagree about every frame.
+The kinds all look at the brightness alone, so that a test knows what they should say: good and other disagree about
+every frame.
 """
 
 import hashlib
@@ -181,7 +183,7 @@ def _convert(folder):
             if variant == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             if variant == "int8":
-                converter.representative_dataset = lambda: (
+                converter.representative_dataset = lambda height=height: (
                     [np.full((1, height, height, 3), grey, np.float32)] for grey in range(0, 256, 5)
                 )
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

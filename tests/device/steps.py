@@ -1,6 +1,6 @@
-"""Steps that the tests of scoring share: photographs taken, what came home of them, and which model says so.
+"""Steps that the scoring tests share: taking photographs, reading the results, checking the model in use.
 
-Where a model changes, version 1 is in use, version 2 is what the case makes of it, version 3 is good again.
+In tests of a model's change, version 1 is in use, version 2 is the case under test, and version 3 is good again.
 """
 
 import json
@@ -13,7 +13,7 @@ HTML = b"<!DOCTYPE html><html><body>Please sign in to the hotel's Wi-Fi</body></
 
 
 def shots(agent, *greys):
-    """Makes the agent's camera replay photographs of these brightnesses, each once, and captures them."""
+    """Lets the agent's camera replay one photograph of each brightness (0 to 255), and captures them."""
     folder = agent.folder / f"shots-{len(os.listdir(agent.folder))}"
     folder.mkdir()
     for index, grey in enumerate(greys):
@@ -23,16 +23,16 @@ def shots(agent, *greys):
 
 
 def lines(agent):
-    """All result lines in the landing zone and in the spool, as dicts; each image once."""
+    """Uploads, then returns all result lines of the landing zone as dicts, sorted by image. Each image has one line."""
     agent.run("upload", "--once")
-    found = [
+    results = [
         json.loads(line)
         for key, data in harness.read_folder(agent.folder / "landing").items()
         if key.startswith("_results/")
         for line in data.decode().splitlines()
     ]
-    assert len({line["image"] for line in found}) == len(found), "a frame has two lines"
-    return sorted(found, key=lambda line: line["image"])
+    assert len({line["image"] for line in results}) == len(results), "a frame has two lines"
+    return sorted(results, key=lambda line: line["image"])
 
 
 def images(agent):
@@ -41,7 +41,7 @@ def images(agent):
 
 
 def ready(agent, version="1"):
-    """Has a model of this version in use and confirmed."""
+    """Fetches the model and takes it into use; checks its version. Returns active.json as a dict."""
     agent.run("sync")
     agent.run("score", "--once")
     record = json.loads((agent.model / "active.json").read_text())
@@ -50,7 +50,7 @@ def ready(agent, version="1"):
 
 
 def doctor(agent):
-    """{check: its line} of what doctor says."""
+    """{name of the check: its line} of doctor's output."""
     return {
         row.split()[1]: row
         for row in agent.run("doctor", check=False).stdout.splitlines()
@@ -59,37 +59,36 @@ def doctor(agent):
 
 
 def used(agent):
-    """Version that scores now, by what it says about two frames; the frames are scored and their labels right."""
+    """Scores a dark and a bright frame; returns (version of the model that scored them, [their labels])."""
     before = len(lines(agent))
     shots(agent, 30, 220)
     agent.run("score", "--once")
-    got = lines(agent)[before:]
-    assert len(got) == 2 and not any(line["error"] for line in got)
-    version = {line["version"] for line in got}
+    scored = lines(agent)[before:]
+    assert len(scored) == 2 and not any(line["error"] for line in scored)
+    version = {line["version"] for line in scored}
     assert len(version) == 1
-    return version.pop(), [line["label"] for line in got]
+    return version.pop(), [line["label"] for line in scored]
 
 
 def drives_the_camera(agent, scoring, **how):
-    """One process takes four frames and scores each. scoring: the same agent with a model; how: given to Agent.run()."""
+    """One process takes four frames and scores each. scoring: the same agent with a model. how: for Agent.run()."""
     ready(scoring)
     agent.configure(score={"camera": True})
     agent.run("score", "--frames", "4", **how)
-    got = lines(scoring)
-    assert (
-        len(got) == 4 and images(scoring) == [line["image"] for line in got] and not any(line["error"] for line in got)
-    )
+    scored = lines(scoring)
+    assert len(scored) == 4 and images(scoring) == [line["image"] for line in scored]
+    assert not any(line["error"] for line in scored)
 
 
 def sync_until_settled(agent, times=4, env=None):
-    """Runs sync as often as it would until it gives up; what was said."""
+    """Runs sync several times, enough for it to give up on a bad model; returns all it printed."""
     return "".join(
         done.stdout + done.stderr for done in (agent.run("sync", check=False, env=env) for _ in range(times))
     )
 
 
 def rewrite(folder, change):
-    """Changes manifest.json by a function and points champion at it again: a bundle that was made so."""
+    """Changes manifest.json with the function `change`, and points champion at the result."""
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
     bundles.write_manifest(folder, manifest)
@@ -97,23 +96,26 @@ def rewrite(folder, change):
 
 
 def file_of(variant, data, folder):
-    """Puts other bytes in a variant's place, rightly described."""
+    """Replaces a variant's file; the manifest describes the new bytes correctly."""
     (folder / f"{variant}.tflite").write_bytes(data)
     rewrite(folder, lambda manifest: manifest["variants"][variant].update(bundles.described(data)))
 
 
 def flipped(path, bit=1000):
+    """Flips one bit in the middle of a file."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1 << bit % 8
     path.write_bytes(data)
 
 
 def denied(agent):
+    """denied.json as a dict; {} if no model was denied."""
     path = agent.model / "denied.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def third_is_taken(agent):
+    """Publishes a good version 3 and checks that it comes into use."""
     bundles.publish(agent.models, agent.place, "3", "other")
     agent.run("sync")
     assert used(agent) == ("3", ["package", "empty"])

@@ -2,6 +2,9 @@
 
 import json
 
+import bundles
+from steps import ready
+
 from device import bench, config
 
 CARD = {
@@ -41,3 +44,29 @@ def test_table_names_variant_in_use_and_reason_of_failure(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("model 3, slot a") and "no temperature to read" in lines[-1]
     assert lines[2].startswith("int8") and lines[2].endswith("in use") and lines[3].split(None, 1)[1] == "too slow"
+
+
+def test_bench_shows_each_variant_and_the_fastest_is_used(scoring):
+    bundles.publish(scoring.models, scoring.place, "2", variants=("float32", "float16", "int8"))
+    record = ready(scoring, "2")
+    printed = scoring.run("bench").stdout
+    card = json.loads((scoring.model / record["slot"] / "checked.json").read_text())
+    fastest = min(card["table"], key=lambda variant: card["table"][variant]["p50_ms"])
+    assert card["variant"] == fastest == record["variant"]
+    rows = {row.split()[0]: row for row in printed.splitlines()[2:-1]}
+    assert set(rows) == {"float32", "float16", "int8"}
+    assert "in use" in rows[record["variant"]] and printed.count("in use") == 1
+    assert {variant: figures["tolerance"] for variant, figures in card["table"].items()} == {
+        "float32": 0.001,
+        "float16": 0.02,
+        "int8": 0.02,
+    }
+    for figures in card["table"].values():
+        assert 0 < figures["p50_ms"] <= figures["p90_ms"] <= figures["p99_ms"]
+        assert 20 < figures["memory_mb"] < 200 and figures["frames"] >= 40
+    assert scoring.run("bench", "--again").stdout != printed
+
+
+def test_bench_without_a_model_names_sync(scoring):
+    done = scoring.run("bench", check=False)
+    assert done.returncode == 1 and "python -m device sync" in done.stderr

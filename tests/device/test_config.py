@@ -75,3 +75,34 @@ def test_credentials_in_url_are_refused_and_not_repeated(tmp_path, url):
 )
 def test_store_url_is_accepted(tmp_path, url):
     assert load(tmp_path, f'[store]\nurl = "{url}"').store.url == url
+
+
+@pytest.mark.parametrize(
+    "section, values, words",
+    [
+        ("model", {"url": "mlflow+ftp://host"}, "model.url"),
+        ("model", {"url": "databricks://host/c/s", "name": "a.b.c"}, "model.url"),
+        ("model", {"url": "mlflow+https://user:pa55word@host"}, "credentials belong elsewhere"),
+        ("model", {"url": "mlflow+https://host", "name": ""}, "model.name"),
+        ("model", {"alias": "../x"}, "model.alias"),
+        ("feedback", {"send": "some"}, "all, chosen, none"),
+        ("feedback", {"margin": 1.5}, "0 to 1"),
+        ("act", {"mqtt": "mqtt://user:pa55word@broker/t"}, "credentials belong elsewhere"),
+        ("act", {"webhook": "ring.example"}, "http://host"),
+        ("act", {"command": [1]}, "list of words"),
+        ("score", {"threads": 0}, "more than 0"),
+    ],
+    ids=str,
+)
+def test_score_refuses_wrong_setting_without_secrets(agent, section, values, words):
+    agent.configure(**{section: values})
+    done = agent.run("score", "--once", check=False)
+    assert done.returncode == 78 and words in done.stderr and "pa55word" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["/edge", "s3://b/edge", "volume://h/c/s/v/edge", "mlflow+https://h:5000", "databricks://h/c/s/v/edge"]
+)
+def test_model_url_is_accepted(agent, url):
+    agent.configure(model={"url": url})
+    assert config.load(agent.config).model.url == url

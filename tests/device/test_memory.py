@@ -1,20 +1,37 @@
 """Memory that a process keeps."""
 
 import ctypes
-from types import SimpleNamespace
 
 import pytest
 
 from device import memory
 
 
+class Glibc:
+    """A C library whose mallopt() refuses mmap thresholds above `limit`; records the accepted values."""
+
+    def __init__(self, limit=1 << 40):
+        self.limit, self.accepted = limit, {}
+
+    def mallopt(self, name, value):
+        if name == memory.M_MMAP_THRESHOLD and value > self.limit:
+            return 0
+        self.accepted[name] = value
+        return 1
+
+
 def test_keep_sets_both_thresholds(monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=lambda name, value: calls.append((name, value)))
-    )
+    library = Glibc()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
     memory.keep()
-    assert calls == [(memory.M_TRIM_THRESHOLD, memory.KEPT), (memory.M_MMAP_THRESHOLD, memory.KEPT)]
+    assert library.accepted == {memory.M_TRIM_THRESHOLD: memory.KEPT, memory.M_MMAP_THRESHOLD: memory.KEPT}
+
+
+def test_keep_sets_what_older_glibc_accepts(monkeypatch):
+    library = Glibc(limit=32 << 20)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    memory.keep()
+    assert library.accepted == {memory.M_TRIM_THRESHOLD: memory.KEPT, memory.M_MMAP_THRESHOLD: 32 << 20}
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError, OSError], ids=["musl", "Windows", "no library"])

@@ -1,11 +1,12 @@
 """The status screen."""
 
+import bundles
 import harness
 import pytest
+from steps import shots
 
-pytestmark = pytest.mark.service
 
-
+@pytest.mark.service
 def test_status_and_doctor_show_running_agent(agent, bucket):
     agent.use_bucket(bucket)
     screen = agent.run("status", check=False)
@@ -41,3 +42,34 @@ def test_status_and_doctor_show_running_agent(agent, bucket):
     agent.stop(upload)
     stopped = agent.run("status", check=False)
     assert stopped.returncode == 1 and "capture is not running" in stopped.stdout
+
+
+def test_status_shows_scorer_and_its_model(scoring):
+    scoring.run("sync")
+    shots(scoring, 30, 220)
+    scoring.run("score", "--once")
+    screen = scoring.run("status", check=False).stdout
+    for words in ("last package (", "scored 2, unscored 0, errors 0, images home 2", "0 frames wait"):
+        assert words in screen
+    assert "model     version 1 (" in screen and "champion is version 1, from" in screen
+    assert "score is not running: sudo systemctl start lakevision-score" in screen
+
+
+def test_status_warns_of_denied_version_only_if_wanted(scoring):
+    scoring.run("sync")
+    scoring.run("score", "--once")
+    bundles.publish(scoring.models, scoring.place, "2", "other", schema_version=9)
+    scoring.run("sync", check=False)
+    screen = scoring.run("status", check=False).stdout
+    assert "sync, 0 times" not in screen and "LOOK      version 2 is denied" not in screen
+    scoring.run("sync")
+    screen = scoring.run("status", check=False).stdout
+    assert "LOOK      version 2 is denied on this device" in screen
+    assert "score is not running: sudo systemctl start lakevision-score" in screen
+
+
+def test_status_without_a_model_warns(scoring):
+    scoring.configure(model={"url": str(scoring.folder / "nowhere")})
+    scoring.run("sync", check=False)
+    screen = scoring.run("status", check=False).stdout
+    assert "LOOK      there is no model that works" in screen and "LOOK      sync, 1 times in a row" in screen

@@ -86,7 +86,7 @@ def judged(classes, slip=0.0, settings=(), **more):
     cfg = config.load("local", ["capture.source=folder", "evaluation.control_epochs=0", *settings])
     checked = confounding.check(images, placements, list(arrays.values()))
     return cfg, *evaluate.on_test(
-        cfg, network(classes, slip), None, arrays, placements, images, warnings, checked, tuple(names)
+        cfg, network(classes, slip), None, evaluate.Data(arrays, placements, images, warnings, checked, tuple(names))
     )
 
 
@@ -150,7 +150,7 @@ def test_ten_classes_without_times_or_exif_say_what_was_not_checked(ten):
         "EXIF",
         "nearest image in time",
         "context-only control",
-        "intervention test",
+        "swap test",
         "light",
         "brightness",
     ):

@@ -226,7 +226,7 @@ def test_no_package_reaches_out_of_the_simulated_region():
 def test_swap_augmentation_changes_region_and_label_together_and_seams_carry_no_label():
     train_side, _ = scenes(200)
     near = region_swap.donors(train_side.pixels, train_side.targets, LOWER)
-    assert near.shape == (200, swap_test.NEAREST) and not (near == np.arange(200)[:, None]).any()
+    assert near.shape == (200, region_swap.NEAREST) and not (near == np.arange(200)[:, None]).any()
     index = np.arange(200)
     pixels, labels = region_swap.augment(
         train_side.pixels, train_side.targets, index, near, 0.5, LOWER, np.random.default_rng(0)

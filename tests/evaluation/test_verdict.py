@@ -65,20 +65,20 @@ LIGHT = Finding("brightness", 0.3, 0.0003, 0.75, True)
             "sideways alone",
             id="one feature does",
         ),
-        pytest.param({"accuracy": figure(0.52, 0.43, 0.61)}, "weak", "holds chance", id="random labels"),
+        pytest.param({"accuracy": figure(0.52, 0.43, 0.61)}, "weak", "includes chance", id="random labels"),
         pytest.param(
             {"accuracy": figure(0.52, 0.43, 0.61), "metadata": figure(0.58, 0.44)},
             "weak",
-            "holds chance",
+            "includes chance",
             id="random labels, lucky baseline",
         ),
         pytest.param({"confounders": [LIGHT]}, "weak", "follows the brightness in part", id="told in part"),
-        pytest.param({"followed": figure(0.8)}, "weak", "region exchanged", id="the object is followed too seldom"),
+        pytest.param({"followed": figure(0.8)}, "weak", "object is exchanged", id="the object is followed too seldom"),
         pytest.param({"context": None}, "weak", "unchecked", id="no control"),
         pytest.param(
             {"context": figure(0.97), "region": LEARNT, "followed": None},
             "weak",
-            "something else tells",
+            "something else reveals",
             id="a learnt region is not all",
         ),
         pytest.param({"region": LEARNT, "followed": None}, "evaluable", "surroundings alone", id="a learnt region"),
@@ -88,7 +88,7 @@ LIGHT = Finding("brightness", 0.3, 0.0003, 0.75, True)
         pytest.param(
             {"accuracy": figure(0.91, 0.85), "majority": 0.9}, "weak", "most frequent class", id="one class is frequent"
         ),
-        pytest.param({"nearest": None}, "evaluable", "episodes it has not seen", id="no times"),
+        pytest.param({"nearest": None}, "evaluable", "episodes not used for training", id="no times"),
     ],
 )
 def test_verdict(changed, expected, said):

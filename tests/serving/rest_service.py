@@ -1,4 +1,4 @@
-"""A REST service under test: a small registry, a process that serves from it, and images to ask it about."""
+"""A REST service under test: a small registry, a process that serves from it, and images to send."""
 
 import atexit
 import contextlib
@@ -32,6 +32,15 @@ from lakevision.registry import model_registry, tracking
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRET = "QUJDREVGsecretpayload"  # looks like base64, too
 LINE = "decode|upright|rgb|resize(32)"
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+LIMITS = (
+    "serve.workers=1",
+    "serve.max_rows=100",
+    "serve.max_megapixels=4",
+    "serve.idle_seconds=2",
+    "serve.timeout_seconds=12",
+    "serve.max_request_mb=3",
+)
 
 
 SHORT_PAUSES = (
@@ -104,12 +113,14 @@ def copy_registry(template, root):
 
 
 def encoded(image, kind="JPEG", **options):
+    """Returns a Pillow image as the bytes of an image file."""
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
 
 
 def good_images():
+    """Returns {description: image file} that the model must score."""
     photo = porch.picture(porch.plan(1, size=(160, 120))[0])
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -136,7 +147,7 @@ BAD = {
 
 @dataclass
 class Running:
-    """A service under test. log(): what it has written."""
+    """A service under test. log(): the text that the service has written."""
 
     process: subprocess.Popen
     port: int
@@ -150,7 +161,7 @@ class Running:
         return self.path.read_text()
 
     def ask(self, body=None, kind="application/octet-stream", path="/invocations", method="POST", **headers):
-        """(status, what the JSON holds, the answer's headers). JSON with NaN fails."""
+        """Sends a request. Returns (status, parsed JSON, headers). NaN in the JSON fails the test."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, body, {**({"Content-Type": kind} if kind else {}), **headers})
         response = connection.getresponse()
@@ -177,10 +188,10 @@ def serving(cfg, log, *settings, arguments=(), short_pauses=False):
         )
         try:
             deadline = time.monotonic() + 120
-            while not (said := re.search(r"at http://127\.0\.0\.1:(\d+), ", Path(log).read_text())):
+            while not (greeting := re.search(r"at http://127\.0\.0\.1:(\d+), ", Path(log).read_text())):
                 assert process.poll() is None and time.monotonic() < deadline, Path(log).read_text()
                 time.sleep(0.1)
-            yield Running(process, int(said[1]), Path(log))
+            yield Running(process, int(greeting[1]), Path(log))
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -192,7 +203,7 @@ def serving(cfg, log, *settings, arguments=(), short_pauses=False):
 
 
 def workers(service):
-    """The processes that serve; one that was killed a moment ago may be a zombie by the time it is looked at."""
+    """Returns the worker processes. A worker that was just killed may be a zombie and is left out."""
     found = []
     for child in psutil.Process(service.process.pid).children():
         try:
@@ -204,7 +215,7 @@ def workers(service):
 
 
 def until(met, seconds, log):
-    """Waits until met() is true. Fails with what log() says."""
+    """Waits until met() is true. Fails after `seconds` with the text of log()."""
     deadline = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < deadline, log()
@@ -212,14 +223,22 @@ def until(met, seconds, log):
 
 
 def expected(model, data):
+    """Returns the label, probability and scores of one image in process."""
     row = model.predict(pd.DataFrame({"image": [data]})).iloc[0]
     return row["label"], row["probability"], list(row["scores"])
 
 
 def same(found, wanted):
+    """True if a row of a response holds the `wanted` label, probability and scores, and no error."""
     label, probability, scores = wanted
     return (
         found["label"] == label
         and found["error"] is None
         and np.allclose([found["probability"], *found["scores"]], [probability, *scores], atol=1e-6)
     )
+
+
+def peak(service):
+    """The worker's largest resident memory so far, MB."""
+    lines = Path(f"/proc/{workers(service)[0].pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

@@ -1,4 +1,4 @@
-"""The Databricks serving endpoint, against a server on loopback that speaks its API: real HTTP, real MLflow client, no workspace."""
+"""The Databricks serving endpoint: MLflow's client against a local server with the API of a workspace."""
 
 import base64
 import json
@@ -11,7 +11,11 @@ from lakevision.serving import endpoint
 
 
 class Workspace:
-    """Serving endpoints of a workspace. An update takes `looks` GETs; its outcome is `becomes`; the first `asleep` requests find nobody awake."""
+    """The serving endpoints of a workspace.
+
+    looks: GETs until an update ends; becomes: state after an update; asleep: requests that fail while the endpoint
+    starts.
+    """
 
     def __init__(self, looks=3, becomes="NOT_UPDATING", asleep=1):
         self.looks, self.becomes, self.asleep = looks, becomes, asleep
@@ -43,7 +47,7 @@ class Workspace:
             )
         if path.endswith("/config"):
             if found["state"]["config_update"] == "IN_PROGRESS":
-                return 409, b'{"error_code":"RESOURCE_CONFLICT","message":"an update is under way"}'
+                return 409, b'{"error_code":"RESOURCE_CONFLICT","message":"an update is in progress"}'
             found["state"]["config_update"], found["pending_config"], self.left = "IN_PROGRESS", payload, self.looks
         else:
             self.left -= 1
@@ -57,26 +61,26 @@ class Workspace:
 
 @pytest.fixture
 def deploy(monkeypatch):
-    """Runs endpoint.deploy against a Workspace: (workspace, version, settings) -> (answer, what was said)."""
+    """Runs endpoint.deploy against a Workspace: (workspace, version, settings) -> (prediction, lines of progress)."""
 
     def run(workspace, version, *settings):
         cfg = config.load("local", ["storage.catalog=main", *settings])
-        said = []
+        lines = []
         with Server(workspace.answer) as server:
             monkeypatch.setenv("DATABRICKS_HOST", f"http://127.0.0.1:{server.port}")
             monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-good")
             monkeypatch.setenv("MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT", "1")
             monkeypatch.setenv("MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT", "1")
-            return endpoint.deploy(cfg, version, said.append, pause=0.02), said
+            return endpoint.deploy(cfg, version, lines.append, pause=0.02), lines
 
     return run
 
 
-def test_an_endpoint_is_created_updated_and_left_as_it_is(deploy):
+def test_endpoint_is_created_updated_and_then_only_tested(deploy):
     workspace = Workspace()
-    answer, said = deploy(workspace, 3)
-    assert answer == workspace.prediction and said[0] == "endpoint lakevision: created, with version 3"
-    assert "NOT_READY" in said[1] and said[-1] == "endpoint lakevision: answers, version 3"
+    answer, lines = deploy(workspace, 3)
+    assert answer == workspace.prediction and lines[0] == "endpoint lakevision: created, with version 3"
+    assert "NOT_READY" in lines[1] and lines[-1] == "endpoint lakevision: answers, version 3"
     entity = {
         "entity_name": "main.lakevision.lakevision",
         "entity_version": "3",
@@ -94,7 +98,7 @@ def test_an_endpoint_is_created_updated_and_left_as_it_is(deploy):
     assert not any(method == "PUT" or path.endswith("endpoints") for method, path in workspace.calls)
 
 
-def test_an_update_waits_for_the_one_that_is_under_way(deploy):
+def test_update_waits_for_the_update_in_progress(deploy):
     workspace = Workspace()
     deploy(workspace, 1)
     workspace.endpoints["lakevision"]["state"]["config_update"] = "IN_PROGRESS"
@@ -117,12 +121,12 @@ def test_an_update_waits_for_the_one_that_is_under_way(deploy):
     ],
     ids=["update failed", "never ready", "never awake"],
 )
-def test_what_does_not_come_to_serve_is_said(deploy, workspace, settings, words):
+def test_endpoint_that_does_not_serve_raises_with_the_reason(deploy, workspace, settings, words):
     with pytest.raises(endpoint.NotServing, match=words):
         deploy(workspace, 7, *settings)
 
 
-def test_a_failed_update_of_one_that_serves_is_no_success(deploy):
+def test_failed_update_raises_though_the_old_version_serves(deploy):
     workspace = Workspace()
     deploy(workspace, 1)
     workspace.becomes = "UPDATE_FAILED"
@@ -130,7 +134,7 @@ def test_a_failed_update_of_one_that_serves_is_no_success(deploy):
         deploy(workspace, 2)
 
 
-def test_a_model_that_reads_no_picture_and_a_refusal(deploy):
+def test_error_in_prediction_and_refused_request_raise(deploy):
     workspace = Workspace()
     workspace.prediction = {"label": None, "error": "damaged"}
     with pytest.raises(endpoint.NotServing, match="can't read a picture: damaged"):

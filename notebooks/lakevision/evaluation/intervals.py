@@ -1,12 +1,14 @@
-"""How far a figure can be trusted: 95 % intervals by a bootstrap over episodes, not frames, for frames of one episode are near copies.
+"""95 % intervals by a bootstrap over episodes, because frames of one episode are near copies.
 
 Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13), drawn by scipy.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
@@ -15,7 +17,10 @@ DRAWS = 2000
 
 @dataclass
 class Estimate:
-    """A share with its interval. count: images; episodes: how many of them are independent."""
+    """A share, or a difference of shares, with its 95 % interval.
+
+    count: number of images; episodes: number of independent groups among them.
+    """
 
     value: float
     low: float
@@ -23,15 +28,15 @@ class Estimate:
     count: int
     episodes: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def share(right, episodes, draws=DRAWS, seed=0):
-    """Share of right, bool or float (n,), n >= 1, with its interval over episodes (n names). Returns Figure.
+def share(right: ArrayLike, episodes: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """Mean of right with its interval over episodes. right: bool or float (n,), n >= 1; episodes: n names.
 
-    Where all are right, or none, every draw says the same and the bootstrap knows no doubt: then the interval is Clopper and Pearson's (1934)
-    with one trial an episode.
+    If all values are 1, or all are 0, every bootstrap sample is equal and the interval would have no width. Then the
+    interval is Clopper and Pearson's (1934) with one trial for each episode.
     """
     right = np.asarray(right, float)
     sums, counts = _by_episode(right, episodes)
@@ -43,44 +48,54 @@ def share(right, episodes, draws=DRAWS, seed=0):
     return Estimate(value, low, high, len(right), groups)
 
 
-def difference(one, other, episodes, draws=DRAWS, seed=0):
-    """Mean of one minus other, bool or float (n,) each, on the same images, with its interval over episodes. Returns Estimate, value in -1..1."""
-    apart = np.asarray(one, float) - np.asarray(other, float)
-    sums, counts = _by_episode(apart, episodes)
-    low, high = _bootstrap(sums, counts, draws, seed, -1.0)
-    return Estimate(float(apart.mean()), low, high, len(apart), len(counts))
+def difference(one: ArrayLike, other: ArrayLike, episodes: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Estimate:
+    """Mean of one minus other on the same images, with its interval over episodes; value in -1..1.
 
-
-def of(statistic, episodes, draws=300, seed=0):
-    """Intervals of any figures of a set of images: float (k, 2), nan where most draws have none, or where all draws say the same and so no doubt is
-    known.
-
-    statistic: index array (m,) -> k floats, nan where those images have none; episodes: n names.
+    one, other: bool or float (n,); episodes: n names.
     """
-    groups = list(pd.Series(range(len(episodes))).groupby(np.asarray(episodes, dtype=object)).indices.values())
+    differences = np.asarray(one, float) - np.asarray(other, float)
+    sums, counts = _by_episode(differences, episodes)
+    low, high = _bootstrap(sums, counts, draws, seed, -1.0)
+    return Estimate(float(differences.mean()), low, high, len(differences), len(counts))
+
+
+def of(
+    statistic: Callable[[np.ndarray], Sequence[float] | np.ndarray],
+    episodes: ArrayLike,
+    draws: int = 300,
+    seed: int = 0,
+) -> np.ndarray:
+    """Intervals of any k statistics of a set of images: float (k, 2), low and high.
+
+    The interval is nan if the statistic is undefined in half of the bootstrap samples, or equal in all of them.
+    statistic: function from an index array (m,) to k floats, nan if undefined for those images; episodes: n names.
+    """
+    names = np.asarray(episodes, dtype=object)
+    groups = list(pd.Series(range(len(names))).groupby(names).indices.values())
     rng = np.random.default_rng(seed)
     values = np.array(
         [
-            statistic(np.concatenate([groups[place] for place in rng.integers(0, len(groups), len(groups))]))
+            statistic(np.concatenate([groups[group] for group in rng.integers(0, len(groups), len(groups))]))
             for _ in range(draws)
         ]
     )
     ends = np.full((values.shape[1], 2), np.nan)
-    often = np.isnan(values).mean(0) < 0.5
-    ends[often] = np.nanquantile(values[:, often], ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0).T
+    defined = np.isnan(values).mean(0) < 0.5
+    ends[defined] = np.nanquantile(values[:, defined], ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0).T
     return np.where(ends[:, :1] == ends[:, 1:], np.nan, ends)
 
 
-def _by_episode(values, episodes):
+def _by_episode(values: np.ndarray, episodes: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(sum, number) of the values of each episode."""
     grouped = pd.Series(values).groupby(np.asarray(episodes, dtype=object))
     return grouped.sum().to_numpy(), grouped.size().to_numpy()
 
 
-def _bootstrap(sums, counts, draws, seed, least):
-    """The interval of a mean over episodes. least: the smallest value that it can have; 1 is the largest."""
+def _bootstrap(sums: np.ndarray, counts: np.ndarray, draws: int, seed: int, least: float) -> tuple[float, float]:
+    """The interval of a mean over episodes. least: smallest possible value of the mean; 1 is the largest."""
     if len(counts) < 2:
-        return least, 1.0  # one episode says nothing of others
-    found = stats.bootstrap(
+        return least, 1.0  # one episode gives no information about others
+    interval = stats.bootstrap(
         (sums, counts),
         lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
         paired=True,
@@ -91,4 +106,4 @@ def _bootstrap(sums, counts, draws, seed, least):
         method="percentile",
         random_state=np.random.default_rng(seed),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)

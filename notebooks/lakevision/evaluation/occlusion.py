@@ -1,25 +1,29 @@
-"""Where a model looks: hide a part, and see how much less sure it becomes.
+"""Where a model looks: hide each part of a picture and measure the drop of the probability.
 
 Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, 2014.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from lakevision.dataset.object_region import Region
 from lakevision.training import loop
 
-GRID = 8  # cells in each direction; the hidden window is two cells wide, so that neighbours overlap
-SHARE = 0.8  # a learnt region holds this share of all that hiding costs
-LARGEST = 0.6  # and covers no more of the picture than this: a model that looks all over has no region
+GRID = 8  # cells in each direction; the hidden window is two cells wide, so neighbours overlap
+SHARE = 0.8  # share of the total drop that a learnt region must hold
+LARGEST = 0.6  # largest share of the picture for a learnt region: a model that looks everywhere has no region
 
 
-def maps(network, pixels, targets):
-    """How much each class's probability falls where a window round each cell is hidden: float32 (n, GRID, GRID), negative where it grows.
+def maps(network: Callable, pixels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Drop of one class's probability if a window around each cell is hidden: float32 (n, GRID, GRID).
 
-    network: callable on float32 batches; pixels: uint8 (n, side, side, 3); targets: int (n,), the class looked for. The window is filled with the
-    image's own mean colour.
+    A negative value means that the probability rises. The window is filled with the image's own mean colour.
+    network: callable on float32 batches; pixels: uint8 (n, size, size, 3); targets: int (n,), the class to follow.
     """
-    side, cell = pixels.shape[1], pixels.shape[1] / GRID
+    size, cell = pixels.shape[1], pixels.shape[1] / GRID
     rows = np.arange(len(pixels))
     if not len(pixels):
         return np.empty((0, GRID, GRID), np.float32)
@@ -30,7 +34,7 @@ def maps(network, pixels, targets):
         for column in range(GRID):
             hidden = pixels.copy()
             top, bottom, left, right = (
-                int(np.clip(edge, 0, side))
+                int(np.clip(edge, 0, size))
                 for edge in ((row - 0.5) * cell, (row + 1.5) * cell, (column - 0.5) * cell, (column + 1.5) * cell)
             )
             hidden[:, top:bottom, left:right] = fill
@@ -38,9 +42,11 @@ def maps(network, pixels, targets):
     return falls
 
 
-def region(falls):
-    """The smallest rectangle that holds SHARE of what hiding costs on average, as a Region; None where it would be most of the picture, or where
-    hiding costs nothing. falls: of maps()."""
+def region(falls: np.ndarray) -> Region | None:
+    """The smallest rectangle that holds SHARE of the mean drop. falls: of maps().
+
+    None if the rectangle exceeds LARGEST of the picture, or if hiding changes nothing.
+    """
     weight = np.clip(falls.mean(0), 0, None)
     if weight.sum() < 1e-6:
         return None

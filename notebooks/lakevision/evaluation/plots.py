@@ -29,8 +29,8 @@ def overview(material, evaluation):
     precision_recall(axes[1, 1], material)
     reliability(axes[1, 2], material)
     figure.suptitle(
-        f"{evaluation.verdict}: accuracy {material.seen.accuracy} on {len(material.test)} held-out images of "
-        f"{material.seen.accuracy.episodes} episodes, metadata alone {evaluation.metadata_baseline:.3f}"
+        f"{evaluation.verdict}: accuracy {material.evidence.accuracy} on {len(material.test)} held-out images of "
+        f"{material.evidence.accuracy.episodes} episodes, metadata alone {evaluation.metadata_baseline:.3f}"
     )
     return figure
 
@@ -68,12 +68,12 @@ def worst(material, columns=4):
 
 def who_knows(axis, material):
     """Accuracy of the model beside what cannot see the object, with intervals."""
-    seen = material.seen
+    evidence = material.evidence
     bars = [
-        ("model", seen.accuracy, MODEL),
-        ("metadata only", seen.metadata, OTHER),
-        ("nearest in time", seen.nearest, OTHER),
-        ("surroundings only", seen.context, OTHER),
+        ("model", evidence.accuracy, MODEL),
+        ("metadata only", evidence.metadata, OTHER),
+        ("nearest in time", evidence.nearest, OTHER),
+        ("surroundings only", evidence.context, OTHER),
     ]
     bars = [bar for bar in bars if bar[1]][::-1]
     places = np.arange(len(bars))
@@ -81,15 +81,15 @@ def who_knows(axis, material):
     for place, (_, figure, _) in zip(places, bars):
         axis.plot((figure.low, figure.high), (place, place), color="#1d2733", linewidth=1.4)
         axis.text(0.015, place + 0.04, f"{figure.value:.3f}", va="bottom", color="white", fontsize=8)
-    axis.axvline(seen.majority, color=CHANCE, linestyle="--", linewidth=1)
+    axis.axvline(evidence.majority, color=CHANCE, linestyle="--", linewidth=1)
     axis.text(
-        seen.majority,
+        evidence.majority,
         len(bars) - 0.45,
         " most frequent class ",
         fontsize=8,
         color=GREY,
         va="bottom",
-        ha="left" if seen.majority < 0.6 else "right",
+        ha="left" if evidence.majority < 0.6 else "right",
     )
     axis.set(
         title="Who knows the label?",
@@ -189,7 +189,7 @@ def slices(axis, material, most=10):
     axis.hlines(places, table["low"], table["high"], color=CHANCE, linewidth=2)
     axis.scatter(table["accuracy"], places, color=MODEL, zorder=3, s=22)
     axis.set_yticks(places, [f"{row.slice}: {row.value[:28]} ({row.images})" for row in table.itertuples()], fontsize=8)
-    axis.axvline(material.seen.accuracy.value, color=CHANCE, linestyle="--", linewidth=1)
+    axis.axvline(material.evidence.accuracy.value, color=CHANCE, linestyle="--", linewidth=1)
     left = table["low"].min() - 0.03 if len(table) else 0
     axis.set(title="Slices, worst first", xlabel="accuracy, 95 % interval (images in brackets)", xlim=(left, 1.02))
 
@@ -224,7 +224,7 @@ def looked_at(axis, material):
         vmin=0,
         vmax=max(0.05, heat.max()),
     )
-    region = material.seen.region
+    region = material.evidence.region
     if region:
         rows, columns = object_region.pixels_of(region, side)
         axis.add_patch(

@@ -82,10 +82,10 @@ def keep(region, page):
 
 
 def _verdict(evaluation, material):
-    seen = material.seen
+    evidence = material.evidence
     first = (
-        f"<b>{_e(evaluation.verdict)}</b>: accuracy {seen.accuracy} on {seen.accuracy.count} images of {seen.accuracy.episodes} episodes "
-        "that the model has not seen."
+        f"<b>{_e(evaluation.verdict)}</b>: accuracy {evidence.accuracy} on {evidence.accuracy.count} images of {evidence.accuracy.episodes} episodes "
+        "that were not used for training."
     )
     reasons = "".join(f"<li>{_e(reason)}</li>" for reason in evaluation.reasons)
     return f'<div class="outcome {KIND.get(evaluation.verdict, "bad")}">{first}<ul>{reasons}</ul></div>'
@@ -214,14 +214,14 @@ def _errors(material):
 def _swaps(material):
     if not material.swapped:
         return ""
-    swapped, pixels, region = material.swapped, material.test.pixels, material.seen.region
+    swapped, pixels, region = material.swapped, material.test.pixels, material.evidence.region
     order = np.argsort(swapped.right, kind="stable")[:6]  # those that did not follow first
     pairs = swapped.pairs[order]
     made = object_region.paste(pixels[pairs[:, 0]], pixels[pairs[:, 1]], region)
     names = [_e(name) for name in material.classes]
     captions = [
         f"surroundings of {names[around]}, region of {names[inside]}: says {names[said]}"
-        for (around, inside), said in zip(material.test.targets[pairs], swapped.said[order])
+        for (around, inside), said in zip(material.test.targets[pairs], swapped.predicted[order])
     ]
     tiles = [
         _tile(draw.tile(picture), "photograph with an exchanged region", caption)

@@ -1,4 +1,4 @@
-"""Work of Spark's workers on landed files: open, describe and hash each file, and read the bytes of good ones.
+"""Work of Spark's workers on landed files: open, describe and hash each, and read good ones.
 
 Workers read the files themselves. Through the JVM, the bytes of a photograph would cost more than the decoding, and
 every worker can reach the landing zone (a volume on a cluster).

@@ -1,4 +1,4 @@
-"""Labels of photographs from names, folders, CSV files and tables; a correction is a new row of `labels`.
+"""Labels from names, folders, CSV files and tables; a correction is a new row of `labels`.
 
 Nothing is overwritten. An explicit label (CSV, table) outranks a label from the path, and the newest row of a path
 holds. A newest row with an empty label removes the label.

@@ -1,4 +1,4 @@
-"""The landing zone: a folder that devices and replays fill, including files that Spark's listing skips.
+"""The landing zone: the folder of new files, including files that Spark's listing skips.
 
 A name that begins with a dot is a file that is still being written. Spark hides photographs whose name begins with _
 (_DSC0001.JPG) and empty files. walk() lists them, so that each of these files gets a row, too.

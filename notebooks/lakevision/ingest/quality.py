@@ -1,4 +1,4 @@
-"""Quality issues of photographs in CleanVision's manner: <issue>_score (0..1, lower is worse), is_<issue>_issue.
+"""Quality issues as in CleanVision: <issue>_score (0..1, lower is worse), is_<issue>_issue.
 
 The frames of a night camera are dark without a fault. If a camera has a history, its own darkest frames therefore set
 the cut-off; until then the global cut-offs apply. A fault that lasts for more than a twentieth of a camera's history

@@ -1,4 +1,4 @@
-"""The basics of all pictures: matplotlib's settings, colours, new figures, confusion matrix, thumbnails."""
+"""The basics of all pictures: settings of matplotlib, colours, figures, thumbnails."""
 
 from collections.abc import Sequence, Sized
 from typing import Any

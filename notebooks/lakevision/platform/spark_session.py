@@ -1,4 +1,4 @@
-"""The Spark session outside Databricks: on this machine, or on a standalone, YARN or Kubernetes cluster.
+"""The Spark session outside Databricks: on this machine, or on a cluster of your own.
 
 All nodes of a cluster must see the same storage. Executors on other machines have neither our modules nor Delta's jars
 nor this shell's environment: the session sends them.

@@ -1,4 +1,4 @@
-"""A registered version at work: in Spark (spark/), as a REST service (rest/), and as a Databricks endpoint.
+"""Serves a registered version: in Spark (spark/), over REST (rest/), on a Databricks endpoint.
 
 May import training and all packages below it, but not evaluation. Start reading with spark/score.py or rest/main.py.
 """

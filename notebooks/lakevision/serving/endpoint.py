@@ -27,11 +27,8 @@ def deploy(cfg: config.Config, version: str, progress: Callable[[str], None] = p
     """
     from mlflow.deployments import get_deploy_client
 
-    client, name, deadline = (
-        get_deploy_client("databricks"),
-        cfg.serve.endpoint_name,
-        time.monotonic() + 60 * cfg.serve.endpoint_minutes,
-    )
+    client, name = get_deploy_client("databricks"), cfg.serve.endpoint_name
+    deadline = time.monotonic() + 60 * cfg.serve.endpoint_minutes
     wanted = {
         "served_entities": [
             {
@@ -42,18 +39,18 @@ def deploy(cfg: config.Config, version: str, progress: Callable[[str], None] = p
             }
         ]
     }
-    found = _found(client, name)
-    if found is None:
+    current = _description(client, name)
+    if current is None:
         progress(f"endpoint {name}: created, with version {version}")
-        _asked(name, lambda: client.create_endpoint(config={"name": name, "config": wanted}))
-    elif not _serves(found, wanted):
-        _settled(client, name, progress, deadline, pause)  # Databricks refuses an update while another one is under way
+        _request(name, lambda: client.create_endpoint(config={"name": name, "config": wanted}))
+    elif not _serves(current, wanted):
+        _settled(client, name, progress, deadline, pause)  # Databricks refuses an update during another update
         progress(f"endpoint {name}: updated to version {version}")
-        _asked(name, lambda: client.update_endpoint_config(name, config=wanted))
-    found = _settled(client, name, progress, deadline, pause)
-    if found["state"].get("config_update") in FAILED or not _serves(found, wanted):
+        _request(name, lambda: client.update_endpoint_config(name, config=wanted))
+    current = _settled(client, name, progress, deadline, pause)
+    if current["state"].get("config_update") in FAILED or not _serves(current, wanted):
         raise NotServing(
-            f"endpoint {name} does not take version {version}: {_words(found)}; "
+            f"endpoint {name} does not take version {version}: {_words(current)}; "
             "its page in the workspace has the build log"
         )
     answer = _answer(client, name, deadline, pause)
@@ -67,7 +64,7 @@ def follow(cfg: config.Config, version: str) -> None:
         deploy(cfg, version)
 
 
-def _found(client, name):
+def _description(client, name):
     """Returns Databricks' description of an endpoint, or None if it does not exist."""
     from mlflow.exceptions import MlflowException
 
@@ -79,7 +76,8 @@ def _found(client, name):
         raise NotServing(f"endpoint {name}: {error}") from error
 
 
-def _asked(name, request):
+def _request(name, request):
+    """Calls request(). Raises NotServing if the call fails."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -88,9 +86,9 @@ def _asked(name, request):
         raise NotServing(f"endpoint {name}: {error}") from error
 
 
-def _serves(found, wanted):
-    """True if an endpoint's active configuration is the wanted one. Keys that Databricks adds do not count."""
-    active = found.get("config", {}).get("served_entities", [])
+def _serves(current, wanted):
+    """True if an endpoint's active configuration is the wanted one. Keys added by Databricks are ignored."""
+    active = current.get("config", {}).get("served_entities", [])
     return len(active) == 1 and all(
         str(active[0].get(key)) == str(value) for key, value in wanted["served_entities"][0].items()
     )
@@ -98,32 +96,32 @@ def _serves(found, wanted):
 
 def _settled(client, name, progress, deadline, pause):
     """Waits until no update is in progress. Returns the endpoint's description. Raises NotServing at the deadline."""
-    said = ""
+    last = ""
     while True:
-        found = _found(client, name)
-        if found is None:
-            raise NotServing(f"endpoint {name} is gone: somebody has deleted it meanwhile")
-        state = found["state"]
+        current = _description(client, name)
+        if current is None:
+            raise NotServing(f"endpoint {name} was deleted during the deployment")
+        state = current["state"]
         if state.get("config_update") in FAILED or (
             state.get("ready") == "READY" and state.get("config_update") != "IN_PROGRESS"
         ):
-            return found
-        if _words(found) != said:
-            said = _words(found)
-            progress(f"endpoint {name}: {said}")
+            return current
+        if _words(current) != last:
+            last = _words(current)
+            progress(f"endpoint {name}: {last}")
         if time.monotonic() > deadline:
-            raise NotServing(f"endpoint {name} was not ready within serve.endpoint_minutes: {said}")
+            raise NotServing(f"endpoint {name} was not ready within serve.endpoint_minutes: {last}")
         time.sleep(pause)
 
 
-def _words(found):
-    """The state of an endpoint and its entities, in Databricks' words."""
-    entities = found.get("pending_config", found.get("config", {})).get("served_entities", [])
+def _words(current):
+    """Returns Databricks' text for the state of an endpoint and its entities."""
+    entities = current.get("pending_config", current.get("config", {})).get("served_entities", [])
     details = [
         entity.get("state", {}).get("deployment_state_message") or entity.get("state", {}).get("deployment")
         for entity in entities
     ]
-    return ", ".join(filter(None, [found["state"].get("ready"), found["state"].get("config_update"), *details]))
+    return ", ".join(filter(None, [current["state"].get("ready"), current["state"].get("config_update"), *details]))
 
 
 def _answer(client, name, deadline, pause):
@@ -135,7 +133,7 @@ def _answer(client, name, deadline, pause):
             answer = client.predict(
                 endpoint=name, inputs={"dataframe_split": {"columns": ["image"], "data": [[GREY]]}}
             )["predictions"][0]
-        # The errors of requests are OSErrors, and so is the TimeoutError that ends MLflow's retries.
+        # The errors of `requests` are OSErrors. MLflow's retries end with TimeoutError, which is an OSError, too.
         except (OSError, MlflowException) as error:
             status = getattr(getattr(error, "response", None), "status_code", None)
             if status is not None and status < 500 and status not in (404, 408, 429):

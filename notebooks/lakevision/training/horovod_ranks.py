@@ -87,15 +87,7 @@ def train(
         "memory_mb": cfg.training.memory_mb,
     }
     began = time.time()
-    for left in range(cfg.training.retries, -1, -1):
-        try:
-            results = _launch(job)
-            break
-        except RankLost as error:
-            if not left:
-                raise
-            tries = f"{left} more {'tries' if left > 1 else 'try'}"
-            print(f"{str(error).splitlines()[0]}: the ranks restart from the last whole epoch ({tries})")
+    results = _launch_with_retries(job, cfg.training.retries)
     shutil.rmtree(run_folder, ignore_errors=True)
     digests = [digest for digest, _, _ in results]
     if len(set(digests)) > 1:
@@ -113,6 +105,17 @@ def key(cache: Cache, setting: Setting, ranks: int) -> str:
     return hashlib.sha256(
         f"{Path(cache.folder).parent.name} {setting} {ranks} {workspace.commit()}".encode()
     ).hexdigest()[:16]
+
+
+def _launch_with_retries(job: dict[str, Any], retries: int) -> list[Any]:
+    """As _launch(). A lost rank costs a restart of all ranks, so many times."""
+    for left in range(retries, 0, -1):
+        try:
+            return _launch(job)
+        except RankLost as error:
+            tries = f"{left} more {'tries' if left > 1 else 'try'}"
+            print(f"{str(error).splitlines()[0]}: the ranks restart from the last whole epoch ({tries})")
+    return _launch(job)
 
 
 def _launch(job: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The training loop, the same for a Hyperopt trial (one process) and for the final model (Horovod ranks).
+"""The training loop, the same for a Hyperopt trial and for the final model on Horovod ranks.
 
 Under Keras 3, Horovod's DistributedOptimizer silently averages nothing. So the step is written out here: the gradients
 of all variables go through one allreduce as one tensor, which is also faster than one call for each.

@@ -1,4 +1,4 @@
-"""Pretrained weights of Keras Applications: which networks there are, and how their weights are found and loaded."""
+"""Pretrained weights of Keras Applications: which there are, and how they are loaded."""
 
 from __future__ import annotations
 

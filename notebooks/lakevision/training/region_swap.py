@@ -1,4 +1,4 @@
-"""Augmentation by exchanged regions: some images of a batch carry another photograph's object and label."""
+"""Augmentation by exchanged regions: images carry another photograph's object and label."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One trial of the search, in a Spark worker or in the driver: one setting, one nested MLflow run, one record."""
+"""One trial of the search: one setting, one nested MLflow run, one record."""
 
 from __future__ import annotations
 
@@ -58,11 +58,8 @@ def attempt(job: Job, sampled: dict[str, Any]) -> Record:
     loss. A trial that raises gives a failed record, not an exception.
     """
     number = int(sampled["number"])
-    values: dict[str, Any] = {
-        "learning_rate": float(sampled["learning_rate"]),
-        "dropout": float(sampled["dropout"]),
-        "width": int(sampled["width"]),
-    }
+    kinds: dict[str, Any] = {"learning_rate": float, "dropout": float, "width": int}
+    values: dict[str, Any] = {name: kind(sampled[name]) for name, kind in kinds.items()}
     earlier = search_store.read(job.folder).get(number)
     if earlier and earlier["status"] != "running":
         return earlier
@@ -75,18 +72,16 @@ def attempt(job: Job, sampled: dict[str, Any]) -> Record:
             return lost(job, earlier, f"Spark gave the trial to {ATTEMPTS} workers, and each died")
         search_store.interrupted(job.uri, earlier["run_id"], f"its worker died; attempt {attempt} is a run of its own")
     began = time.monotonic()
-    client, run_id = tracking.child(
-        job.uri, job.experiment_id, job.parent, f"trial {number + 1}", {**values, "trials_on": job.kind}
-    )
+    params = {**values, "trials_on": job.kind}
+    client, run_id = tracking.child(job.uri, job.experiment_id, job.parent, f"trial {number + 1}", params)
     record = {"number": number, "attempt": attempt, "status": "running", "kind": job.kind, "run_id": run_id, **values}
     search_store.write(job.folder, record)
     try:
         last = _fit(job, replace(job.setting, **values), number, client, run_id)
     except Exception as error:
         # Hyperopt would show only the text of the exception, and only in the executor's log.
-        return _failed(
-            job, client, record, f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic() - began
-        )
+        reason, seconds = f"{type(error).__name__}: {error}", time.monotonic() - began
+        return _failed(job, client, record, reason, traceback.format_exc(), seconds)
     except BaseException:
         # Interrupted by hand: the trial neither finished nor failed. A resumed search runs it again.
         search_store.forget(job.folder, number)

@@ -1,4 +1,6 @@
-"""A model that says the right thing, and too late: it never replaces a good one, and is not denied for a bad moment of the board."""
+"""A model that says the right thing, and too late: it never replaces a good one, and is not denied for a bad moment
+of the board.
+"""
 
 import json
 import os
@@ -51,7 +53,6 @@ def test_model_too_slow_in_all_rounds_is_denied(scoring, second):
         assert used(scoring) == ("1", ["empty", "package"]) and not denied(scoring)
         shown = scoring.run("status", check=False).stdout
         assert "version 2 was too slow here" in shown and "in a row" not in shown, "neither denied nor a failure"
-    file = scoring.model / "b" / "float32.tflite"
     (scoring.place / "versions" / "2" / "float32.tflite").unlink()
     done = scoring.run("sync", check=False)
     assert done.returncode == 77 and "model.budget_ms is 8" in done.stderr and digest in denied(scoring)
@@ -114,7 +115,9 @@ def test_hot_board_counts_as_hindered():
 
 
 def test_looks_in_quick_succession_are_one_round(scoring, second, starved):
-    """A scorer that starts again and again, a person who is impatient: none of it makes the board's bad moment longer."""
+    """A scorer that starts again and again, a person who is impatient: none of it makes the board's bad moment
+    longer.
+    """
     second(lambda folder: None, "other")
     scoring.configure(model={"interval_s": 900.0})
     scoring.run("sync", env=starved)
@@ -150,7 +153,10 @@ def test_wrong_model_has_only_one_round(scoring, second, starved):
 
 
 def test_model_slow_in_each_probation_is_denied(scoring, second):
-    """Quick on its golden photographs, slow on what this camera takes: set aside each time after a few frames, then denied."""
+    """Quick on its golden photographs, slow on what this camera takes: set aside each time after a few frames, then
+    denied.
+    """
+    file = scoring.model / "b" / "float32.tflite"
     scoring.configure(model={"budget_ms": 12.0, "probation": 8, "interval_s": 0.01, "slow_rounds": 2})
     digest = second(lambda folder: None, "other")
     scoring.run("sync")
@@ -161,7 +167,6 @@ def test_model_slow_in_each_probation_is_denied(scoring, second):
     shots(scoring, 30, 220)
     scoring.run("score", "--once")
     assert lines(scoring)[-1]["version"] == "1", "set aside until it has been checked anew"
-    file = scoring.model / "b" / "float32.tflite"
     before = file.stat().st_mtime_ns
     scoring.run("sync")
     assert file.stat().st_mtime_ns == before, "it is not fetched again"

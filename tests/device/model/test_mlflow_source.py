@@ -12,7 +12,9 @@ from steps import ready, used
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """(port, function that registers a bundle's folder as the next version and points champion at it) of a real MLflow server."""
+    """(port, function that registers a bundle's folder as the next version and points champion at it) of a real
+    MLflow server.
+    """
     root = tmp_path_factory.mktemp("mlflow")
     with mlflow_server(root / "mlflow.db", root / "artifacts", root / "log") as port:
 
@@ -37,7 +39,9 @@ class Echo(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input):
         return model_input
 with mlflow.start_run():
-    info = mlflow.pyfunc.log_model(name="model", python_model=Echo(), pip_requirements=["mlflow"], registered_model_name="lakevision")
+    info = mlflow.pyfunc.log_model(
+        name="model", python_model=Echo(), pip_requirements=["mlflow"], registered_model_name="lakevision"
+    )
 client = MlflowClient()
 client.log_model_artifacts(info.model_id, sys.argv[2], f"edge/{info.registered_model_version}")
 client.set_registered_model_alias("lakevision", "champion", info.registered_model_version)
@@ -62,10 +66,19 @@ def test_model_from_a_real_mlflow_server(scoring, registry):
     register(scoring.place / "versions" / "2")
     part = scoring.model / "b" / "float32.tflite.part"
     whole = (scoring.place / "versions" / "2" / "float32.tflite").read_bytes()
-    cut = (
-        "import device.model.source as s, device.model.mlflow_source as m, device.store.types as t; real = m.open_mlflow\ndef broken(*a):\n    opened = real(*a)\n    def read(path, offset):\n        data = b''.join(opened.read(path, offset))\n"
-        "        yield data if 'manifest' in path else data[:700]\n        if 'manifest' not in path: raise t.Unavailable('cut')\n    return s.Source(opened.name, opened.look, read)\nm.open_mlflow = broken"
-    )
+    cut = """
+import device.model.mlflow_source as m, device.model.source as s, device.store.types as t
+real = m.open_mlflow
+def broken(*a):
+    opened = real(*a)
+    def read(path, offset):
+        data = b"".join(opened.read(path, offset))
+        yield data if "manifest" in path else data[:700]
+        if "manifest" not in path:
+            raise t.Unavailable("cut")
+    return s.Source(opened.name, opened.look, read)
+m.open_mlflow = broken
+"""
     assert scoring.run("sync", check=False, driver=cut).returncode == 75 and part.stat().st_size == 700
     scoring.run("sync")
     assert (scoring.model / "b" / "float32.tflite").read_bytes() == whole, "the rest by Range"

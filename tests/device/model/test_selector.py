@@ -1,4 +1,6 @@
-"""A new model is watched before it is trusted, and one that rots on the card later is replaced: the last good one is scoring after each."""
+"""A new model is watched before it is trusted, and one that rots on the card later is replaced: the last good one is
+scoring after each.
+"""
 
 import json
 import os
@@ -10,7 +12,10 @@ from steps import denied, flipped, images, lines, shots, third_is_taken, used
 
 
 def test_nan_on_probation_returns_to_last_good_model(scoring, second):
-    """The golden photographs are dark; a bright one makes it say NaN. That very frame is scored by the last good model."""
+    """The golden photographs are dark; a bright one makes it say NaN.
+
+    That very frame is scored by the last good model.
+    """
     digest = second(lambda folder: None, "nan", golden=(40, 90))
     scoring.run("sync")
     shots(scoring, 30, 60, 250, 30)
@@ -33,8 +38,10 @@ def test_crashes_on_probation_return_to_last_good_model(scoring, second):
     digest = second(lambda folder: None, "other")
     scoring.run("sync")
     deadly = (
-        "import os, device.model as m; real = m.invoke\n"
-        "def invoke(model, pixels):\n    return os.kill(os.getpid(), 9) if model.version == '2' else real(model, pixels)\nm.invoke = invoke"
+        "import os, device.model.edge_model as m; real = m.invoke\n"
+        "def invoke(model, pixels):\n"
+        "    return os.kill(os.getpid(), 9) if model.version == '2' else real(model, pixels)\n"
+        "m.invoke = invoke"
     )
     shots(scoring, 30, 220)
     ends = [scoring.run("score", "--once", check=False, driver=deadly).returncode for _ in range(5)]

@@ -1,4 +1,6 @@
-"""The order of things in a swap, step by step: what is whole comes last, what is denied stays away, and every step outlives a power cut."""
+"""The order of things in a swap, step by step: what is whole comes last, what is denied stays away, and every step
+outlives a power cut.
+"""
 
 import json
 import os
@@ -21,7 +23,9 @@ from device.spool.spool import Spool
 
 @pytest.fixture
 def steps_of(monkeypatch):
-    """A list that fills with what is done to files from now on: ("fsync" | "replace" | "rename" | "unlink", name of the file)."""
+    """A list that fills with what is done to files from now on: ("fsync" | "replace" | "rename" | "unlink", name of
+    the file).
+    """
     done = []
 
     def name(target):
@@ -144,7 +148,9 @@ def test_two_syncs_never_fill_one_slot(scoring):
 
 
 def test_batch_is_durable_before_its_frames_go(tmp_path, steps_of):
-    """The journal, its folder, the lines and the image's new place are synced before a frame is deleted that has none."""
+    """The journal, its folder, the lines and the image's new place are synced before a frame is deleted that has
+    none.
+    """
     settings = SimpleNamespace(path=str(tmp_path / "s"), max_mb=1.0, free_mb=0.0, dead_mb=1.0, when_full="reject")
     inbox, outbox = Spool(settings, "inbox", ready="unscored"), Spool(settings, "score", tmp="tmp-score")
     desk, batch = results.Desk(inbox, outbox, print), results.Batch()

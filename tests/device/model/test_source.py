@@ -1,4 +1,6 @@
-"""Where models come from: a real MLflow server, an S3 server, a Databricks workspace on loopback, a folder; unreliable lines to each."""
+"""Where models come from: a real MLflow server, an S3 server, a Databricks workspace on loopback, a folder;
+unreliable lines to each.
+"""
 
 import json
 import os

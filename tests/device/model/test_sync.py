@@ -146,7 +146,9 @@ os.nice = resource.setrlimit = forbidden
 
 
 def test_trial_works_without_rights_to_step_back(scoring, models):
-    """The unit's SystemCallFilter has no @resources: setrlimit and setpriority fail there, and no model may be denied for that."""
+    """The unit's SystemCallFilter has no @resources: setrlimit and setpriority fail there, and no model may be
+    denied for that.
+    """
     (scoring.folder / "site").mkdir()
     (scoring.folder / "site" / "sitecustomize.py").write_text(FORBIDDING)
     scoring.run("sync", env={"PYTHONPATH": str(scoring.folder / "site")})

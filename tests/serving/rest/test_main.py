@@ -12,11 +12,6 @@ import rest_service
 pytestmark = pytest.mark.service
 
 
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory):
-    return rest_service.registered(tmp_path_factory.mktemp("serve"))
-
-
 @pytest.mark.parametrize(
     "settings, arguments, words",
     [

@@ -56,9 +56,8 @@ def app(state: State, threads: int) -> Callable:
     async def asgi(scope, receive, send):
         if scope["type"] == "lifespan":
             await receive()
-            asyncio.get_running_loop().set_default_executor(
-                ThreadPoolExecutor(threads)
-            )  # asyncio.to_thread, which MLflow calls
+            # MLflow calls asyncio.to_thread, which uses the default executor.
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
             await send({"type": "lifespan.startup.complete"})
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
@@ -77,21 +76,16 @@ async def request(state: State, scope: dict, receive: Callable, send: Callable) 
     except Refused as refused:
         status, body, headers = refused.status, problem(refused.status, str(refused)), refused.headers
     except TimeoutError:
-        status, body, headers = (
-            504,
-            problem(504, f"took longer than serve.timeout_seconds, {state.timeout:g} s"),
-            {"connection": "close"},
-        )
+        status, headers = 504, {"connection": "close"}
+        body = problem(status, f"took longer than serve.timeout_seconds, {state.timeout:g} s")
     except Gone:
         return
     except Exception as error:
         loaded_model.log_failure(error)
         status, body = 500, problem(500, "internal error: the service's log says where")
     if state.stopping.is_set():
-        headers = {
-            **headers,
-            "connection": "close",
-        }  # the client's next connection goes to a service that still listens
+        # The client's next connection then goes to a service that still listens.
+        headers = {**headers, "connection": "close"}
     sent = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     await send(
         {
@@ -180,7 +174,7 @@ async def one(state: State, current: loaded_model.Loaded, body: bytes) -> tuple[
 
 
 def endless(body: bytes, kind: str, max_rows: int) -> bool:
-    """True if a table certainly has too many rows. Counts without parsing: 16 MB of zeros took 40 s and 3 GB.
+    """Returns True if a table certainly has too many rows, without parsing. Parsing 16 MB of zeros took 40 s and 3 GB.
 
     Base64 has no commas or line ends. A row has at most four, with the punctuation of its format and an index.
     """
@@ -215,9 +209,8 @@ async def table(current: loaded_model.Loaded, scope: dict, body: bytes, kind: st
     """Returns (status, JSON) of MLflow's scoring server. Replaces its error messages, which quote the data."""
     if endless(body, kind, max_rows):
         raise Refused(400, loaded_model.too_many(max_rows))
-    if kind == "application/json" and (
-        b'"inputs"' in body or b'"instances"' in body or b"\\u" in body
-    ):  # a name can be spelt in \u0069
+    # A name can be spelt with escapes, such as \u0069.
+    if kind == "application/json" and any(mark in body for mark in (b'"inputs"', b'"instances"', b"\\u")):
         try:
             body = await asyncio.to_thread(unpadded, body)
         except loaded_model.BadInput as error:
@@ -250,9 +243,9 @@ async def table(current: loaded_model.Loaded, scope: dict, body: bytes, kind: st
         return status, content
     if status >= 500:
         raise Refused(status, "internal error: the service's log says where")
-    said = _message(content)
-    _, known, ours = said.rpartition("\nError: ")
-    if said.startswith("Failed to predict data") and known:
+    mlflows = _message(content)
+    _, known, ours = mlflows.rpartition("\nError: ")
+    if mlflows.startswith("Failed to predict data") and known:
         raise Refused(status, ours)  # the message of loaded_model.BadInput
     raise Refused(status, why(body, kind) or "MLflow can't read this request")
 

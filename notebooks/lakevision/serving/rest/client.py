@@ -1,4 +1,6 @@
-"""A client of the REST service that needs only the standard library. Copy this file to use it elsewhere.
+"""A client of the REST service that needs only the standard library.
+
+To use the client elsewhere, copy this file.
 
     from lakevision.serving.rest.client import Client
     porch = Client("http://127.0.0.1:5001")
@@ -14,15 +16,17 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import overload
 from urllib.parse import urlsplit
 
-LARGEST = 11 << 20  # bytes of images in one request: base64 makes 4 of 3, and the service takes 16 MB
-BATCH = 64
+# Bytes of images in one request: base64 turns 3 bytes into 4, and the service accepts 16 MB.
+LARGEST = 11 << 20
+BATCH = 64  # images in one request
 
 
 class ServiceError(RuntimeError):
-    """The service is unreachable or refused the request. status: of HTTP, 0 without a response."""
+    """The service is unreachable or refused the request. status: HTTP status, 0 without a response."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -32,7 +36,7 @@ class ServiceError(RuntimeError):
 class Client:
     """One open connection, not thread-safe. raw: sends a single image unencoded, not as JSON.
 
-    timeout: seconds without a byte.
+    timeout: seconds to wait for the next byte.
     """
 
     def __init__(self, url: str, token: str = "", raw: bool = True, timeout: float = 60.0) -> None:
@@ -44,19 +48,31 @@ class Client:
         self.path, self.raw = parts.path.rstrip("/"), raw
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def predict(self, images):  # noqa: ANN201 - a dict or a list of dicts
-        """A dict (label, probability, scores, error) for image bytes, a list for a list. Raises ServiceError."""
+    @overload
+    def predict(self, images: bytes | bytearray | memoryview) -> dict: ...
+
+    @overload
+    def predict(self, images: Iterable[bytes]) -> list[dict]: ...
+
+    def predict(self, images: bytes | bytearray | memoryview | Iterable[bytes]) -> dict | list[dict]:
+        """Returns a dict (label, probability, scores, error) for one image file, or a list of dicts for several.
+
+        Raises ServiceError.
+        """
         if isinstance(images, (bytes, bytearray, memoryview)):
             if self.raw:
                 return self._ask("POST", "/invocations", bytes(images), "application/octet-stream")["predictions"][0]
             return self._table([images])[0]
-        found = []
+        rows = []
         for batch in batches(list(images)):
-            found += self._table(batch)
-        return found
+            rows += self._table(batch)
+        return rows
 
     def version(self) -> dict:
-        """Name, version, alias, run_id, transform, classes, threshold, mlflow of the version. Raises ServiceError."""
+        """Returns the version's name, version, alias, run_id, transform, classes, threshold, mlflow.
+
+        Raises ServiceError.
+        """
         return self._ask("GET", "/version")
 
     def health(self) -> bool:

@@ -93,7 +93,7 @@ def find(cfg: config.Config, scratch: str, alias: str = "champion", number: str 
 
 
 def first_line(error: BaseException) -> str:
-    """An exception's type and the first line of its message. SQLAlchemy and TensorFlow write pages."""
+    """Returns an exception's type and the first line of its message. SQLAlchemy and TensorFlow write pages."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]
 
 
@@ -102,16 +102,15 @@ def load(version: Version, max_rows: int) -> Loaded:
     import mlflow
     from mlflow.pyfunc import scoring_server
 
-    logging.getLogger("mlflow").setLevel(
-        logging.ERROR
-    )  # hide alarming and unhelpful warnings about versions that differ from the pins
+    # Hide alarming and unhelpful warnings about versions that differ from the pins.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     model = mlflow.pyfunc.load_model(version.folder)
-    asked = model.unwrap_python_model()
-    if not hasattr(asked, "rows"):
+    photo_model = model.unwrap_python_model()
+    if not hasattr(photo_model, "rows"):
         raise NotServable(
             f"version {version.number} was registered by an earlier lakevision: run 03_train and 04_deploy again"
         )
-    rows = asked.rows
+    rows = photo_model.rows
     rows([grey()])  # the first call of a TensorFlow function builds its graph
     card = json.loads(Path(version.folder, "artifacts", "card.json").read_text())
     info = {
@@ -126,7 +125,7 @@ def load(version: Version, max_rows: int) -> Loaded:
 
 
 def grey() -> bytes:
-    """A grey JPEG of 64 x 64 pixels, to try a model with."""
+    """Returns a grey JPEG of 64 x 64 pixels, to try a model."""
     import io
 
     from PIL import Image
@@ -157,10 +156,10 @@ class _Table:
         from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
         try:
-            asked = images(data)
-            if len(asked) > self.max_rows:
+            batch = images(data)
+            if len(batch) > self.max_rows:
                 raise BadInput(too_many(self.max_rows))
-            return answers(self.rows(asked))
+            return answers(self.rows(batch))
         except BadInput as error:
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception as error:
@@ -169,7 +168,7 @@ class _Table:
 
 
 def too_many(max_rows: int) -> str:
-    """The error message for a table with too many rows."""
+    """Returns the error message for a table with too many rows."""
     return f"more than serve.max_rows, {max_rows}, rows: send them in several requests"
 
 
@@ -203,7 +202,7 @@ def answers(rows: Iterable[tuple]) -> list[dict]:
 def limit_pixels(megapixels: int) -> None:
     """Makes this process refuse larger images before decoding.
 
-    Pillow's own limit covers versions of any age. The limit in a version's own transform is that of training and
+    Pillow's own limit works for versions of any age. The limit in a version's transform applies to training and
     devices.
     """
     from PIL import Image
@@ -216,9 +215,9 @@ TOO_LARGE = re.compile(r"too large: Image size \((\d+) pixels\) exceeds limit of
 
 
 def discreet(error: str) -> str:
-    """Removes the bytes that transform.BadImage quotes, so no request is repeated. In the log of ingest they help.
+    """Removes the bytes that transform.BadImage quotes, so no response repeats a request. In ingest's log they help.
 
-    Pillow's message about a limit gets the setting's name.
+    Pillow's message about its limit is replaced by one that names the setting.
     """
     if found := TOO_LARGE.fullmatch(error):
         return f"too large: {int(found[1]) / 1e6:.1f} megapixels; serve.max_megapixels is {int(found[2]) / 1e6:g}"

@@ -1,4 +1,4 @@
-"""Starts the REST service in a process of its own on this machine, for as long as a block runs."""
+"""Runs the REST service in a separate process on this machine while a block runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from lakevision.platform import workspace
 from lakevision.registry import tracking
 
-# The other paths of the comparison have no such limits.
+# Settings for 04_deploy's comparison. The other paths in the comparison have no such limits.
 COMPARISON = (
     "serve.host=127.0.0.1",
     "serve.port=0",
@@ -21,7 +21,7 @@ COMPARISON = (
     "serve.max_request_mb=256",
     "serve.max_megapixels=120",
 )
-STOP_SECONDS = 30
+STOP_SECONDS = 30  # before the service is killed
 
 
 class NoService(RuntimeError):
@@ -30,9 +30,10 @@ class NoService(RuntimeError):
 
 @contextlib.contextmanager
 def service(places: workspace.Places, version: str, words: Sequence[str]) -> Iterator[str]:
-    """Runs the REST service of a version on a free port for as long as the block runs. Yields its URL.
+    """Serves a version on a free port while the block runs. Yields the URL.
 
-    words: settings (section.key=value) that name the registry, as from workspace.given(). Raises NoService.
+    places: where MLflow is; version: number of the version; words: settings (section.key=value) that name the
+    registry, as from workspace.given(). Raises NoService.
     """
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -59,7 +60,7 @@ def _command(version: str, words: Sequence[str]) -> list[str]:
 
 
 def _environment(places: workspace.Places) -> dict[str, str]:
-    """This process's environment, with the library on the path and, on Databricks, the notebook's login."""
+    """Returns this process's environment with the library on PYTHONPATH and, on Databricks, the notebook's login."""
     return {
         **os.environ,
         **tracking.login_environment(places),
@@ -68,7 +69,7 @@ def _environment(places: workspace.Places) -> dict[str, str]:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """Ends the service, by force after STOP_SECONDS."""
+    """Ends the service. Kills it after STOP_SECONDS."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)

@@ -28,9 +28,9 @@ from lakevision.serving.rest import loaded_model, supervisor
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker needs.
+    """What the supervisor and its workers run.
 
-    scratch: folder for the models' files, removed at the end; threads: images at a time in a worker;
+    scratch: folder for the models' files, removed at the end; threads: images scored at a time in a worker;
     first_pause, longest_pause: seconds before a worker that died while loading is replaced.
     """
 
@@ -44,10 +44,10 @@ class Plan:
 
 
 def sized(cfg: config.Config, cores: int) -> tuple[int, int]:
-    """Returns (workers, threads of each) from the settings; a setting of 0 is chosen by the cores.
+    """Returns (workers, threads per worker) from the settings. A setting of 0 depends on the number of cores.
 
-    One worker for each core: on 2 cores two workers of one thread answer 435 images/s for 4 clients, one worker of
-    two threads 332, because an interpreter runs one thread at a time.
+    The default is one worker per core, because an interpreter runs one thread at a time: on 2 cores and for 4 clients,
+    two workers of one thread answered 435 images/s, one worker of two threads 332.
     """
     count = cfg.serve.workers or cores
     return count, cfg.serve.threads or max(1, cores // count)
@@ -70,7 +70,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def greeting(plan: Plan, listener: socket.socket) -> str:
-    """The lines that are printed when all workers serve."""
+    """Returns the lines that are printed when all workers serve."""
     host, port = listener.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
     version = plan.version

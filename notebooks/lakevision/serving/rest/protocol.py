@@ -1,4 +1,4 @@
-"""Messages between the supervisor and its workers: reports of connections, and orders to load a version."""
+"""Messages between supervisor and workers: reports of connections, orders to load a version."""
 
 import struct
 from collections.abc import Callable
@@ -10,12 +10,15 @@ REPORT = struct.Struct("II")  # connections that a worker has received, and conn
 
 
 def obey(orders: Connection, max_rows: int, change: Callable[[loaded_model.Loaded], None]) -> None:
-    """Loads each version from the pipe, passes it to change(), and sends "" or the reason of a failure back."""
+    """Loads each version that arrives, passes it to change(), and sends back "" or the reason of a failure.
+
+    orders: pipe from the supervisor; max_rows: largest table in one request. Returns when the supervisor is gone.
+    """
     while True:
         try:
             version = orders.recv()
         except (EOFError, OSError):
-            return  # the parent is gone, which ends this process
+            return  # the supervisor is gone; worker_process ends this process
         try:
             change(loaded_model.load(version, max_rows))
             reason = ""

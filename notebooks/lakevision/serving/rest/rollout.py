@@ -1,4 +1,4 @@
-"""Changes the version of a running service: downloaded once, tried by one worker, then loaded by the others.
+"""Changes a running service's version: one download, a trial in one worker, then all others.
 
 This code runs in the listening process (supervisor.py). The main thread gives the orders; a second thread, look(),
 polls the registry. The version last loaded by a worker is the good one. Replacement workers start with the good
@@ -33,13 +33,13 @@ class Rollout:
     """The state of a change of version.
 
     good: the version that workers start with and change to; offered: a downloaded version not yet tried, or None;
-    old: {earlier good version whose files remain: time of its last use}. asked and verdict pass at most one item each
-    between the two threads.
+    old: {earlier good version whose files remain: time of its last use}. The queue `asked` takes a version to the main
+    thread; `verdict` returns "" or the reason of a failure. Each holds at most one item.
     """
 
     good: loaded_model.Version
     offered: loaded_model.Version | None = None
-    old: dict = field(default_factory=dict)
+    old: dict[loaded_model.Version, float] = field(default_factory=dict)
     asked: queue.Queue = field(default_factory=queue.Queue)
     verdict: queue.Queue = field(default_factory=queue.Queue)
 
@@ -82,24 +82,24 @@ def look(plan: Plan, rollout: Rollout, stop: threading.Event) -> None:
     version that failed is downloaded again only after a pause, or after the alias has named another version.
     """
     current = named = plan.version.number
-    pause, said = Pause(), ""
+    pause, logged = Pause(), ""  # logged: type of the error that was logged last
     while not stop.wait(plan.cfg.serve.reload_seconds):
         try:
-            found = model_registry.version_of(plan.cfg, plan.version.alias)
-            if found is None:
+            version = model_registry.version_of(plan.cfg, plan.version.alias)
+            if version is None:
                 raise loaded_model.NotServable(f"no version is {plan.version.alias} any more")
-            if str(found.version) != named:
-                named, pause, said = str(found.version), Pause(), ""
+            if str(version.version) != named:
+                named, pause, logged = str(version.version), Pause(), ""
             if named == current:
-                said = ""
+                logged = ""
             elif pause.over():
                 attempt(plan, rollout, named, pause)
                 tell(f"changed from version {current} to {named}, which is {plan.version.alias} now")
                 current = named
         except Exception as error:  # the loaded version keeps serving, whatever the error
-            if type(error).__name__ != said:
+            if type(error).__name__ != logged:
                 tell(f"keeps version {current}: {loaded_model.first_line(error)}")
-            said = type(error).__name__
+            logged = type(error).__name__
 
 
 def attempt(plan: Plan, rollout: Rollout, number: str, pause: Pause) -> None:
@@ -138,7 +138,7 @@ def send(worker: Worker, version: loaded_model.Version) -> None:
 
 
 def loaded(rollout: Rollout, worker: Worker, reason: str) -> None:
-    """Records the result of an ordered load. reason: why the load failed, "" if it succeeded."""
+    """Records the result of a load. reason: why the load failed, "" if it succeeded."""
     version, worker.loading = worker.loading, None
     assert version is not None, "a worker reports only loads that were ordered"
     if version == rollout.offered:
@@ -149,7 +149,7 @@ def loaded(rollout: Rollout, worker: Worker, reason: str) -> None:
             rollout.old[rollout.good] = time.monotonic()
             rollout.good = version
         rollout.verdict.put(reason)
-    elif reason:  # the files are sound, another worker serves them
+    elif reason:  # the files are intact: another worker serves this version
         wait = worker.pause.longer()
         tell(f"worker {worker.process.pid} keeps version {worker.version.number}, {reason}; next try in {wait:g} s")
     if not reason:
@@ -157,7 +157,7 @@ def loaded(rollout: Rollout, worker: Worker, reason: str) -> None:
 
 
 def died(rollout: Rollout, worker: Worker) -> None:
-    """Records the end of a worker. If the worker was trying a new version, that version is the likely cause."""
+    """Records the end of a worker. A new version that the worker was trying counts as failed."""
     if worker.loading and worker.loading == rollout.offered:
         loaded(rollout, worker, "the worker that tried it died")
 

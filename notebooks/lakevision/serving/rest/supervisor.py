@@ -14,7 +14,6 @@ import multiprocessing.connection
 import multiprocessing.process
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from lakevision.serving.rest import loaded_model, protocol, rollout, worker_proc
 if TYPE_CHECKING:
     from lakevision.serving.rest.main import Plan
 
-# Connections of a worker. Beyond, clients wait to be accepted. A process may usually have 1024 open files.
+# Most connections of a worker; further clients wait. A process may usually have 1024 open files.
 MOST_OPEN = 500
 # Seconds before a worker that died while loading is replaced. Each pause is twice the last.
 PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -56,7 +55,7 @@ class Worker:
     pause: rollout.Pause = field(default_factory=rollout.Pause)
 
     def load(self) -> int:
-        """Connections that the worker has open or has not received yet."""
+        """Returns the number of connections that the worker has open or has not received yet."""
         return self.open + self.given - self.got
 
 
@@ -113,7 +112,7 @@ class Supervisor:
             if key.fileobj is self.listener:
                 deal(self.listener, self.running)
             elif worker not in self.running:
-                continue  # its other channel has just reported its end
+                continue  # the other channel has just reported that the worker ended
             elif key.fileobj is worker.orders:
                 answered(self.rolled, worker)
             elif heard(worker):
@@ -137,9 +136,8 @@ class Supervisor:
             return True
         self.failed += 1
         if not self.greeted or (self.failed >= TRIES and not serving):
-            reason = (
-                f"{self.failed} workers in a row, and none serves" if self.greeted else "a worker never came to serve"
-            )
+            in_a_row = f"{self.failed} workers in a row, and none serves"
+            reason = in_a_row if self.greeted else "a worker never came to serve"
             rollout.tell(f"gives up: {reason}")
             return False
         wait = min(self.plan.longest_pause, self.plan.first_pause * 2 ** (self.failed - 1))
@@ -184,7 +182,7 @@ def answered(rolled: rollout.Rollout, worker: Worker) -> None:
     try:
         reason = worker.orders.recv()
     except (EOFError, OSError):
-        return  # the worker has ended, and `control` reports that, too
+        return  # the worker has ended; heard() detects the same on `control`
     rollout.loaded(rolled, worker, reason)
 
 
@@ -214,27 +212,19 @@ def deal(listener: socket.socket, running: list[Worker]) -> None:
                 socket.send_fds(least.control, [b"c"], [connection.fileno()])
                 least.given += 1
             except OSError as error:
-                print(
-                    f"serve: a connection was lost, worker {least.process.pid} takes none: {error}",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                rollout.tell(f"a connection was lost, worker {least.process.pid} takes none: {error}")
                 return
 
 
 def end(ending: list[Worker], seconds: float) -> int:
-    """Ends workers, with `seconds` for requests in flight. Returns 0 if all ended by themselves, else 1."""
+    """Ends workers. Requests in flight have `seconds` to finish. Returns 0 if no worker had to be killed, else 1."""
     for worker in ending:
         worker.process.terminate()
     deadline, late = time.monotonic() + seconds + 5, 0
     for worker in ending:
         worker.process.join(max(0, deadline - time.monotonic()))
         if worker.process.is_alive():
-            print(
-                f"serve: worker {worker.process.pid} did not end within {seconds:g} s and is killed",
-                file=sys.stderr,
-                flush=True,
-            )
+            rollout.tell(f"worker {worker.process.pid} did not end within {seconds:g} s and is killed")
             worker.process.kill()
             worker.process.join()
             late = 1

@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().add_reader(self.control, self.take)
 
     def take(self) -> None:
-        """Starts serving all connections that have arrived. Each read returns one, as each is a message of its own."""
+        """Starts serving all connections that have arrived. Each read returns one connection."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -75,9 +75,8 @@ class Server(uvicorn.Server):
         """Reports changed connection counts, and closes overdue connections once a second."""
         report = protocol.REPORT.pack(self.taken, len(self.server_state.connections) + len(self.arriving))
         if report != self.reported:
-            with contextlib.suppress(
-                OSError
-            ):  # full: the next tick reports; broken: the parent is gone, so this process ends
+            # If the socket is full, the next tick reports. If it is broken, the parent is gone and this process ends.
+            with contextlib.suppress(OSError):
                 self.control.send(report)
                 self.reported = report
         if counter % 10 == 0:  # once a second

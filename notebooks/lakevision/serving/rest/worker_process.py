@@ -1,4 +1,4 @@
-"""A worker process, from start-up until it serves. The heavy imports follow the signal handlers."""
+"""Entry point of a worker process. Signal handlers are set before the heavy imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ log = logging.getLogger("lakevision.serve")
 
 
 def work(plan: Plan, control: socket.socket, orders: Connection) -> None:
-    """Loads plan.version and serves the connections from `control` until SIGTERM. orders: pipe of new versions."""
+    """Loads plan.version and serves the connections from `control` until SIGTERM or the end of the parent.
+
+    orders: pipe of new versions, see protocol.obey(). Exits with status 1 if the version cannot be loaded.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # before the server starts there is nothing to finish
     logging.basicConfig(
@@ -42,5 +45,6 @@ def work(plan: Plan, control: socket.socket, orders: Connection) -> None:
 
 
 def _follow_parent():
+    """Waits until the parent has ended, then ends this process with SIGTERM."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)

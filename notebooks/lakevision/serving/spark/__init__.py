@@ -1,4 +1,4 @@
-"""Scoring inside Spark: the model in executors, and the stream from `images` to `predictions`.
+"""Scores in Spark: runs the model in executors, and streams from `images` to `predictions`.
 
 May import what serving may import. Start reading with score.py.
 """

@@ -2,11 +2,15 @@
 
 Each prediction is appended exactly once. The stream follows the change feed of `images`, and every batch leaves out
 images that `predictions` already holds for the version. So a killed run, a lost checkpoint and a second run add no
-duplicates. Memory is bounded by the batches that Spark sends to a worker.
+duplicates. The batches that Spark sends to a worker bound its memory.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from pyspark.sql import Observation, Window
 from pyspark.sql import functions as F
@@ -16,13 +20,21 @@ from lakevision.ingest import labels, lease
 from lakevision.registry import model_registry
 from lakevision.serving.spark import model as spark_model
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities.model_registry import ModelVersion
+    from pyspark.sql import DataFrame, SparkSession
+
+    from lakevision.platform import config, workspace
+
 KEY = ["path", "sha256"]
-BROADCAST = 200_000  # keys, 26 MB: sent to each executor, so that a join does not move photographs
+# Up to this many keys (26 MB) go to each executor, so a join does not move photographs.
+BROADCAST = 200_000
 
 
 @dataclass
 class Scored:
-    """Rows that a run added to predictions, rows with an error, the version and the seconds."""
+    """The result of a run. images: rows added to `predictions`; errors: those with an error; version: "" if none."""
 
     images: int
     errors: int
@@ -46,8 +58,11 @@ class Scored:
         )
 
 
-def all_new(spark, cfg, places, version):
-    """Scores new images, and older ones with score.rescore. version: MLflow's, None if none serves. Returns Scored."""
+def all_new(spark: SparkSession, cfg: config.Config, places: workspace.Places, version: ModelVersion | None) -> Scored:
+    """Scores new images, and with the setting score.rescore also older ones.
+
+    version: MLflow's model version, None if no version serves. Then nothing is scored.
+    """
     if version is None:
         return Scored(0, 0, "", 0.0)
     with lease.held(spark, cfg, places, "score") as check:  # the jobs score and tour share a checkpoint
@@ -59,23 +74,29 @@ def all_new(spark, cfg, places, version):
     return Scored(new.images + old.images, new.errors + old.errors, new.version, new.seconds + old.seconds)
 
 
-def few(spark, model_uri, images):
-    """Scores of a list of bytes by Spark: a list of lists of floats, None for an image that can't be scored."""
+def few(spark: SparkSession, model_uri: str, images: list[bytes]) -> list[list[float] | None]:
+    """Scores image files in Spark. Returns the scores of each: a list of floats, None if the image has an error."""
     frame = spark.createDataFrame(
-        [(place, bytearray(image)) for place, image in enumerate(images)], "place int, content binary"
+        [(number, bytearray(image)) for number, image in enumerate(images)], "number int, content binary"
     )
     with spark_model.small_tasks(spark):
-        rows = spark_model.scorer(spark, model_uri)(frame).select("place", "scores").collect()
-    found = {row["place"]: row["scores"] for row in rows}
-    return [found[place] for place in range(len(images))]
+        rows = spark_model.scorer(spark, model_uri)(frame).select("number", "scores").collect()
+    scores = {row["number"]: row["scores"] for row in rows}
+    return [scores[number] for number in range(len(images))]
 
 
-def stream(spark, cfg, places, version, check=lambda: None):
-    """Scores the images that are new to the stream. Returns Scored.
+def stream(
+    spark: SparkSession,
+    cfg: config.Config,
+    places: workspace.Places,
+    version: ModelVersion,
+    check: Callable[[], None] = lambda: None,
+) -> Scored:
+    """Scores the images that are new to the stream.
 
-    version: MLflow's model version; check: called before each write, see lease.py.
+    version: MLflow's model version; check: called before each write, raises lease.Lost to stop (see lease.py).
     """
-    # Selected here: a micro-batch is a plan of its own, in which nothing is pruned.
+    # Select columns here: each micro-batch has its own plan, in which Spark prunes no columns.
     images = (
         spark.readStream.format("delta")
         .option("readChangeFeed", "true")
@@ -107,16 +128,24 @@ def stream(spark, cfg, places, version, check=lambda: None):
     return _scored(added, version, began)
 
 
-def batch(spark, cfg, places, version, condition="true"):
-    """Scores images that match an SQL condition and that this version has not scored. Returns Scored."""
+def batch(
+    spark: SparkSession, cfg: config.Config, places: workspace.Places, version: ModelVersion, condition: str = "true"
+) -> Scored:
+    """Scores images that match an SQL condition, except those that the version has already scored.
+
+    version: MLflow's model version; condition: on the columns of `images`.
+    """
     began = time.monotonic()
     chosen = spark.table(places.table("images")).where(condition).select(*KEY, "content")
     with spark_model.small_tasks(spark):
         return _scored([_append(spark, places, version, _scorer(spark, cfg, places, version), chosen)], version, began)
 
 
-def by_label(spark, places):
-    """Predictions by label, pandas: label (of `labels`), said, photographs, mean probability."""
+def by_label(spark: SparkSession, places: workspace.Places) -> pd.DataFrame:
+    """Counts the newest predictions by label and predicted class.
+
+    Columns: label (from `labels`), said (the predicted class), photographs, mean probability. At most 100 rows.
+    """
     rows = (
         latest(spark, places)
         .withColumnRenamed("label", "said")
@@ -127,7 +156,7 @@ def by_label(spark, places):
 
 
 def _append(spark, places, version, scores, images):
-    """Appends a version's missing predictions of images (path, sha256, content). Returns (rows, rows with an error)."""
+    """Appends the missing predictions of images (path, sha256, content). Returns (rows, rows with an error)."""
     counted = Observation()
     (
         scores(_without(images, _done(spark, places, version, images)))
@@ -151,17 +180,17 @@ def _append(spark, places, version, scores, images):
 
 
 def _done(spark, places, version, images):
-    """Keys (path, sha256) of the images that a version has scored. None if the version has scored no image."""
+    """Returns the keys (path, sha256) of the images that a version has scored, None if it has scored none."""
     made = spark.table(places.table("predictions")).where(
         (F.col("version") == str(version.version)) & (F.col("model") == version.name)
     )
     if made.isEmpty():
-        return None  # read from Delta's statistics: a new version's first batch needs no join
+        return None  # isEmpty() reads Delta's statistics only; a new version's first batch needs no join
     return made.select(*KEY).join(images.select(*KEY), KEY, "left_semi")
 
 
 def _without(images, done):
-    """Images without the keys `done`. Up to BROADCAST keys go to each executor; beyond, Spark chooses the join."""
+    """Removes the images with the keys `done`. Up to BROADCAST keys are broadcast, otherwise Spark chooses the join."""
     many = done.count() if done is not None else 0
     if not many:
         return images
@@ -182,8 +211,8 @@ def _scored(added, version, began):
     )
 
 
-def latest(spark, places):
-    """The newest prediction of each image, as a DataFrame: predictions joined with device and captured_at of images."""
+def latest(spark: SparkSession, places: workspace.Places) -> DataFrame:
+    """Returns each image's newest prediction: the columns of `predictions`, and device and captured_at of `images`."""
     newest = F.row_number().over(Window.partitionBy("path").orderBy(F.col("scored_at").desc()))
-    rows = spark.table(places.table("predictions")).withColumn("place", newest).where("place = 1").drop("place")
+    rows = spark.table(places.table("predictions")).withColumn("rank", newest).where("rank = 1").drop("rank")
     return rows.join(spark.table(places.table("images")).select("path", "device", "captured_at"), "path")

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a swap, at random moments: always a model that works, and every frame has one line and one image.
+"""kill -9 at random moments of a model swap: a working model is in use, and every frame has one line and one image.
 
 LAKEVISION_SOAK=1 kills 200 times, the suite a seeded share.
 """
@@ -8,6 +8,7 @@ import random
 import time
 
 import bundles
+import pytest
 from harness import SOAK, kill_all, until
 from steps import denied, images, lines, ready
 
@@ -15,11 +16,13 @@ from device import config
 from device.model import edge_model, selector, slots
 from device.spool import records
 
+pytestmark = [pytest.mark.chain, pytest.mark.kill]
+
 KILLS = 200 if SOAK else 10
 
 
-def where(agent, version):
-    """In which step of the swap to this version a kill struck, as the files tell."""
+def swap_step(agent, version):
+    """The step of the swap to this version that a kill interrupted, according to the files."""
     record = records.read(agent.model / "active.json")
     spare = agent.model / slots.spare(record)
     if record.get("version") == version:
@@ -33,12 +36,12 @@ def where(agent, version):
     return "being checked" if files and all((spare / entry["file"]).exists() for entry in files) else "being fetched"
 
 
-def test_killed_in_the_middle_of_a_swap(scoring, models):
-    """After each kill a model that works is in use, and in the end every frame has one line, one image and none is lost."""
+def test_killed_swap_leaves_working_model_and_loses_no_frame(scoring, models):
+    """After each kill, a working model is in use. In the end every frame has one line and one image."""
     ready(scoring)
     scoring.configure(capture={"interval_s": 0.03}, model={"crashes": 10**6, "probation": 3, "interval_s": 0.1})
     settings = config.load(scoring.config)
-    kinds, rng, struck = {"1": "good"}, random.Random(9), collections.Counter()
+    kinds, rng, steps_hit = {"1": "good"}, random.Random(9), collections.Counter()
     dark = bundles.photo(30)
     capture = scoring.start("capture")
     for kill in range(KILLS):
@@ -46,30 +49,30 @@ def test_killed_in_the_middle_of_a_swap(scoring, models):
         kinds[version] = "other" if kill % 2 == 0 else "good"
         bundles.publish(models, scoring.place, version, kinds[version], variants=("float32",))
         score = scoring.start("score")
-        if kill % 4:  # else it dies while it starts
-            until(lambda: where(scoring, version) != "not begun", "the swap has begun")
+        if kill % 4:  # otherwise the kill comes during the start
+            until(lambda version=version: swap_step(scoring, version) != "not begun", "the swap has begun")
         time.sleep(rng.uniform(0, 1.5))
         kill_all(score)
-        struck[where(scoring, version)] += 1
-        found = selector.Selector(settings, lambda *_: None)
-        found.start()
-        assert found.model, f"kill {kill}: no model works any more"
-        label = edge_model.decide(
-            edge_model.probabilities(found.model, dark), found.model.classes, found.model.threshold
-        )
-        assert label == ("empty" if kinds[found.model.version] == "good" else "package")
+        steps_hit[swap_step(scoring, version)] += 1
+        chosen = selector.Selector(settings, lambda *_: None)
+        chosen.start()
+        model = chosen.model
+        assert model, f"kill {kill}: no model works any more"
+        label = edge_model.decide(edge_model.probabilities(model, dark), model.classes, model.threshold)
+        assert label == ("empty" if kinds[model.version] == "good" else "package")
     score = scoring.start("score")
-    told = len(lines(scoring))
-    until(lambda: len(lines(scoring)) > told, "it scores")  # before that, a SIGTERM may meet Python's own start
+    before = len(lines(scoring))
+    until(lambda: len(lines(scoring)) > before, "it scores")  # earlier, a SIGTERM may meet Python's own start
     assert scoring.stop(capture) == 0
     until(lambda: not list((scoring.spool / "unscored").glob("*.jpg")), "the rest is scored")
     assert scoring.stop(score) == 0 and "Traceback" not in scoring.journal("score")
-    got = lines(scoring)
-    kept = {ack.key for ack in scoring.acks()}
-    assert {line["image"] for line in got} == kept == set(images(scoring)) and not any(line["error"] for line in got)
-    assert not denied(scoring)
-    seen = {line["version"] for line in got}
+    scored = lines(scoring)
+    promised = {ack.key for ack in scoring.acks()}
+    assert {line["image"] for line in scored} == promised == set(images(scoring))
+    assert not any(line["error"] for line in scored) and not denied(scoring)
+    versions = {line["version"] for line in scored}
     print(
-        f"{KILLS} kills, {dict(struck)}: {len(got)} frames, each with one line and one image; {len(seen)} versions scored"
+        f"{KILLS} kills, {dict(steps_hit)}: {len(scored)} frames, each with one line and one image, "
+        f"scored by {len(versions)} versions"
     )
-    assert len(seen) > 1
+    assert len(versions) > 1
