@@ -1,31 +1,40 @@
-"""The pictures that the notebooks end in. Each returns a matplotlib figure; titles, axes and units are on it."""
+"""The pictures at the end of each notebook: matplotlib figures with titles, axes and units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 
 from lakevision.platform import figures
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def contact_sheet(photographs, title, columns=6):
-    """photographs: list of (bytes, caption)."""
+
+def contact_sheet(photographs: list[tuple[bytes, str]], title: str, columns: int = 6) -> Figure:
+    """Photographs, as (bytes, caption), in rows."""
     rows = max(1, -(-len(photographs) // columns))
     figure, axes = figures.new(rows, columns, figsize=(2 * columns, 2.25 * rows + 0.4), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (data, caption) in zip(axes.flat, photographs):
+    for axis, (data, caption) in zip(axes.flat, photographs, strict=False):
         axis.imshow(figures.thumbnail(data))
         axis.set_title(caption, fontsize=8)
     figure.suptitle(title)
     return figure
 
 
-def by_hour(images, title):
-    """images: DataFrame of captured_at, label, brightness, device."""
+def by_hour(images: pd.DataFrame, title: str) -> Figure:
+    """Photographs and brightness by hour. images: captured_at, label, brightness (0 to 1), device."""
     figure, (left, right) = figures.new(1, 2, figsize=(12, 3.8))
     labels = sorted(images["label"].fillna("(none)").unique())
     hours = images["captured_at"].dt.hour
     bottom = np.zeros(24)
-    for colour, label in zip(figures.cycle(labels), labels):
+    for colour, label in zip(figures.cycle(labels), labels, strict=True):
         counts = np.bincount(hours[images["label"].fillna("(none)") == label], minlength=24)
         left.bar(range(24), counts, bottom=bottom, color=colour, label=label, width=0.85)
         bottom += counts
@@ -37,7 +46,7 @@ def by_hour(images, title):
     )
     left.legend(frameon=False, fontsize=8, ncol=2 if len(labels) > 5 else 1)
     cameras = sorted(images["device"].unique())[:10]
-    for colour, camera in zip(figures.cycle(cameras), cameras):
+    for colour, camera in zip(figures.cycle(cameras), cameras, strict=True):
         rows = images["device"] == camera
         right.scatter(
             hours[rows] + images["captured_at"].dt.minute[rows] / 60,
@@ -60,8 +69,8 @@ def by_hour(images, title):
     return figure
 
 
-def training(history, counts, classes, title):
-    """history: list of dicts of one epoch; counts: the confusion matrix, rows are the truth."""
+def training(history: list[dict[str, float]], counts: Any, classes: list[str], title: str) -> Figure:
+    """Loss and accuracy by epoch, and the confusion matrix. history: a dict for each epoch. counts: rows are the truth."""
     figure, (loss, accuracy, matrix) = figures.new(1, 3, figsize=(14, 4))
     epochs = range(1, len(history) + 1)
     for axis, key, unit in ((loss, "loss", "cross-entropy (nats)"), (accuracy, "accuracy", "share correct (0 to 1)")):
@@ -74,8 +83,8 @@ def training(history, counts, classes, title):
     return figure
 
 
-def search(trials, title):
-    """trials: search.Search's list of dicts of number, status, loss, learning_rate, dropout, width, and resumed where a search went on."""
+def search(trials: list[dict[str, Any]], title: str) -> Figure:
+    """The course of a search, and its values against its losses. trials: of training.search.Search."""
     figure, (left, right) = figures.new(1, 2, figsize=(13, 4.2), width_ratios=(1, 1.25))
     good, failed = ([trial for trial in trials if trial["status"] == status] for status in ("ok", "fail"))
     for resumed, marker, label in ((False, "o", "trial"), (True, "D", "resumed from a search that was killed")):
@@ -121,8 +130,11 @@ def search(trials, title):
     return figure
 
 
-def _parallel(figure, axis, good, failed):
-    """Parallel coordinates: a line for each trial through its searched values and its loss, coloured by loss; failed ones end dashed before it."""
+def _parallel(figure: Figure, axis: Axes, good: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
+    """Parallel coordinates: a line for each trial through its searched values and its loss, coloured by loss.
+
+    The lines of failed trials are dashed and end before the loss.
+    """
     names = (
         ("learning_rate", "learning rate\n(log scale)"),
         ("dropout", "dropout\n(share)"),

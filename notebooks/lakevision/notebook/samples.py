@@ -1,15 +1,25 @@
-"""Small looks into the landing zone and the tables, for pictures and checks."""
+"""Small samples of the landing zone and of the tables, for pictures and checks."""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pyspark.sql import functions as F
 
 from lakevision.ingest import labels, landing, metadata, quality, tables
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row, SparkSession
 
-def of_landing(places, count):
-    """count photographs spread evenly over the landing zone's names, as (bytes, caption); files that don't decode are passed over."""
+    from lakevision.platform.workspace import Places
+
+Photograph = tuple[bytes, str]  # the bytes of a file, and a caption
+
+
+def of_landing(places: Places, count: int) -> list[Photograph]:
+    """Up to count photographs, spread evenly over the names in the landing zone. Skips files that do not decode."""
     paths = sorted(path for path in Path(places.landing).rglob("*") if path.suffix.lower() in landing.SUFFIXES)
     chosen = []
     for path in paths[:: max(1, len(paths) // count)]:
@@ -17,17 +27,13 @@ def of_landing(places, count):
         relative = path.relative_to(places.landing).as_posix()
         described = metadata.describe(relative, data, pd.Timestamp(path.stat().st_mtime, unit="s", tz="UTC"))
         if not described.error:
-            chosen.append(
-                (
-                    data,
-                    f"{described.device[:22]} {described.captured_at:%d %b %H:%M}\n{labels.of_path(relative)[0] or 'no label'}",
-                )
-            )
+            label = labels.of_path(relative)[0] or "no label"
+            chosen.append((data, f"{described.device[:22]} {described.captured_at:%d %b %H:%M}\n{label}"))
     return chosen[:count]
 
 
-def by_camera(spark, places):
-    """One row for each camera and label, pandas: photographs, copies, first and last time. 50 rows at most."""
+def by_camera(spark: SparkSession, places: Places) -> pd.DataFrame:
+    """One row for each camera and label: photographs, copies, first and last time. 50 rows at most."""
     rows = spark.table(places.table("images")).join(
         labels.latest(spark, places).select("path", "label"), "path", "left"
     )
@@ -41,8 +47,8 @@ def by_camera(spark, places):
     return rows.groupBy("device", "label").agg(*figures).orderBy("device", "label").limit(50).toPandas()
 
 
-def spread(spark, places, count):
-    """count photographs spread over the table by a hash of their path, as (bytes, caption)."""
+def spread(spark: SparkSession, places: Places, count: int) -> list[Photograph]:
+    """Up to count photographs, spread over the table by a hash of their path."""
     rows = (
         spark.table(places.table("images"))
         .select("path", "device", "captured_at", "sha256")
@@ -55,8 +61,8 @@ def spread(spark, places, count):
     ]
 
 
-def issues(spark, places):
-    """One row for each issue of quality, pandas: photographs flagged, their share, and the lowest and the middle score."""
+def issues(spark: SparkSession, places: Places) -> pd.DataFrame:
+    """One row for each quality issue: flagged photographs, their share, lowest and median score."""
     images = spark.table(places.table("images"))
     found = images.agg(
         F.count("*").alias("all"),
@@ -86,9 +92,9 @@ def issues(spark, places):
     )
 
 
-def worst(spark, places, count):
-    """The photographs with the lowest score of each issue but near_duplicate, two of each, as (bytes, caption); count at most."""
-    shown = []
+def worst(spark: SparkSession, places: Places, count: int) -> list[Photograph]:
+    """The two photographs with the lowest score of each issue except near_duplicate. count at most."""
+    shown: list[Photograph] = []
     images = spark.table(places.table("images"))
     for issue in quality.ISSUES[:-1]:
         rows = (
@@ -110,16 +116,16 @@ def worst(spark, places, count):
     return shown[:count]
 
 
-def _with_bytes(spark, places, rows):
-    """(row, bytes) of a few rows of images, in their order; the bytes are fetched only once it is known which."""
-    rows = rows.collect()
+def _with_bytes(spark: SparkSession, places: Places, chosen_rows: DataFrame) -> list[tuple[Row, bytes]]:
+    """(row, bytes) of a few rows of images, in their order. The bytes of the other rows are never read."""
+    rows = chosen_rows.collect()
     chosen = spark.table(places.table("images")).where(F.col("path").isin([row["path"] for row in rows]))
     content = {row["path"]: row["content"] for row in chosen.select("path", "content").collect()}
     return [(row, landing.content(places.landing, row["path"], row["sha256"], content[row["path"]])) for row in rows]
 
 
-def least_sure(spark, places, count):
-    """The photographs whose newest prediction is least sure, the least first, as (bytes, caption)."""
+def least_sure(spark: SparkSession, places: Places, count: int) -> list[Photograph]:
+    """The photographs with the least certain newest prediction, the least certain first."""
     from lakevision.serving.spark import score
 
     chosen = (
@@ -129,26 +135,23 @@ def least_sure(spark, places, count):
         .select("path", "label", "probability")
         .limit(count)
     )
-    said = chosen.toPandas().set_index("path")
+    predictions = chosen.toPandas().set_index("path")
     rows = (
         spark.table(places.table("images"))
-        .where(F.col("path").isin(list(said.index)))
+        .where(F.col("path").isin(list(predictions.index)))
         .select("path", "device", "captured_at", "sha256")
         .orderBy("path")
     )
-    found = {
-        row["path"]: (
-            data,
-            f"{said.loc[row['path'], 'label']} {said.loc[row['path'], 'probability']:.2f}\n{row['device'][:14]} "
-            f"{row['captured_at']:%d %b %H:%M}",
-        )
-        for row, data in _with_bytes(spark, places, rows)
-    }
-    return [found[path] for path in said.index if path in found]
+    photographs = {}
+    for row, data in _with_bytes(spark, places, rows):
+        prediction = predictions.loc[row["path"]]
+        caption = f"{prediction['label']} {prediction['probability']:.2f}"
+        photographs[row["path"]] = (data, f"{caption}\n{row['device'][:14]} {row['captured_at']:%d %b %H:%M}")
+    return [photographs[path] for path in predictions.index if path in photographs]
 
 
-def light(spark, places):
-    """captured_at, label, device and brightness of the images, pandas, 20,000 rows at most."""
+def light(spark: SparkSession, places: Places) -> pd.DataFrame:
+    """captured_at, label, device and brightness (0 to 1) of the images. 20,000 rows at most."""
     return (
         spark.table(places.table("images"))
         .join(labels.latest(spark, places).select("path", "label"), "path", "left")
@@ -158,15 +161,17 @@ def light(spark, places):
     )
 
 
-def first(spark, places, version):
-    """The bytes of one image, an example for the model's record."""
+def first(spark: SparkSession, places: Places, version: int) -> bytes:
+    """The bytes of one image of a version of `images`: the example that MLflow keeps with a model."""
     row = tables.at(spark, places, "images", version).orderBy("path").select("path", "sha256", "content").first()
     return landing.content(places.landing, row["path"], row["sha256"], row["content"])
 
 
-def held_out(spark, places, scheme, version, count):
-    """Up to count images of the test side of a split (see split.scheme), of those that a version of images holds, in a fixed order that spreads
-    over it: DataFrame of path, label, image (bytes)."""
+def held_out(spark: SparkSession, places: Places, scheme: str, version: int, count: int) -> pd.DataFrame:
+    """Up to count test images of a split, in a fixed order that spreads over the split.
+
+    scheme: of split.scheme. version: of `images`; only its images are chosen. Returns path, label and image (bytes).
+    """
     of_test = (F.col("scheme") == scheme) & (F.col("split") == "test") & (F.col("delta_version") <= version)
     splits = spark.table(places.table("splits")).where(of_test).select("path", "label")
     chosen = splits.orderBy(F.sha2("path", 256)).limit(count)
