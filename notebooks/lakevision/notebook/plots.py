@@ -70,7 +70,7 @@ def by_hour(images: pd.DataFrame, title: str) -> Figure:
 
 
 def training(history: list[dict[str, float]], counts: Any, classes: list[str], title: str) -> Figure:
-    """Loss and accuracy by epoch, and the confusion matrix. history: a dict for each epoch. counts: rows are the truth."""
+    """Loss and accuracy by epoch, and the confusion matrix (counts: rows are the truth)."""
     figure, (loss, accuracy, matrix) = figures.new(1, 3, figsize=(14, 4))
     epochs = range(1, len(history) + 1)
     for axis, key, unit in ((loss, "loss", "cross-entropy (nats)"), (accuracy, "accuracy", "share correct (0 to 1)")):
@@ -167,7 +167,7 @@ def _parallel(figure: Figure, axis: Axes, good: list[dict[str, Any]], failed: li
             ((np.log10(trial[name]) if name == "learning_rate" else trial[name]) - limits[name][0]) / limits[name][1]
             for name, _ in used
         ]
-        style = (
+        style: dict[str, Any] = (
             {"color": colours.to_rgba(trial["loss"]), "linewidth": 1.8}
             if trial["status"] == "ok"
             else {"color": figures.COLOURS[3], "linewidth": 1, "linestyle": "--"}

@@ -28,7 +28,7 @@ def of_landing(places: Places, count: int) -> list[Photograph]:
         described = metadata.describe(relative, data, pd.Timestamp(path.stat().st_mtime, unit="s", tz="UTC"))
         if not described.error:
             label = labels.of_path(relative)[0] or "no label"
-            chosen.append((data, f"{described.device[:22]} {described.captured_at:%d %b %H:%M}\n{label}"))
+            chosen.append((data, f"{str(described.device)[:22]} {described.captured_at:%d %b %H:%M}\n{label}"))
     return chosen[:count]
 
 
