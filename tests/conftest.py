@@ -32,6 +32,7 @@ MARKS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Marks tests by their fixtures, and groups them for pytest-xdist: a file stays together, and so do the users of
     the one chain.

@@ -6,7 +6,8 @@
     camera.close()
 
 Every failure is a CameraError with a remedy. A call may hang for ever and ignore every signal, because drivers do;
-the caller limits the time with hang_guard.guard(). May import the modules at device's root that hold no command.
+the caller limits the time with hang_guard.guard(). May import the modules at device's root that hold no
+command. Start reading here, then pi.py.
 """
 
 from __future__ import annotations

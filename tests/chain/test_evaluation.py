@@ -1,7 +1,6 @@
 """Networks that are trained, judged: what they have learnt from is found. And the gate, with a registry.
 
-LAKEVISION_SOAK=1 trains on every shortcut and runs the default chain whole; the plain suite trains on two.
-"""
+LAKEVISION_SOAK=1 trains on every shortcut and runs the default chain whole; the plain suite trains on two."""
 
 import json
 import os
@@ -14,12 +13,13 @@ from lakevision.dataset.feed import Arrays
 from lakevision.evaluation import confounding, evaluate
 from lakevision.ingest import tables
 from lakevision.platform import config, workspace
-from lakevision.platform.workspace import REPOSITORY
 from lakevision.registry import model_registry, tracking
 from lakevision.release import champion_comparison, gate, promotions
 from lakevision.training import loop
 
 SOAK = pytest.mark.skipif(os.environ.get("LAKEVISION_SOAK") != "1", reason="LAKEVISION_SOAK=1 trains them all")
+
+
 CONFIG = config.load("local", ["evaluation.explained=4"])
 
 
@@ -52,7 +52,7 @@ def judged(porch, shortcut, count=240, side=48, epochs=40):
         pytest.param("position", ("camera position, sideways",), id="camera position", marks=SOAK),
     ],
 )
-def test_a_network_that_was_given_a_shortcut_is_not_evaluable_and_not_promoted(porch, shortcut, said):
+def test_network_with_a_shortcut_is_not_promoted(porch, shortcut, said):
     evaluation = judged(porch, shortcut)
     assert evaluation.verdict == "not evaluable", evaluation.reasons
     for words in said:
@@ -64,7 +64,7 @@ def test_a_network_that_was_given_a_shortcut_is_not_evaluable_and_not_promoted(p
     assert gate.objection(evaluation.figures()).startswith("not evaluable: ")
 
 
-def test_random_labels_hold_chance_and_promote_nothing(porch):
+def test_random_labels_promote_nothing(porch):
     evaluation = judged(porch, "labels", epochs=15)
     assert evaluation.low <= 0.5 <= evaluation.high and evaluation.verdict == "weak"
     assert "includes chance" in evaluation.reasons[0]
@@ -72,21 +72,21 @@ def test_random_labels_hold_chance_and_promote_nothing(porch):
 
 
 @SOAK
-def test_a_clean_set_of_the_same_size_raises_no_alarm(porch):
+def test_clean_set_raises_no_alarm(porch):
     evaluation = judged(porch, "", side=96, epochs=60)
     assert evaluation.verdict == "evaluable" and not evaluation.confounders, evaluation.reasons
 
 
 @SOAK
-def test_the_default_chain_is_evaluable(command, tmp_path):
+def test_the_default_chain_is_evaluable(command, run_folder, tmp_path):
     done = command("--require-promotion", "--set", f"storage.root={tmp_path}")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    found = json.loads((REPOSITORY / ".local/runs/latest/summary.json").read_text())["train"]
+    found = json.loads((run_folder(done) / "summary.json").read_text())["train"]
     assert found["verdict"] == "evaluable" and found["accuracy"] >= 0.95 and found["swap_followed"] >= 0.9
     assert found["metadata_baseline"] <= 0.6 and found["context_only"] <= 0.65
 
 
-def test_somebodys_word_stays_with_the_version_and_the_champion_is_compared_on_the_same_images(spark, chain):
+def test_promotion_by_hand_stays_with_the_version(spark, chain):
     import mlflow
     import tensorflow as tf
     from mlflow import MlflowClient

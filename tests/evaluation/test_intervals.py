@@ -14,7 +14,7 @@ def test_episodes_count_not_frames():
     assert honest.low < right.mean() < honest.high and (honest.count, honest.episodes) == (400, 40)
 
 
-def test_ninety_five_percent_of_the_intervals_hold_the_truth():
+def test_95_percent_of_the_intervals_hold_the_truth():
     rng, held = np.random.default_rng(1), 0
     for _ in range(200):
         of_episode = rng.beta(7, 3, 60)  # episodes differ; the mean is 0.7
@@ -25,7 +25,7 @@ def test_ninety_five_percent_of_the_intervals_hold_the_truth():
 
 
 @pytest.mark.parametrize("count, low", [(1, 0.025), (4, 0.398), (50, 0.929)])
-def test_a_perfect_score_is_doubted_by_the_number_of_episodes(count, low):
+def test_perfect_score_is_wider_with_fewer_episodes(count, low):
     figure = intervals.share(np.ones(count * 3, bool), np.repeat(np.arange(count), 3))
     assert figure.value == figure.high == 1 and figure.low == pytest.approx(
         low, abs=1e-3
@@ -34,7 +34,7 @@ def test_a_perfect_score_is_doubted_by_the_number_of_episodes(count, low):
     assert none.value == none.low == 0 and none.high == pytest.approx(1 - low, abs=1e-3)
 
 
-def test_a_difference_on_the_same_images_is_narrower_than_two_intervals():
+def test_paired_difference_is_narrower_than_two_intervals():
     rng = np.random.default_rng(2)
     hard = rng.random(300) < 0.3
     one, other = ~hard, ~hard & (rng.random(300) < 0.97)
@@ -43,12 +43,12 @@ def test_a_difference_on_the_same_images_is_narrower_than_two_intervals():
     assert 0 < apart.low <= apart.value <= apart.high < 0.1 and apart.high - apart.low < alone.high - alone.low
 
 
-def test_figures_that_have_no_value_or_no_doubt_get_no_interval():
+def test_undefined_or_certain_figures_get_no_interval():
     ends = intervals.of(lambda index: [index.mean(), float("nan"), 1.0], np.arange(50))
     assert ends[0, 0] < 24.5 < ends[0, 1] and np.isnan(ends[1:]).all()
 
 
-def test_one_episode_says_nothing_of_others():
+def test_single_episode_gives_no_interval():
     share, apart = (
         intervals.share([True, False], ["a", "a"]),
         intervals.difference([True, False], [False, False], ["a", "a"]),

@@ -27,7 +27,11 @@ GOOD = verdict.Evidence(
     followed=figure(0.97),
     region=KNOWN,
 )
+
+
 DAY = Finding("day", 1.0, 0.0003, 1.0, True)
+
+
 LIGHT = Finding("brightness", 0.3, 0.0003, 0.75, True)
 
 
@@ -91,14 +95,14 @@ LIGHT = Finding("brightness", 0.3, 0.0003, 0.75, True)
         pytest.param({"nearest": None}, "evaluable", "episodes not used for training", id="no times"),
     ],
 )
-def test_verdict(changed, expected, said):
+def test_verdict_and_its_reasons(changed, expected, said):
     seen = replace(GOOD, **changed)
     found, reasons = verdict.judge(seen)
     assert found == expected and any(said in reason for reason in reasons), reasons
     assert set(seen.warnings) <= set(reasons)
 
 
-def test_every_baseline_that_sees_no_object_counts_and_learnt_surroundings_do_not():
+def test_each_blind_baseline_counts():
     assert verdict.best_baseline(GOOD) == 0.55
     assert verdict.best_baseline(replace(GOOD, context=figure(0.7))) == 0.7
     assert verdict.best_baseline(replace(GOOD, context=figure(0.7), region=LEARNT)) == 0.55

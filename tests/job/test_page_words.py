@@ -102,3 +102,7 @@ def test_durations_are_seconds_or_minutes(value, text):
 )
 def test_plain_values(value, text):
     assert page_words.plain(value) == text
+
+
+def test_minutes_never_show_sixty_seconds():
+    assert page_words.seconds(359.8) == "6 min 0 s" and page_words.seconds(119.94) == "119.9 s"

@@ -6,7 +6,7 @@ import pytest
 
 from lakevision.dataset import object_region
 from lakevision.platform import config
-from lakevision.training import setting
+from lakevision.training import loop, setting
 
 CACHE = SimpleNamespace(transform="decode|upright|rgb|resize(32)", classes=["empty", "package"])
 
@@ -31,3 +31,11 @@ def test_swap_needs_a_known_region():
 def test_longer_changes_only_the_epochs():
     made = setting.first_setting(config.load("local"), CACHE)
     assert setting.longer(made, 99).epochs == 99 and setting.longer(setting.longer(made, 99), made.epochs) == made
+
+
+def test_swaps_without_a_region_are_refused():
+    from lakevision.dataset.cache import Cache
+
+    cfg = config.load("local", ["training.swap=0.3", "capture.source=folder"])
+    with pytest.raises(object_region.BadRegion, match="training.swap needs to know where the object is"):
+        loop.first_setting(cfg, Cache("", ("a", "b"), {}, "decode|rgb|resize(32)", 1, {}, {}))

@@ -85,7 +85,8 @@ def seconds(value: float | None) -> str:
     """A duration in seconds, or in minutes from two minutes on."""
     if value is None:
         return "not measured"
-    return f"{value:.1f} s" if value < 120 else f"{int(value // 60)} min {value % 60:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{value:.1f} s" if value < 120 else f"{minutes} min {rest} s"
 
 
 def _accuracy(value: float, low: float | None, high: float | None) -> str:

@@ -130,6 +130,18 @@ def search(trials: list[dict[str, Any]], title: str) -> Figure:
     return figure
 
 
+def _scale(axis: Axes, place: int, name: str, values: np.ndarray) -> tuple[float, float]:
+    """Draws the scale of one value at x = place. Returns (low, span) of its values, logarithmic for the rate."""
+    scaled = np.log10(values) if name == "learning_rate" else values
+    low, span = scaled.min(), max(np.ptp(scaled), 1e-12)
+    axis.axvline(place, color="#999999", linewidth=0.8, zorder=1)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+    for tick in sorted(set(values)) if name == "width" else np.unique([values.min(), values.max()]):
+        height = ((np.log10(tick) if name == "learning_rate" else tick) - low) / span
+        axis.text(place + 0.03, height, f"{tick:.3g}", fontsize=8, va="bottom", zorder=4, bbox=box)
+    return low, span
+
+
 def _parallel(figure: Figure, axis: Axes, good: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
     """Parallel coordinates: a line for each trial through its searched values and its loss, coloured by loss.
 
@@ -144,20 +156,7 @@ def _parallel(figure: Figure, axis: Axes, good: list[dict[str, Any]], failed: li
     limits = {}
     for place, (name, _) in enumerate(names):
         values = np.array([trial[name] for trial in (good if name == "loss" else good + failed)], float)
-        scaled = np.log10(values) if name == "learning_rate" else values
-        limits[name] = low, span = scaled.min(), max(np.ptp(scaled), 1e-12)
-        axis.axvline(place, color="#999999", linewidth=0.8, zorder=1)
-        for tick in sorted(set(values)) if name == "width" else np.unique([values.min(), values.max()]):
-            height = ((np.log10(tick) if name == "learning_rate" else tick) - low) / span
-            axis.text(
-                place + 0.03,
-                height,
-                f"{tick:.3g}",
-                fontsize=8,
-                va="bottom",
-                zorder=4,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
-            )
+        limits[name] = _scale(axis, place, name, values)
     colours = matplotlib.cm.ScalarMappable(
         matplotlib.colors.Normalize(*np.array(sorted(trial["loss"] for trial in good))[[0, -1]]), "viridis_r"
     )
@@ -174,11 +173,11 @@ def _parallel(figure: Figure, axis: Axes, good: list[dict[str, Any]], failed: li
         )
         axis.plot(range(len(used)), heights, zorder=2, **style)
     axis.set(
-        title="Searched values and what came of them" + (" (dashed: failed)" if failed else ""),
+        title="Searched values and their losses" + (" (dashed: failed)" if failed else ""),
         xlim=(-0.1, len(names) - 0.65),
         ylim=(-0.06, 1.1),
         yticks=[],
-        xlabel="searched value, each on a scale of its own; the last is the outcome",
+        xlabel="searched value, each on its own scale; the last is the outcome",
     )
     axis.set_xticks(range(len(names)), [label for _, label in names])
     axis.spines["left"].set_visible(False)

@@ -35,7 +35,7 @@ def running(*versions):
     ]
 
 
-def test_offered_version_is_tried_by_one_worker_then_loaded_by_all():
+def test_one_worker_tries_a_version_before_all_load_it():
     old, new = version("1"), version("2")
     state, workers_of_old = rollout.Rollout(old), running(old, old)
     first, second = workers_of_old
