@@ -67,7 +67,8 @@ def run(given: argparse.Namespace, tasks: list[bundle.Task], lake: plan.Lakehous
     processes.interrupt_on_signals()
     done: list[notebook_runner.Done] = []
     try:
-        run_notebooks(tasks, folder, done)
+        with processes.temporary_folder():
+            run_notebooks(tasks, folder, done)
     except KeyboardInterrupt:
         print("\nstopped; the work of finished notebooks is kept", file=sys.stderr)
         return 130

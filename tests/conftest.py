@@ -110,13 +110,19 @@ def command():
 
 
 @pytest.fixture(scope="session")
-def chain(command, tmp_path_factory):
+def chain_temporary(tmp_path_factory):
+    """The temporary folder of the chain's processes."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="session")
+def chain(command, chain_temporary, tmp_path_factory):
     """The whole chain on 64 simulated photographs, from the command line, once: (root of the lakehouse, summary,
     folder of the run).
     """
     root = tmp_path_factory.mktemp("chain")
     settings = [word for setting in (f"storage.root={root}", *SMALL) for word in ("--set", setting)]
-    done = command(*settings)
+    done = command(*settings, env={**os.environ, "TMPDIR": str(chain_temporary)})
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     page = next(line for line in done.stdout.splitlines() if line.startswith("page: "))
     folder = Path(page.removeprefix("page: ")).resolve().parent

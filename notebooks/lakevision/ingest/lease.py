@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import socket
-import tempfile
 import threading
 import time
 import uuid
@@ -65,7 +64,7 @@ def by_lock(places: Places, name: str) -> Iterator[Callable[[], None]]:
     The file is in the temporary folder, because not every network file system of a lakehouse supports flock.
     """
     digest = hashlib.sha256(str(Path(places.root).resolve()).encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"lakevision-{name}-{os.getuid()}-{digest}.lock"
+    path = workspace.lock_folder() / f"lakevision-{name}-{os.getuid()}-{digest}.lock"
     file = _locked(path, name)
     try:
         file.truncate(0)

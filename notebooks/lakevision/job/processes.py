@@ -1,11 +1,17 @@
 """Child processes of a run: kernels, their JVM, Python workers and Horovod ranks all end with the run."""
 
+import contextlib
+import os
+import shutil
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
+
+from lakevision.platform import workspace
 
 PATIENCE = 3  # seconds between SIGTERM and SIGKILL
 
@@ -22,6 +28,29 @@ def in_thread(function: Callable, *arguments: Any) -> Any:
         except KeyboardInterrupt:
             end_children()  # the thread ends when its kernel dies
             raise
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[None]:
+    """Gives this run and its children a temporary folder of their own, which is removed at the end.
+
+    Killed processes leave files behind, such as TensorFlow's autograph files. Locks stay in the machine's temporary
+    folder, so that other runs see them.
+    """
+    before = os.environ.get("TMPDIR")
+    os.environ.setdefault(workspace.LOCKS, tempfile.gettempdir())
+    folder = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="lakevision-run-")
+    tempfile.tempdir = None  # Python looks at TMPDIR again
+    try:
+        yield
+    finally:
+        end_children()  # they may still write
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+        tempfile.tempdir = None
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def interrupt_on_signals() -> None:

@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device import files
+from lakevision.platform import workspace
 
 if TYPE_CHECKING:
     from lakevision.dataset.cache import Cache
@@ -59,7 +59,7 @@ def opened(root: str, name: str) -> Iterator[str]:
     """
     folder = Path(root) / "searches" / name
     lock = (
-        Path(tempfile.gettempdir())
+        workspace.lock_folder()
         / f"lakevision-search-{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
     )
     with open(lock, "w") as held:
