@@ -19,12 +19,12 @@ def test_killed_child_leaves_nothing_behind(tmp_path, fails):
 import os, subprocess, sys, tempfile
 sys.path.insert(0, {str(workspace.REPOSITORY / "notebooks")!r})
 from lakevision.job import processes
-from lakevision.platform import workspace
+from lakevision.platform import locks
 with processes.temporary_folder():
     child = "import tempfile, time; tempfile.mkdtemp(); print(1, flush=True); time.sleep(99)"
     process = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
     process.stdout.readline()
-    assert tempfile.gettempdir() != {str(tmp_path)!r} == str(workspace.lock_folder())
+    assert tempfile.gettempdir() != {str(tmp_path)!r} == str(locks.folder())
     assert os.listdir(tempfile.gettempdir())
     if {fails}:
         raise SystemExit(3)

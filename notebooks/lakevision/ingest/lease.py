@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TextIO
 from pyspark.sql import functions as F
 
 from lakevision.ingest import tables
-from lakevision.platform import workspace
+from lakevision.platform import locks, workspace
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -64,7 +64,7 @@ def by_lock(places: Places, name: str) -> Iterator[Callable[[], None]]:
     The file is in the temporary folder, because not every network file system of a lakehouse supports flock.
     """
     digest = hashlib.sha256(str(Path(places.root).resolve()).encode()).hexdigest()[:16]
-    path = workspace.lock_folder() / f"lakevision-{name}-{os.getuid()}-{digest}.lock"
+    path = locks.folder() / f"lakevision-{name}-{os.getuid()}-{digest}.lock"
     file = _locked(path, name)
     try:
         file.truncate(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from lakevision.platform import workspace
+from lakevision.platform import locks
 
 PATIENCE = 3  # seconds between SIGTERM and SIGKILL
 
@@ -38,7 +38,7 @@ def temporary_folder() -> Iterator[None]:
     folder, so that other runs see them.
     """
     before = os.environ.get("TMPDIR")
-    os.environ.setdefault(workspace.LOCKS, tempfile.gettempdir())
+    os.environ.setdefault(locks.LOCKS, tempfile.gettempdir())
     folder = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="lakevision-run-")
     tempfile.tempdir = None  # Python looks at TMPDIR again
     try:

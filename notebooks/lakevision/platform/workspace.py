@@ -14,7 +14,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from lakevision.platform.config import Config
 
-LOCKS = "LAKEVISION_LOCKS"  # environment variable: the folder for lock files, if a run has its own temporary folder
 REPOSITORY = Path(lakevision.__file__).resolve().parents[2]
 SECRET = re.compile(r"\{\{secrets/([^/{}]+)/([^/{}]+)\}\}")
 # Printed by other packages at every start, and of no use to a reader of a notebook.
@@ -68,11 +66,6 @@ def has_serving_endpoints() -> bool:
 def free_bytes(folder: str | Path) -> int | None:
     """Free bytes of a folder's disk; None on Databricks, whose volumes report none. Raises OSError."""
     return None if on_databricks() else shutil.disk_usage(folder).free
-
-
-def lock_folder() -> Path:
-    """The folder for lock files: one for all processes of this machine, on its own disk."""
-    return Path(os.environ.get(LOCKS) or tempfile.gettempdir())
 
 
 def user(spark: SparkSession) -> str:

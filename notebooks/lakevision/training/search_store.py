@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device import files
-from lakevision.platform import workspace
+from lakevision.platform import locks
 
 if TYPE_CHECKING:
     from lakevision.dataset.cache import Cache
@@ -59,8 +59,7 @@ def opened(root: str, name: str) -> Iterator[str]:
     """
     folder = Path(root) / "searches" / name
     lock = (
-        workspace.lock_folder()
-        / f"lakevision-search-{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
+        locks.folder() / f"lakevision-search-{os.getuid()}-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock"
     )
     with open(lock, "w") as held:
         try:
