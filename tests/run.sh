@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, checks style, types and layers, then runs the tests:
+# Sets up, checks style, types and layers, then runs the tests, in two processes unless a path is given:
 #
 #     bash tests/run.sh                      # the whole suite
 #     bash tests/run.sh --quick              # at most 3 minutes: no Spark session, no services, no kills, nothing slow
@@ -19,4 +19,6 @@ esac
 PYTHONPATH=notebooks:. "$bin/lint-imports" --no-cache >/dev/null || PYTHONPATH=notebooks:. "$bin/lint-imports" --no-cache
 mkdir -p .local
 "$bin/mypy"
-exec "$bin/python" -m pytest -c tests/pytest.ini --rootdir=. "${quick[@]}" "${@:-tests}"
+# Files stay together, and the users of the one chain share a process: see tests/conftest.py.
+[ $# -gt 0 ] || set -- -n 2 --dist loadgroup tests
+exec "$bin/python" -m pytest -c tests/pytest.ini --rootdir=. "${quick[@]}" "$@"
