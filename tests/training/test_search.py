@@ -143,7 +143,7 @@ def test_failed_driver_trial_costs_only_itself(run_search, prepared, capsys):
     picture = plots.search(found.trials, "The search")
     assert [axis.get_title() for axis in picture.axes[:2]] == [
         "Validation loss by trial",
-        "Searched values and what came of them (dashed: failed)",
+        "Searched values and their losses (dashed: failed)",
     ]
 
 
