@@ -1,15 +1,16 @@
-"""The cost of the capture agent, relative to the machine's limit in the same run.
+"""What the capture agent costs, against the limit of the machine in the same run.
 
     python tests/bench/device.py              # 2 minutes
 
-capture_of_write      frames/s of capture from a replayed folder into the spool, over a bare loop of write + fsync
-upload_of_obstore     frames/s of upload from the spool to an S3 server on loopback, over a bare loop of obstore.put
-                      from memory, one after the other. upload also reads, hashes and deletes each file, and sends two
-                      frames at once; the server, Python under the GIL, limits both
+capture_of_write      frames/s that capture takes from a replayed folder into the spool, over a bare loop of write +
+                      fsync of the same bytes
+upload_of_obstore     frames/s that upload sends from the spool to an S3 server on loopback, over a bare loop of
+                      obstore.put from memory, one after the other. upload reads, hashes and deletes each file besides,
+                      and has two frames under way; the server, Python under one lock, is what limits both
 capture_mb, upload_mb peak resident memory of each process in MB; import_ms of each
 
-The two sides of a ratio run as separate processes, one after the other, and take turns at going first. The median of
-seven pairs counts. The last line is JSON.
+Both sides of a ratio run in processes of their own, one after the other and in turns first; the middle one of seven
+pairs counts. The last line is JSON.
 """
 
 import io

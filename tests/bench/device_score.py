@@ -3,12 +3,13 @@
     python tests/bench/device_score.py              # 4 minutes
 
 of_bare_loop     frames/s of `device score` from unscored/ to safe results, over a bare loop of decode + transform +
-invoke with LiteRT on the same
-                 bytes in memory, with the allocator set as score sets it (without, the bare loop would lose a fifth to
-                 page faults). score reads, locks and hashes each file besides, measures its light and writes its line;
-                 a thread of it syncs batches and deletes frames, and the last batch of the twenty is waited for
-score_mb         peak resident memory of the scorer in MB first_score_s    from the start of the process to the first
-frame scored, in seconds: Python, imports, the model's check and load
+                 invoke with LiteRT on the same bytes in memory, with the allocator set as score sets it (without, the
+                 bare loop would lose a fifth to page faults). score reads, locks and hashes each file besides, measures
+                 its light and writes its line; a thread of it syncs batches and deletes frames, and the last batch of
+                 the twenty is waited for
+score_mb         peak resident memory of the scorer in MB
+first_score_s    from the start of the process to the first frame scored, in seconds: Python, imports, the model's check
+                 and load
 
 Photographs are 600 x 600 with a camera's noise, 205 kB; the model is a small CNN at 96 x 96, about what 04_deploy
 exports. Both sides run in processes of their own, in turns; the middle one of the pairs counts. The last line is JSON.

@@ -3,8 +3,7 @@
     python tests/bench/edge.py        # 2 minutes on 2 cores
 
 vs_bare     seconds of device.model.probabilities (decode, transform, invoke) over those of a bare loop: Pillow's open
-and resize, the interpreter's call;
-            nothing turned upright, checked or refused
+            and resize, the interpreter's call; nothing turned upright, checked or refused
 int8_size   bytes of the int8 file over those of the float32 one
 int8_loss   accuracy that int8 loses on the test side of a training of EPOCHS epochs, in points (100 is all)
 

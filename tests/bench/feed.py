@@ -3,10 +3,12 @@
     python tests/bench/feed.py [FOLDER]         # 4 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
 vs_transform_spec  images/s over those of petastorm's common example: JPEG bytes in Parquet, decode and resize in a
-TransformSpec, each epoch vs_tfdata_jpeg     over tf.data that reads, decodes and resizes JPEG files each epoch
+                   TransformSpec, each epoch
+vs_tfdata_jpeg     over tf.data that reads, decodes and resizes JPEG files each epoch
 of_fixed_records   over tf.data on one file of fixed-length records of the same pixels, shuffled likewise: the limit
-stream_of_fixed_records   the same for the streamed feed, which a side too large for memory takes wait_share
-share of an epoch of the default training (small_cnn, batch 16, at 224 px) in which TensorFlow waits for its next batch
+stream_of_fixed_records   the same for the streamed feed, which a side too large for memory takes
+wait_share         share of an epoch of the default training (small_cnn, batch 16, at 224 px) in which TensorFlow waits
+                   for its next batch
 
 All give shuffled batches of 32 uint8 images as tensors. 896 photographs, three turns, the middle ratio counts. The last
 line is JSON.

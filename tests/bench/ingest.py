@@ -1,12 +1,11 @@
 """What ingest costs, against the common way and against the limit of the machine, in the same run.
 
-    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real
-    photograph's bytes
+    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real photograph's bytes
 
 vs_row_udfs   photographs/s over those of two row UDFs that decode twice and a write to Delta, the common way, for the
-same metadata and statistics of_plain      photographs/s over those of two plain processes: the same describing code
-with Pillow, the same columns to Parquet with pyarrow,
-              no Spark, no Delta, no duplicates, no labels: the limit
+              same metadata and statistics
+of_plain      photographs/s over those of two plain processes: the same describing code with Pillow, the same columns to
+              Parquet with pyarrow, no Spark, no Delta, no duplicates, no labels: the limit
 growth        time per photograph of a table of 8,000 over one of 500, each filled by one run: flat is 1
 
 Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-256, in a session warmed by two runs;

@@ -1,10 +1,10 @@
-"""What Spark costs around the model: 05_score's batch against a plain loop of Pillow and TensorFlow in two processes.
+"""Cost of Spark around the model: 05_score's batch against a plain loop in two processes.
 
     python tests/bench/score.py [FOLDER]        # 4 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
 of_plain_loop   images/s of score.batch (read from Delta, predict, rows appended to predictions) over those of two plain
-processes that hold the same
-                bytes, decode, transform and predict them in batches of 64 and keep the answers in memory: the limit
+                processes that hold the same bytes, decode, transform and predict them in batches of 64 and keep the
+                answers in memory: the limit
 of_mlflow_udf   the same reading and predicting, nothing written, over MLflow's own UDF with the same settings
 
 All warm, the same registered model, one thread for each process; COUNT photographs, in alternating order. The last line

@@ -1,12 +1,13 @@
-"""The REST service's speed, beside calls in this process and beside bare `mlflow models serve` as shipped, on the same
-model, in the same run.
+"""Speed of the REST service, against calls in this process and `mlflow models serve` as shipped.
 
-    python tests/bench/serve.py [FOLDER]        # 2 minutes on 2 cores; FOLDER of JPEGs, else simulated ones of 600 x
-    600
+All serve the same model in the same run.
+
+    python tests/bench/serve.py [FOLDER]        # 2 minutes on 2 cores; FOLDER of JPEGs, else simulated ones of 600 x 600
 
 vs_stock_4_clients   images/s with 4 clients that send one image at a time, over stock's; the middle of TURNS turns,
-each of which asks both services p50_vs_in_process    middle latency of one client over that of the loaded pyfunc's
-predict() in this process, which decodes too, asked in turns
+                     each with both services
+p50_vs_in_process    middle latency of one client over that of the loaded pyfunc's predict() in this process, which
+                     decodes too, in alternating order
 
 Stock is `mlflow models serve --env-manager local`, default workers, and gets what its users send: base64 in JSON. Ours
 gets the JPEG itself where one image is sent, and the same JSON for 16. Both have uvloop and httptools, which are

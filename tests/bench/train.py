@@ -1,13 +1,13 @@
-"""What training costs beside the common way, and what Horovod's ranks cost beside processes that never talk.
+"""Cost of training against the common way, and of Horovod's ranks against independent processes.
 
     python tests/bench/train.py [FOLDER]         # 10 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
 vs_common             seconds of the common way over ours: cache, search and final model on 2,000 photographs, at equal
-trials, epochs, network
-                      and augmentation. The common way: petastorm over JPEG bytes with a decode in each epoch, Keras'
-                      fit, trials one after the other
+                      trials, epochs, network and augmentation. The common way: petastorm over JPEG bytes with a decode
+                      in each epoch, Keras' fit, trials one after the other
 ranks_of_independent  images/s of two Horovod ranks of one thread each over those of two processes of one thread that
-never talk: the limit ranks_vs_threads      images/s of the two ranks over those of one process with two threads
+                      never talk: the limit
+ranks_vs_threads      images/s of the two ranks over those of one process with two threads
 
 The last two are of whole epochs after the first, on pixels from the cache. The last line is JSON.
 """

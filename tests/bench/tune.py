@@ -3,12 +3,13 @@
     python tests/bench/tune.py        # 8 minutes on 2 cores
 
 chosen_of_other   seconds of the kind that the rule chose over those of the other, the worst of 4, 8 and 16 trials,
-short and long with_measuring    the same with the seconds that the rule took to measure on the chosen side
+                  short and long
+with_measuring    the same with the seconds that the rule took to measure on the chosen side
 
-Real searches of 16 trials through search.run on the default network at 96 pixels, one of each kind and length; the
-clock is read after 4, 8 and 16 trials. All trials have one width, so that both kinds do the same work. Short and long
-trials differ in epochs, set to take SHORT_S and LONG_S in the driver: the long ones lie near where the two kinds meet
-on 2 cores, the hard case for the rule. The last line is JSON.
+Real searches of 16 trials through tune.run on the default network at 96 pixels, one of each kind and length; the clock
+is read after 4, 8 and 16 trials. All trials have one width, so that both kinds do the same work. Short and long trials
+differ in epochs, set to take SHORT_S and LONG_S in the driver: the long ones lie near where the two kinds meet on 2
+cores, the hard case for the rule. The last line is JSON.
 """
 
 import json
