@@ -1,6 +1,6 @@
 """What ingest costs, against the common way and against the limit of the machine, in the same run.
 
-    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated ones with a real photograph's bytes
+    python tests/bench/ingest.py [FOLDER]       # 8 minutes on 2 cores; FOLDER of JPEGs, else simulated photographs
 
 vs_row_udfs   photographs/s over those of two row UDFs that decode twice and a write to Delta, the common way, for the
               same metadata and statistics

@@ -2,7 +2,7 @@
 
 All serve the same model in the same run.
 
-    python tests/bench/serve.py [FOLDER]        # 2 minutes on 2 cores; FOLDER of JPEGs, else simulated ones of 600 x 600
+    python tests/bench/serve.py [FOLDER]        # 2 minutes on 2 cores; FOLDER of JPEGs, else simulated ones
 
 vs_stock_4_clients   images/s with 4 clients that send one image at a time, over stock's; the middle of TURNS turns,
                      each with both services
