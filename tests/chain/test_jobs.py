@@ -54,9 +54,12 @@ def test_dev_targets_jobs_run_here_on_landed_photographs(chain, command, run_fol
         ("02_ingest", "ok"),
         ("05_score", "ok"),
     ]
-    serves = summary["deploy"]["promoted"] or before["deploy"]["promoted"]
+    champion = mlflow.MlflowClient().get_registered_model(summary["deploy"]["model"]).aliases.get("champion")
     headline = (
-        r"version \d+ scored \d+ photographs, 0 with an error" if serves else "no version serves: nothing was scored"
+        rf"version {champion} scored \d+ photographs, 0 with an error"
+        if champion
+        else "no version serves: nothing was scored"
     )
     assert re.search(headline, scored.stdout), scored.stdout
-    assert after["score"]["images"] == (64 if summary["deploy"]["promoted"] else 0)
+    assert summary["deploy"]["promoted"] == (champion == str(summary["deploy"]["version"]))
+    assert after["score"]["images"] == (64 if champion else 0)

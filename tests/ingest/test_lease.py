@@ -132,7 +132,7 @@ def test_ingest_checks_its_lease_before_it_writes(place, monkeypatch):
 @pytest.mark.parametrize("waiting", [1, 5])
 def test_lock_file_is_gone_after_the_last_holder(tmp_path, monkeypatch, waiting):
     """One thread holds the lock at a time, and no file stays behind."""
-    monkeypatch.setattr(lease.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("LAKEVISION_LOCKS", str(tmp_path))
     places = type("Places", (), {"root": str(tmp_path / "lake")})()
     holders, most = [], []
 
