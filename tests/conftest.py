@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(items):
         used = set(getattr(item, "fixturenames", ()))
         for fixture in used & MARKS.keys():
             item.add_marker(MARKS[fixture])
+        if item.path.parent.name == "chain":
+            item.add_marker("chain")
         item.add_marker(pytest.mark.xdist_group("chain" if "chain" in used else str(item.path)))
 
 

@@ -10,6 +10,7 @@ def setting(**more):
     return loop.Setting("small_cnn", SIDE, 2, 6, 16, 0.004, 0.1, 8, False, 1, **more)
 
 
+@pytest.mark.slow
 def test_control_sees_the_sticker_and_nothing_without():
     found = {}
     for sticker in (False, True):

@@ -5,11 +5,13 @@ import io
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from lakevision.evaluation import report
 
 
+@pytest.mark.slow
 def test_page_is_complete_and_self_contained(whole):
     cfg, evaluation, material = whole
     page = report.render(cfg, evaluation, material, {"images": "<many>"}, "today")

@@ -5,6 +5,7 @@ not trained.
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from square_scenes import CORNER, LOWER, OBJECT, SIDE, scenes
 
 from lakevision.dataset import object_region
@@ -58,6 +59,7 @@ def setting(**more):
     return loop.Setting("small_cnn", SIDE, 2, 6, 16, 0.004, 0.1, 8, False, 1, **more)
 
 
+@pytest.mark.slow
 def test_training_with_swaps_repeats_and_weakens_shortcut():
     placements = {
         side: scenes(count, seed, sticker=True)

@@ -140,6 +140,7 @@ def test_programs_of_the_environment_run(command, tmp_path):
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
 
 
+@pytest.mark.slow
 def test_device_page_can_be_followed_without_a_camera(tmp_path):
     """The block that begins with a venv, as it stands, with this environment in place of a new one."""
     block = re.search(r"(?m)^    python3 -m venv(?:.*\n)+?(?=\n)", text("device/README.md"))[0]

@@ -35,6 +35,7 @@ def settle(network, images):
         layer.momentum = layer.usual
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, tolerance",
     [

@@ -76,6 +76,7 @@ def test_too_small_side_is_refused():
         backbone.build("mobilenet_v2", 16)
 
 
+@pytest.mark.slow
 def test_head_trains_first_then_the_last_layers(weights):
     """Frozen: nothing of the backbone moves.
 
@@ -129,6 +130,7 @@ def test_joined_network_equals_head_on_features(weights):
     assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_weights_none_trains_the_whole_network():
     placements = photographs(8), photographs(8)
     start = networks.build("mobilenet_v2", SIDE, 3, 16, 0.1, seed=3)
@@ -138,6 +140,7 @@ def test_weights_none_trains_the_whole_network():
     assert not still
 
 
+@pytest.mark.slow
 def test_swapped_photographs_pass_the_whole_network(weights):
     from lakevision.dataset.object_region import Region
 
