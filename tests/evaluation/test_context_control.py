@@ -1,5 +1,6 @@
 """The context control sees only the surroundings of the object."""
 
+import pytest
 from square_scenes import LOWER, SIDE, scenes
 
 from lakevision.evaluation import context_control
