@@ -14,19 +14,18 @@ pairs counts. The last line is JSON.
 """
 
 import io
-import json
 import os
-import platform
 import random
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
@@ -209,10 +208,7 @@ def simulated_memory(folder):
 def main():
     os.environ.update(AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench")
     ratios, capture_mb, upload_mb = {}, 0, 0
-    local = ROOT / ".local"  # the checkout's disk: /tmp may be in memory, and fsync is free there
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch, s3.moto_server() as port:
-        folder = Path(scratch)
+    with rig.scratch_folder() as folder, s3.moto_server() as port:
         for name, size in SIZES.items():
             (folder / name).mkdir()
             print(f"frames   {name:10} {photos(folder / name, size) / 1000:.0f} kB", flush=True)
@@ -231,8 +227,7 @@ def main():
         "import_upload_ms": round(import_ms("device.store.upload, obstore.store")),
     }
     print(figures)
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **figures}
-    print(json.dumps({"bench": "device", "ratios": ratios, "rig": rig}))
+    rig.print_result("device", ratios, **figures)
 
 
 if __name__ == "__main__":

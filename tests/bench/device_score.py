@@ -16,17 +16,15 @@ exports. Both sides run in processes of their own, in turns; the middle one of t
 """
 
 import importlib.util
-import json
-import os
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "device")]
@@ -103,11 +101,8 @@ def scorer(agent, frames):
 
 
 def main():
-    local = ROOT / ".local"  # the checkout's disk: /tmp may be memory, where a sync costs nothing
-    local.mkdir(exist_ok=True)
     ratios, rates, bare_rates, firsts, memory = [], [], [], [], 0
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
-        folder = Path(scratch)
+    with rig.scratch_folder() as folder:
         (folder / "photos").mkdir()
         print(f"frames {photographs(folder / 'photos') / 1000:.0f} kB", flush=True)
         models = bundles.build(folder / "models")
@@ -142,12 +137,7 @@ def main():
         "highest": round(max(ratios), 3),
     }
     print(figures)
-    rig = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), **figures}
-    print(
-        json.dumps(
-            {"bench": "device_score", "ratios": {"of_bare_loop": round(statistics.median(ratios), 3)}, "rig": rig}
-        )
-    )
+    rig.print_result("device_score", {"of_bare_loop": round(statistics.median(ratios), 3)}, **figures)
 
 
 if __name__ == "__main__":

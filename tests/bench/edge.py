@@ -12,15 +12,14 @@ One thread, 600 x 600 simulated photographs, the default network at 96 pixels, t
 
 import contextlib
 import io
-import json
 import os
-import platform
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
@@ -37,7 +36,6 @@ def trained(scratch):
     from device.simulation import porch
     from lakevision.dataset import feed
     from lakevision.platform import config
-    from lakevision.release import edge_bundle, edge_export
     from lakevision.training import loop
 
     cfg = config.load("local")
@@ -68,6 +66,15 @@ def trained(scratch):
     network = loop.with_weights(
         setting, loop.fit(used, replace(held, pixels=held.pixels[:8], targets=held.targets[:8]), setting).weights
     )
+    return jpegs, held, exported(network, used, line, scratch)
+
+
+def exported(network, used, line, scratch):
+    """The folder of the network's edge files. used: feed.Arrays that int8 is calibrated on."""
+    from lakevision.platform import config
+    from lakevision.release import edge_bundle, edge_export
+
+    cfg = config.load("local")
     with contextlib.redirect_stdout(io.StringIO()):  # Keras prints the addresses of all its tensors
         network.export(str(scratch / "saved"))
     variants = edge_export.export(
@@ -86,7 +93,7 @@ def trained(scratch):
             "lineage": {},
         },
     )
-    return jpegs, held, scratch / "edge"
+    return scratch / "edge"
 
 
 def bare(jpegs, path, side):
@@ -97,13 +104,13 @@ def bare(jpegs, path, side):
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
-    given, said = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    inputs, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     began = time.perf_counter()
     for jpeg in jpegs:
         image = Image.open(io.BytesIO(jpeg)).resize((side, side), Image.Resampling.BILINEAR)
-        interpreter.set_tensor(given["index"], np.asarray(image)[None].astype(given["dtype"]))
+        interpreter.set_tensor(inputs["index"], np.asarray(image)[None].astype(inputs["dtype"]))
         interpreter.invoke()
-        interpreter.get_tensor(said["index"])
+        interpreter.get_tensor(outputs["index"])
     return time.perf_counter() - began
 
 
@@ -113,10 +120,8 @@ def main():
     from device.model import edge_model, transform
     from lakevision.release import parity
 
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
-        jpegs, held, folder = trained(Path(scratch))
+    with rig.scratch_folder() as scratch:
+        jpegs, held, folder = trained(scratch)
         memory.keep()
         manifest, taken = edge_model.read_manifest(folder), {}
         for variant in manifest["variants"]:
@@ -138,10 +143,7 @@ def main():
             variant: statistics.median(ours / theirs for ours, theirs in pairs) for variant, pairs in taken.items()
         }
     sizes = {name: entry["bytes"] for name, entry in manifest["variants"].items()}
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+    more = {
         "bytes": sizes,
         "accuracy": accuracy,
         "ms": {
@@ -150,18 +152,14 @@ def main():
         },
         "vs_bare": {variant: round(value, 3) for variant, value in ratio.items()},
     }
-    print(
-        json.dumps(
-            {
-                "bench": "edge",
-                "ratios": {
-                    "vs_bare": round(max(ratio.values()), 3),
-                    "int8_size": round(sizes["int8"] / sizes["float32"], 3),
-                    "int8_loss": round(100 * (accuracy["float32"] - accuracy["int8"]), 2),
-                },
-                "rig": rig,
-            }
-        )
+    rig.print_result(
+        "edge",
+        {
+            "vs_bare": round(max(ratio.values()), 3),
+            "int8_size": round(sizes["int8"] / sizes["float32"], 3),
+            "int8_loss": round(100 * (accuracy["float32"] - accuracy["int8"]), 2),
+        },
+        **more,
     )
 
 

@@ -15,14 +15,13 @@ line is JSON.
 """
 
 import io
-import json
 import os
-import platform
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
@@ -183,6 +182,18 @@ def wait_share(arrays):
     return waited[1] / (ends[1] - ends[0])
 
 
+def in_turns(ways):
+    """{name: images/s of each turn}. ways: {name: function of the turn's number}; a first turn warms all."""
+    rates = {name: [] for name in ways}
+    for turn in range(TURNS + 1):
+        now = {name: way(turn) for name, way in ways.items()}
+        shown = {name: round(rate) for name, rate in now.items()}
+        print(f"turn {turn}" if turn else "warming", shown, "images/s", flush=True)
+        for name in rates:
+            rates[name] += [now[name]] * (turn > 0)
+    return rates
+
+
 def main(folder=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from device import memory
@@ -190,10 +201,7 @@ def main(folder=None):
 
     memory.keep()
     photos = photographs(folder)
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
-        scratch = Path(scratch)
+    with rig.scratch_folder() as scratch:
         spark, places, cache = cached(scratch, photos)
         files = sorted(str(path) for path in Path(places.landing).rglob("*.jpg"))
         rows = spark.table(places.table("images")).selectExpr("content", "cast(substr(path, 1, 1) = 'b' as int) target")
@@ -204,24 +212,15 @@ def main(folder=None):
         )
         spark.stop()
         stream = feed.Stream(cache, "train")
-        ways = {
-            "ours": lambda turn: drained(arrays.epoch(BATCH, 1, turn)),
-            "stream": lambda turn: drained(stream.epoch(BATCH, 1, turn)),
-            "transform_spec": lambda turn: transform_spec(scratch / "jpeg"),
-            "tfdata_jpeg": lambda turn: tfdata_jpeg(files),
-            "fixed_records": lambda turn: fixed_records(str(scratch / "records")),
-        }
-        rates = {name: [] for name in ways}
-        for turn in range(-1, TURNS):  # the first turn warms all
-            found = {name: way(turn + 1) for name, way in ways.items()}
-            print(
-                "warming" if turn < 0 else f"turn {turn + 1}",
-                {name: round(rate) for name, rate in found.items()},
-                "images/s",
-                flush=True,
-            )
-            for name in rates:
-                rates[name] += [found[name]] * (turn >= 0)
+        rates = in_turns(
+            {
+                "ours": lambda turn: drained(arrays.epoch(BATCH, 1, turn)),
+                "stream": lambda turn: drained(stream.epoch(BATCH, 1, turn)),
+                "transform_spec": lambda turn: transform_spec(scratch / "jpeg"),
+                "tfdata_jpeg": lambda turn: tfdata_jpeg(files),
+                "fixed_records": lambda turn: fixed_records(str(scratch / "records")),
+            }
+        )
         waiting = wait_share(arrays)
     ratio = lambda mine, other: round(statistics.median(a / b for a, b in zip(rates[mine], rates[other])), 3)  # noqa: E731
     ratios = {
@@ -232,13 +231,8 @@ def main(folder=None):
         "stream_vs_transform_spec": ratio("stream", "transform_spec"),
         "wait_share": round(waiting, 4),
     }
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()},
-    }
-    print(json.dumps({"bench": "feed", "ratios": ratios, "rig": rig}))
+    more = {**{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}}
+    rig.print_result("feed", ratios, **more)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ Both sides of a ratio persist the bytes. 2,000 photographs, each of its own SHA-
 three turns, the middle ratio counts. Start-up of a cold session is told apart. The last line is JSON.
 """
 
-import json
 import os
-import platform
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
@@ -69,7 +68,9 @@ def row_udfs(spark, folder, out):
     """The common way: a row UDF for the metadata and one for the statistics, each with a decode of its own, and a write
     to Delta.
 
-    They make the columns that ours makes alone, with ours' own code; no quality, no copies, no labels."""
+    They make the columns that ingest makes from one file, with its own code: no quality, no duplicates, no labels.
+    """
+    # 60 lines: the common way is shown whole, as a notebook has it.
     from pyspark.sql import functions as F
 
     from lakevision.ingest import image_reader, tables
@@ -170,39 +171,42 @@ def plain(pool, folder, out):
     return len(names) / (time.monotonic() - began)
 
 
+def in_turns(spark, pool, scratch, photographs):
+    """{name: photographs/s of each turn}; a first turn warms all three."""
+    rates = {"ours": [], "row_udfs": [], "plain": []}
+    for turn in range(-1, TURNS):
+        cfg, places = lakehouse(scratch, f"turn{turn + 1}", photographs, COUNT, spark)
+        found = {
+            "plain": plain(pool, places.landing, scratch / "plain"),
+            "ours": ours(spark, cfg, places),
+            "row_udfs": row_udfs(spark, places.landing, str(scratch / "rows")),
+        }
+        print(
+            "warming" if turn < 0 else f"turn {turn + 1}",
+            {name: round(rate) for name, rate in found.items()},
+            "photographs/s",
+            flush=True,
+        )
+        for name in rates:
+            rates[name] += [found[name]] * (turn >= 0)
+        for used in (scratch / "plain", scratch / "rows", Path(places.root)):
+            shutil.rmtree(used)
+    return rates
+
+
 def main(folder=None):
     photographs = originals(folder)
     size = statistics.mean(len(data) for _, data in photographs) / 1000
     print(f"{len(photographs)} photographs of {size:.0f} kB, repeated to {COUNT}", flush=True)
     from lakevision.platform import workspace
 
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch, get_context("spawn").Pool(2) as pool:
-        scratch = Path(scratch)
+    with rig.scratch_folder() as scratch, get_context("spawn").Pool(2) as pool:
         began = time.monotonic()
         cfg, places = lakehouse(scratch, "cold", photographs, 240)
         spark = workspace.spark(cfg)
         ours(spark, cfg, places)
         cold = time.monotonic() - began
-        rates = {"ours": [], "row_udfs": [], "plain": []}
-        for turn in range(-1, TURNS):  # the first turn warms all three
-            cfg, places = lakehouse(scratch, f"turn{turn + 1}", photographs, COUNT, spark)
-            found = {
-                "plain": plain(pool, places.landing, scratch / "plain"),
-                "ours": ours(spark, cfg, places),
-                "row_udfs": row_udfs(spark, places.landing, str(scratch / "rows")),
-            }
-            print(
-                "warming" if turn < 0 else f"turn {turn + 1}",
-                {name: round(rate) for name, rate in found.items()},
-                "photographs/s",
-                flush=True,
-            )
-            for name in rates:
-                rates[name] += [found[name]] * (turn >= 0)
-            for used in (scratch / "plain", scratch / "rows", Path(places.root)):
-                shutil.rmtree(used)
+        rates = in_turns(spark, pool, scratch, photographs)
         each = []
         for count in GROWTH:
             cfg, places = lakehouse(scratch, f"growth{count}", photographs, count, spark)
@@ -215,16 +219,13 @@ def main(folder=None):
         pairs = zip(rates["ours"], rates[other])
         return round(statistics.median(mine / theirs for mine, theirs in pairs), 3)
 
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+    more = {
         "cold_session_240_s": round(cold, 1),
         **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()},
         "growth_ms": [round(value, 2) for value in each],
     }
     ratios = {"vs_row_udfs": ratio("row_udfs"), "of_plain": ratio("plain"), "growth": round(each[-1] / each[0], 3)}
-    print(json.dumps({"bench": "ingest", "ratios": ratios, "rig": rig}))
+    rig.print_result("ingest", ratios, **more)
 
 
 if __name__ == "__main__":

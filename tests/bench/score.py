@@ -13,13 +13,13 @@ is JSON.
 
 import json
 import os
-import platform
 import statistics
 import sys
-import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
@@ -130,10 +130,8 @@ def main(folder=None):
 
     from lakevision.registry import model_registry
 
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
-        spark, cfg, places, version, jpegs = prepare(Path(scratch), folder)
+    with rig.scratch_folder() as scratch:
+        spark, cfg, places, version, jpegs = prepare(scratch, folder)
         files = mlflow.artifacts.download_artifacts(f"models:/{model_registry.name(cfg)}/{version.version}")
         context = get_context("spawn")
         processes = [(context.Queue(), context.Queue()) for _ in range(2)]
@@ -157,14 +155,8 @@ def main(folder=None):
         "of_plain_loop": round(middle["ours"] / middle["plain"], 3),
         "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3),
     }
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "images": COUNT,
-        "per_s": {name: round(value) for name, value in middle.items()},
-    }
-    print(json.dumps({"bench": "score", "ratios": ratios, "rig": rig}))
+    more = {"images": COUNT, "per_s": {name: round(value) for name, value in middle.items()}}
+    rig.print_result("score", ratios, **more)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ p50_vs_in_process    middle latency of one client over that of the loaded pyfunc
                      decodes too, in alternating order
 
 Stock is `mlflow models serve --env-manager local`, default workers, and gets what its users send: base64 in JSON. Ours
-gets the JPEG itself where one image is sent, and the same JSON for 16. Both have uvloop and httptools, which are
+gets the JPEG itself if one image is sent, and the same JSON for 16. Both have uvloop and httptools, which are
 installed. The model is the default one (small_cnn, width 24, 96 px), its weights are random. Clients are threads of
 this process that write prepared bytes to sockets, so that they take little of the cores that they share with the
 service; what they take is printed (client_cpu, share of all cores). Memory is resident, of all processes of a service.
@@ -20,17 +20,17 @@ The last line is JSON.
 import base64
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
@@ -190,51 +190,73 @@ def in_process(predict, frames, seconds=SECONDS):
     return latencies, time.perf_counter() - began
 
 
+def commands(cfg, ports):
+    """{name: command} of both services. Sets the environment that stock reads."""
+    from lakevision.platform import workspace
+    from lakevision.registry import model_registry
+
+    places = workspace.places(cfg)
+    os.environ.update(MLFLOW_TRACKING_URI=places.mlflow_uri, MLFLOW_REGISTRY_URI=places.registry_uri)
+    # mlflow starts `uvicorn` by name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ours = [sys.executable, "-m", "lakevision.serving.rest.main", "--set", f"storage.root={cfg.storage.root}"]
+    stock = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "--env-manager", "local", "-m"]
+    stock.append(f"models:/{model_registry.name(cfg)}@champion")
+    pairs = (("ours", ours), ("stock", stock))
+    return {name: [*command, "--port", str(ports[name])] for name, command in pairs}
+
+
+def compared_in_turns(ports, sent, predict, frames):
+    """({ratio: values of each turn}, {way: figures of the last turn}): both services and this process, in turns."""
+    rows, ratios = {}, {"vs_stock_4_clients": [], "p50_vs_in_process": []}
+    for turn in range(TURNS):
+        here = in_process(predict, frames)
+        one = load(ports["ours"], sent["ours", 1], 1)
+        ratios["p50_vs_in_process"].append(statistics.median(one[0]) / statistics.median(here[0]))
+        cpu = time.process_time()
+        order = list(ports) if turn % 2 else list(reversed(ports))
+        four = {name: load(ports[name], sent[name, 1], 4) for name in order}
+        share = (time.process_time() - cpu) / sum(seconds for _, seconds in four.values()) / os.cpu_count()
+        rates = {name: len(latencies) / seconds for name, (latencies, seconds) in four.items()}
+        ratios["vs_stock_4_clients"].append(rates["ours"] / rates["stock"])
+        last = {name: round(values[-1], 2) for name, values in ratios.items()}
+        shown = {name: round(rate) for name, rate in rates.items()}
+        print(f"turn {turn + 1}", last, shown, f"images/s, client_cpu {share:.3f}", flush=True)
+        rows |= {"in process": figures(*here, 1), "ours, 1 client": figures(*one, 1)}
+        rows |= {f"{name}, 4 clients": figures(*four[name], 1) for name in four}
+    return ratios, rows
+
+
+def other_loads(ports, sent, predict, frames):
+    """{way: figures} of batches, of 16 clients and of JSON, once each."""
+    rows = {"in process, batch 16": figures(*in_process(predict, frames), 16)}
+    rows["stock, 1 client"] = figures(*load(ports["stock"], sent["stock", 1], 1), 1)
+    for name, port in ports.items():
+        rows[f"{name}, 16 clients"] = figures(*load(port, sent[name, 1], 16), 1)
+        for clients in (1, 4, 16):
+            way = f"{name}, {clients} client{'s' if clients > 1 else ''}, batch 16"
+            rows[way] = figures(*load(port, sent[name, 16], clients), 16)
+    rows["ours, 4 clients, JSON of one"] = figures(*load(ports["ours"], sent["stock", 1], 4), 1)
+    return rows
+
+
 def main(folder=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     photos = photographs(folder)
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
+    with rig.scratch_folder() as scratch:
         import pandas as pd
 
-        from lakevision.platform import workspace
         from lakevision.registry import model_registry
 
-        cfg = registered(Path(scratch), photos)
+        cfg = registered(scratch, photos)
         model = model_registry.load(cfg, "champion")
-        places = workspace.places(cfg)
         ports = {"ours": free_port(), "stock": free_port()}
-        os.environ.update(MLFLOW_TRACKING_URI=places.mlflow_uri, MLFLOW_REGISTRY_URI=places.registry_uri)
-        ours = [
-            sys.executable,
-            "-m",
-            "lakevision.serving.rest.main",
-            "--set",
-            f"storage.root={cfg.storage.root}",
-            "--port",
-            str(ports["ours"]),
-        ]
-        stock = [
-            str(Path(sys.executable).with_name("mlflow")),
-            "models",
-            "serve",
-            "--env-manager",
-            "local",
-            "-m",
-            f"models:/{model_registry.name(cfg)}@champion",
-            "--port",
-            str(ports["stock"]),
-        ]
-        os.environ["PATH"] = (
-            f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts `uvicorn` by name
-        )
-        found, ratios = {}, {"vs_stock_4_clients": [], "p50_vs_in_process": []}
-        groups = {
-            batch: [[photos[(start + k) % len(photos)] for k in range(batch)] for start in range(0, len(photos), batch)]
-            for batch in (1, 16)
-        }
-        frames = {batch: [pd.DataFrame({"image": group}) for group in many] for batch, many in groups.items()}
+        command = commands(cfg, ports)
+        frames = {}
+        for batch in (1, 16):
+            starts = range(0, len(photos), batch)
+            groups = [[photos[(start + k) % len(photos)] for k in range(batch)] for start in starts]
+            frames[batch] = [pd.DataFrame({"image": group}) for group in groups]
         sent = {
             ("ours", 1): raw(photos),
             ("stock", 1): table(photos, 1),
@@ -242,61 +264,25 @@ def main(folder=None):
             ("stock", 16): table(photos, 16),
         }
         with (
-            Service(ours, ports["ours"], f"{scratch}/ours.log") as mine,
-            Service(stock, ports["stock"], f"{scratch}/stock.log") as theirs,
+            Service(command["ours"], ports["ours"], f"{scratch}/ours.log") as mine,
+            Service(command["stock"], ports["stock"], f"{scratch}/stock.log") as theirs,
         ):
             for name, port in ports.items():
                 load(port, sent[name, 1], 4, 2.0)
             in_process(model.predict, frames[1], 1.0)
-            for turn in range(TURNS):
-                here = in_process(model.predict, frames[1])
-                one = load(ports["ours"], sent["ours", 1], 1)
-                ratios["p50_vs_in_process"].append(statistics.median(one[0]) / statistics.median(here[0]))
-                cpu = time.process_time()
-                order = list(ports) if turn % 2 else list(reversed(ports))
-                four = {name: load(ports[name], sent[name, 1], 4) for name in order}
-                share = (time.process_time() - cpu) / sum(seconds for _, seconds in four.values()) / os.cpu_count()
-                rates = {name: len(latencies) / seconds for name, (latencies, seconds) in four.items()}
-                ratios["vs_stock_4_clients"].append(rates["ours"] / rates["stock"])
-                print(
-                    f"turn {turn + 1}",
-                    {name: round(value[-1], 2) for name, value in ratios.items()},
-                    {k: round(v) for k, v in rates.items()},
-                    f"client_cpu {share:.3f}",
-                    flush=True,
-                )
-                found |= {"in process": figures(*here, 1), "ours, 1 client": figures(*one, 1)}
-                found |= {f"{name}, 4 clients": figures(*four[name], 1) for name in four}
-            found["in process, batch 16"] = figures(*in_process(model.predict, frames[16]), 16)
-            found["stock, 1 client"] = figures(*load(ports["stock"], sent["stock", 1], 1), 1)
-            for name, port in ports.items():
-                found[f"{name}, 16 clients"] = figures(*load(port, sent[name, 1], 16), 1)
-                for clients in (1, 4, 16):
-                    found[f"{name}, {clients} client{'s' if clients > 1 else ''}, batch 16"] = figures(
-                        *load(port, sent[name, 16], clients), 16
-                    )
-            found["ours, 4 clients, JSON of one"] = figures(*load(ports["ours"], sent["stock", 1], 4), 1)
+            ratios, rows = compared_in_turns(ports, sent, model.predict, frames[1])
+            rows |= other_loads(ports, sent, model.predict, frames[16])
             memory = {"ours_mb": mine.megabytes(), "stock_mb": theirs.megabytes()}
-    for name, row in found.items():
+    for name, row in rows.items():
         print(f"{name:<32}", *(f"{key} {value:>8}" for key, value in row.items()))
     print(memory)
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+    rig.print_result(
+        "serve",
+        {name: round(statistics.median(values), 3) for name, values in ratios.items()},
         **memory,
-        "jpeg_kb": round(sum(map(len, photos)) / len(photos) / 1000),
-        "images_per_s": {name: row["images_per_s"] for name, row in found.items()},
-        "p50_ms": {name: row["p50_ms"] for name, row in found.items()},
-    }
-    print(
-        json.dumps(
-            {
-                "bench": "serve",
-                "ratios": {name: round(statistics.median(values), 3) for name, values in ratios.items()},
-                "rig": rig,
-            }
-        )
+        jpeg_kb=round(sum(map(len, photos)) / len(photos) / 1000),
+        images_per_s={name: row["images_per_s"] for name, row in rows.items()},
+        p50_ms={name: row["p50_ms"] for name, row in rows.items()},
     )
 
 

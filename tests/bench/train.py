@@ -13,10 +13,8 @@ The last two are of whole epochs after the first, on pixels from the cache. The 
 """
 
 import io
-import json
 import os
 import pickle
-import platform
 import shutil
 import statistics
 import sys
@@ -25,6 +23,8 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import rig
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
 COUNT, TRIALS, TRIAL_EPOCHS, EPOCHS = 2000, 4, 6, 16
@@ -32,7 +32,7 @@ STEADY = 5  # epochs that are timed, the first of which warms
 
 
 def lakehouse(scratch, folder):
-    """(Spark session, Config, Places, sides, Delta version) of COUNT photographs of two classes, a tenth of them in
+    """(Spark session, Config, Places, placements, Delta version) of COUNT photographs of two classes; a tenth is in
     validation.
     """
     from lakevision.dataset import split_table
@@ -92,6 +92,7 @@ def ours(spark, cfg, places, placements, version):
 
 def common(folder, counts, setting, cfg):
     """Seconds of the common way, in a process of its own: as many trials, then the final model."""
+    # 80 lines: the common way is shown whole, as a notebook has it.
     import functools
 
     import numpy as np
@@ -200,7 +201,6 @@ def on_ranks(cache, setting):
         import os
         import pickle
         import sys
-        import tempfile
 
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")
         path = os.path.join(tempfile.mkdtemp(), "lakevision_library.zip")
@@ -231,23 +231,24 @@ def apart(processes, threads, cache, setting):
         ]
 
 
+def write_jpegs(spark, places, placements, folder):
+    """JPEG bytes and targets as Parquet, a folder for each split: what the common way reads."""
+    rows = spark.table(places.table("images")).selectExpr("content", "path")
+    chosen = spark.createDataFrame(
+        placements.assign(target=(placements["label"] == "b").astype("int32"))[["path", "split", "target"]]
+    )
+    for name in ("train", "validation"):
+        part = rows.join(chosen.where(f"split = '{name}'"), "path")
+        part.selectExpr("content", "cast(target as int) target").repartition(8).write.parquet(str(folder / name))
+
+
 def main(folder=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
-        scratch = Path(scratch)
+    with rig.scratch_folder() as scratch:
         spark, cfg, places, placements, version = lakehouse(scratch, folder)
         seconds, cache, setting = ours(spark, cfg, places, placements, version)
         print(f"ours {seconds:.0f} s", flush=True)
-        rows = spark.table(places.table("images")).selectExpr("content", "path")
-        chosen = spark.createDataFrame(
-            placements.assign(target=(placements["label"] == "b").astype("int32"))[["path", "split", "target"]]
-        )
-        for side in ("train", "validation"):
-            rows.join(chosen.where(f"split = '{side}'"), "path").selectExpr(
-                "content", "cast(target as int) target"
-            ).repartition(8).write.parquet(str(scratch / "jpeg" / side))
+        write_jpegs(spark, places, placements, scratch / "jpeg")
         ranks_rate = statistics.median(on_ranks(cache, setting))
         spark.stop()
         alone = statistics.median(apart(2, 1, cache, setting))
@@ -260,10 +261,7 @@ def main(folder=None):
             theirs = pool.apply(common, (str(scratch / "jpeg"), cache.counts, setting, cfg))
         print(f"the common way {theirs:.0f} s", flush=True)
         shutil.rmtree(scratch / "jpeg")
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
+    more = {
         "trials": TRIALS,
         "trial_epochs": TRIAL_EPOCHS,
         "epochs": EPOCHS,
@@ -273,18 +271,14 @@ def main(folder=None):
         "independent_per_s": round(alone),
         "threads_per_s": round(threads),
     }
-    print(
-        json.dumps(
-            {
-                "bench": "train",
-                "ratios": {
-                    "vs_common": round(theirs / seconds, 3),
-                    "ranks_of_independent": round(ranks_rate / alone, 3),
-                    "ranks_vs_threads": round(ranks_rate / threads, 3),
-                },
-                "rig": rig,
-            }
-        )
+    rig.print_result(
+        "train",
+        {
+            "vs_common": round(theirs / seconds, 3),
+            "ranks_of_independent": round(ranks_rate / alone, 3),
+            "ranks_vs_threads": round(ranks_rate / threads, 3),
+        },
+        **more,
     )
 
 

@@ -12,14 +12,12 @@ differ in epochs, set to take SHORT_S and LONG_S in the driver: the long ones li
 cores, the hard case for the rule. The last line is JSON.
 """
 
-import json
-import os
-import platform
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+
+import rig
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "notebooks"), str(ROOT)]
@@ -27,7 +25,7 @@ COUNTS, SHORT_S, LONG_S = (4, 8, 16), 1.0, 10.0
 
 
 def prepare(scratch):
-    """(spark, cfg, where, Cache, Setting, experiment) of 240 simulated photographs."""
+    """(spark, cfg, places, Cache, Setting, experiment) of 240 simulated photographs."""
     from lakevision.dataset import cache, split, split_table
     from lakevision.ingest import capture, stream, tables
     from lakevision.platform import config, workspace
@@ -86,14 +84,26 @@ def clocked(spark, cfg, places, built, setting, experiment, kind):
     return {count: ends[count] for count in COUNTS}
 
 
+def choices(cfg, slots, in_driver, on_spark, title):
+    """({count: what the rule chose}, {count: seconds that measuring took}). in_driver, on_spark: measure one trial."""
+    from lakevision.training import trial_placement
+
+    chosen, measuring = {}, {}
+    for count in COUNTS:
+        at = time.monotonic()
+        chosen[count] = trial_placement.choose(cfg, count, slots, in_driver, on_spark)
+        measuring[count] = time.monotonic() - at
+        rule = f"measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}"
+        print(f"{count} {title}, {rule}", flush=True)
+    return chosen, measuring
+
+
 def main():
     from lakevision.dataset import feed
     from lakevision.training import loop, trial, trial_placement
 
-    local = ROOT / ".local"
-    local.mkdir(exist_ok=True)
     began, ratios, told = time.monotonic(), {"chosen_of_other": [], "with_measuring": []}, {}
-    with tempfile.TemporaryDirectory(dir=local) as scratch:
+    with rig.scratch_folder() as scratch:
         spark, cfg, places, built, setting, experiment = prepare(scratch)
         arrays = tuple(feed.load(built, side) for side in ("train", "validation"))
         build, hundred = (
@@ -105,19 +115,9 @@ def main():
             tuned, start = replace(cfg, tuning=replace(cfg.tuning, epochs=epochs)), replace(setting, epochs=epochs)
             job = trial.Job(built, start, "spark", "", experiment, "", places.mlflow_uri, 0.0, loop.fit)
             slots = min(cfg.tuning.parallelism, spark.sparkContext.defaultParallelism)
-            chosen, measuring = {}, {}
-            for count in COUNTS:
-                at = time.monotonic()
-                chosen[count] = trial_placement.choose(
-                    tuned,
-                    count,
-                    slots,
-                    lambda: trial_placement.trial_seconds(*arrays, start, loop.fit, warm=True),
-                    lambda: trial_placement.on_spark(spark, slots, job),
-                )
-                measuring[count] = time.monotonic() - at
-                rule = f"measured in {measuring[count]:.1f} s: {chosen[count].name}: {chosen[count].why}"
-                print(f"{count} {length} trials of {epochs} epochs, {rule}", flush=True)
+            in_driver = lambda: trial_placement.trial_seconds(*arrays, start, loop.fit, warm=True)  # noqa: E731
+            on_spark = lambda: trial_placement.on_spark(spark, slots, job)  # noqa: E731
+            chosen, measuring = choices(tuned, slots, in_driver, on_spark, f"{length} trials of {epochs} epochs")
             taken = {
                 kind: clocked(spark, tuned, places, built, setting, experiment, kind) for kind in ("driver", "spark")
             }
@@ -134,18 +134,8 @@ def main():
                 }
                 print(count, length, told[f"{length}_{count}"], flush=True)
         spark.stop()
-    rig = {
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "seconds": round(time.monotonic() - began),
-        **told,
-    }
-    print(
-        json.dumps(
-            {"bench": "tune", "ratios": {name: round(max(values), 3) for name, values in ratios.items()}, "rig": rig}
-        )
-    )
+    more = {"seconds": round(time.monotonic() - began), **told}
+    rig.print_result("tune", {name: round(max(values), 3) for name, values in ratios.items()}, **more)
 
 
 if __name__ == "__main__":

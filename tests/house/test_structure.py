@@ -58,7 +58,10 @@ def test_each_module_has_a_test_of_its_name():
     assert not missing, f"no test file: {[str(expected_test(path).relative_to(ROOT)) for path in missing]}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=names(modules()))
+SIZED = [*modules(), *tracked("tests/**/*.py", "tests/*.py")]
+
+
+@pytest.mark.parametrize("path", SIZED, ids=names(SIZED))
 def test_module_and_its_functions_are_short(path):
     lines = path.read_text().splitlines()
     if len(lines) > LINES:
