@@ -86,9 +86,22 @@ def test_the_default_chain_is_evaluable(command, run_folder, tmp_path):
     assert found["metadata_baseline"] <= 0.6 and found["context_only"] <= 0.65
 
 
-def test_promotion_by_hand_stays_with_the_version(spark, chain):
+def evaluated_again(spark, cfg, places, trained):
+    """evaluate.on_test of a run's model, from its table version and its cache. trained: a run's figures."""
     import mlflow
     import tensorflow as tf
+
+    images = split_table.metadata(spark, places, trained["delta_version"])
+    earlier = split_table.earlier_split(spark, places, trained["split_scheme"])
+    placed, warnings = split.assign(images, cfg.split, earlier)
+    placements, pixels = split.used(placed), cache.opened(trained["cache"])
+    file = mlflow.artifacts.download_artifacts(run_id=trained["run_id"], artifact_path="keras/model.keras")
+    arrays, confounders = evaluate.load(pixels), confounding.check(images, placements)
+    data = evaluate.Data(arrays, placements, images, warnings, confounders, pixels.classes)
+    return evaluate.on_test(cfg, tf.keras.models.load_model(file), None, data)
+
+
+def test_promotion_by_hand_stays_with_the_version(spark, chain):
     from mlflow import MlflowClient
 
     root, summary, _ = chain
@@ -104,21 +117,7 @@ def test_promotion_by_hand_stays_with_the_version(spark, chain):
     places, trained, version = workspace.places(cfg), summary["train"], summary["deploy"]["version"]
     tracking.start(cfg, places)
     tables.create(spark, places)
-    images = split_table.metadata(spark, places, trained["delta_version"])
-    placed, warnings = split.assign(
-        images, cfg.split, split_table.earlier_split(spark, places, trained["split_scheme"])
-    )
-    placements, pixels = split.used(placed), cache.opened(trained["cache"])
-    arrays = evaluate.load(pixels)
-    network = tf.keras.models.load_model(
-        mlflow.artifacts.download_artifacts(run_id=trained["run_id"], artifact_path="keras/model.keras")
-    )
-    again, material = evaluate.on_test(
-        cfg,
-        network,
-        None,
-        evaluate.Data(arrays, placements, images, warnings, confounding.check(images, placements), pixels.classes),
-    )
+    again, material = evaluated_again(spark, cfg, places, trained)
     assert again.accuracy == trained["accuracy"] and again.swap_followed == trained["swap_followed"]
 
     if model_registry.version_of(cfg, "champion") is None:

@@ -38,14 +38,7 @@ def test_dev_targets_jobs_run_here_on_landed_photographs(chain, command, run_fol
     )
     assert summary["deploy"]["parity"] < 1e-5
 
-    import mlflow
-
-    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-    params = mlflow.get_run(summary["train"]["run_id"]).data.params
-    assert (params["notebook.config"], params["capture.source"], params["storage.catalog"]) == ("dev", "landing", "")
-    assert "training.epochs=2" in params["notebook.set"] and "storage.root" in params["notebook.place"]
-    tags = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"]).tags
-    assert tags["config"] == "dev" and "training.epochs=2" in tags["set"]
+    champion = check_registry(root, summary)
 
     scored = command("--target", "dev", "--job", "score", "--set", f"storage.root={root}")
     assert scored.returncode == 0, scored.stdout[-2000:] + scored.stderr[-4000:]
@@ -54,7 +47,6 @@ def test_dev_targets_jobs_run_here_on_landed_photographs(chain, command, run_fol
         ("02_ingest", "ok"),
         ("05_score", "ok"),
     ]
-    champion = mlflow.MlflowClient().get_registered_model(summary["deploy"]["model"]).aliases.get("champion")
     headline = (
         rf"version {champion} scored \d+ photographs, 0 with an error"
         if champion
@@ -63,3 +55,16 @@ def test_dev_targets_jobs_run_here_on_landed_photographs(chain, command, run_fol
     assert re.search(headline, scored.stdout), scored.stdout
     assert summary["deploy"]["promoted"] == (champion == str(summary["deploy"]["version"]))
     assert after["score"]["images"] == (64 if champion else 0)
+
+
+def check_registry(root, summary):
+    """The run and the version name the target and its settings. Returns the champion's version, None if none."""
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    params = mlflow.get_run(summary["train"]["run_id"]).data.params
+    assert (params["notebook.config"], params["capture.source"], params["storage.catalog"]) == ("dev", "landing", "")
+    assert "training.epochs=2" in params["notebook.set"] and "storage.root" in params["notebook.place"]
+    tags = mlflow.MlflowClient().get_model_version(summary["deploy"]["model"], summary["deploy"]["version"]).tags
+    assert tags["config"] == "dev" and "training.epochs=2" in tags["set"]
+    return mlflow.MlflowClient().get_registered_model(summary["deploy"]["model"]).aliases.get("champion")

@@ -42,30 +42,31 @@ def photo(grey, size=(64, 48), seed=0):
     return out.getvalue()
 
 
+def empty_manifest(version, kind):
+    """A manifest without variants and golden images."""
+    from device.model import edge_model
+
+    lineage = {"run_id": "r", "delta_version": 1, "commit": "c", "split_scheme": "s"}
+    return {
+        "schema_version": edge_model.SCHEMA_VERSION,
+        "model": "lakevision",
+        "version": version,
+        "classes": ["a", "b", "c"] if kind == "three" else ["empty", "package"],
+        "threshold": 0.5,
+        "transform": f"decode|upright|rgb|resize({side(kind)})",
+        "variants": {},
+        "golden": [],
+        "lineage": {**lineage, "made_at": "2026-11-24T00:00:00Z"},
+    }
+
+
 def make(models, folder, version, kind="good", variants=("float32", "int8"), golden=(40, 90, 150, 200), **changes):
     """Writes a bundle as edge.py does; changes go over the manifest. Returns the manifest."""
     from device.model import edge_model
 
     folder = Path(folder)
     (folder / "golden").mkdir(parents=True)
-    classes = ["a", "b", "c"] if kind == "three" else ["empty", "package"]
-    manifest = {
-        "schema_version": edge_model.SCHEMA_VERSION,
-        "model": "lakevision",
-        "version": version,
-        "classes": classes,
-        "threshold": 0.5,
-        "transform": f"decode|upright|rgb|resize({side(kind)})",
-        "variants": {},
-        "golden": [],
-        "lineage": {
-            "run_id": "r",
-            "delta_version": 1,
-            "commit": "c",
-            "split_scheme": "s",
-            "made_at": "2026-11-24T00:00:00Z",
-        },
-    }
+    manifest = empty_manifest(version, kind)
     for variant in variants:
         data = (Path(models) / f"{kind}-{variant}.tflite").read_bytes()
         (folder / f"{variant}.tflite").write_bytes(data)

@@ -20,9 +20,7 @@ FINE, NAN, RAISES, SLOW, KILLED = 4, 5, 6, 7, 8  # widths that a fit of these te
 
 @pytest.fixture
 def run_search(spark, prepared):
-    """(fit, settings of cfg.tuning) -> (search.Search, parent's id); the parent stays in run_search.parent where it
-    raises.
-    """
+    """(fit, settings of cfg.tuning) -> (search.Search, parent's id); run_search.parent stays if the search raises."""
     import mlflow
 
     def run(fit=None, **tuning):
@@ -40,7 +38,7 @@ def tuned(cfg, **tuning):
 
 
 def orders():
-    """A fit that does what the width says; it is defined in here so that workers get it by value."""
+    """A fit that follows the width. Workers get it by value, because it is defined inside a function."""
 
     def fit(training, validation, setting, on_epoch=None):
         import os
@@ -217,7 +215,7 @@ sys.path[:0] = {paths!r}
 import mlflow
 from lakevision.platform import workspace
 from lakevision.training import search
-cfg, where, built, setting, experiment = pickle.load(open({job!r}, "rb"))
+cfg, places, built, setting, experiment = pickle.load(open({job!r}, "rb"))
 driver, begun = os.getpid(), {begun!r}
 
 def fit(training, validation, setting, on_epoch=None):
@@ -229,10 +227,10 @@ def fit(training, validation, setting, on_epoch=None):
     return loop.Result([], [dict(loss=1.0, accuracy=0.5, val_loss=100 * setting.learning_rate, val_accuracy=0.5)])
 
 spark = workspace.spark(cfg)
-mlflow.set_tracking_uri(where.mlflow_uri)
+mlflow.set_tracking_uri(places.mlflow_uri)
 with mlflow.start_run(experiment_id=experiment) as run:
     print(run.info.run_id, flush=True)
-    search.tune(spark, cfg, where, built, setting, experiment, run.info.run_id, fit)
+    search.tune(spark, cfg, places, built, setting, experiment, run.info.run_id, fit)
 """
 
 
@@ -258,16 +256,8 @@ def test_search_resumes_after_killed_driver(run_search, prepared, tmp_path, kind
     begun, job = tmp_path / "begun", tmp_path / "job.pickle"
     begun.mkdir()
     job.write_bytes(pickle.dumps((tuned(cfg, **tuning), places, built, setting, experiment)))
-    died = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLER.format(paths=[str(ROOT / "notebooks"), str(ROOT)], job=str(job), begun=str(begun)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    code = KILLER.format(paths=[str(ROOT / "notebooks"), str(ROOT)], job=str(job), begun=str(begun))
+    died = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert died.returncode == -9, died.stderr[-3000:]
     old = died.stdout.split()[0]
     before = nested(experiment, old)
