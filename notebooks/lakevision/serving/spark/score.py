@@ -144,15 +144,15 @@ def batch(
 def by_label(spark: SparkSession, places: workspace.Places) -> pd.DataFrame:
     """Counts the newest predictions by label and predicted class.
 
-    Columns: label (from `labels`), said (the predicted class), photographs, mean probability. At most 100 rows.
+    Columns: label (from `labels`), prediction (class), photographs, mean probability. At most 100 rows.
     """
     rows = (
         latest(spark, places)
-        .withColumnRenamed("label", "said")
+        .withColumnRenamed("label", "prediction")
         .join(labels.latest(spark, places).select("path", "label"), "path", "left")
     )
     figures = (F.count("*").alias("photographs"), F.round(F.avg("probability"), 3).alias("mean probability"))
-    return rows.groupBy("label", "said").agg(*figures).orderBy("label", "said").limit(100).toPandas()
+    return rows.groupBy("label", "prediction").agg(*figures).orderBy("label", "prediction").limit(100).toPandas()
 
 
 def _append(spark, places, version, scores, images):
