@@ -53,6 +53,7 @@ def test_dev_targets_jobs_run_here_on_landed_photographs(chain, command, run_fol
         else "no version serves: nothing was scored"
     )
     assert re.search(headline, scored.stdout), scored.stdout
+    assert champion or not before["deploy"]["promoted"]
     assert summary["deploy"]["promoted"] == (champion == str(summary["deploy"]["version"]))
     assert after["score"]["images"] == (64 if champion else 0)
 

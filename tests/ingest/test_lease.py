@@ -134,17 +134,18 @@ def test_lock_file_is_gone_after_the_last_holder(tmp_path, monkeypatch, waiting)
     """One thread holds the lock at a time, and no file stays behind."""
     monkeypatch.setenv("LAKEVISION_LOCKS", str(tmp_path))
     places = type("Places", (), {"root": str(tmp_path / "lake")})()
-    holders, most = [], []
+    holders, most, files = [], [], []
 
     def work(_):
         for _ in range(5):
             with lease.by_lock(places, "ingest"):
                 holders.append(1)
                 most.append(len(holders))
+                files.append(len(list(tmp_path.glob("*.lock"))))
                 time.sleep(0.002)
                 holders.pop()
 
     with ThreadPoolExecutor(waiting) as pool:
         list(pool.map(work, range(waiting)))
     assert len(most) == 5 * waiting and set(most) == {1}
-    assert list(tmp_path.glob("*.lock")) == []
+    assert set(files) == {1} and list(tmp_path.glob("*.lock")) == []

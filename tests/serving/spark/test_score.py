@@ -85,7 +85,9 @@ def test_images_are_scored_once_like_the_model_in_process(scored):
     )
     newest = score.latest(spark, places).toPandas()
     assert len(newest) == 30 and (newest["version"] == "2").all()
-    assert score.by_label(spark, places)["photographs"].sum() == 30
+    by_label = score.by_label(spark, places)
+    assert list(by_label) == ["label", "prediction", "photographs", "mean probability"]
+    assert by_label["photographs"].sum() == 30
 
 
 @pytest.mark.parametrize("keys", [pytest.param(0, id="Spark chooses the join"), pytest.param(200_000, id="broadcast")])
