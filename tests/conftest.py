@@ -34,8 +34,9 @@ MARKS = {
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Marks tests by their fixtures, and groups them for pytest-xdist: a file stays together, and so do the users of
-    the one chain.
+    """Marks tests by their fixtures and their folder, and groups them for pytest-xdist.
+
+    A file stays together, and so do the users of the one chain.
     """
     for item in items:
         used = set(getattr(item, "fixturenames", ()))

@@ -143,7 +143,7 @@ def main():
             variant: statistics.median(ours / theirs for ours, theirs in pairs) for variant, pairs in taken.items()
         }
     sizes = {name: entry["bytes"] for name, entry in manifest["variants"].items()}
-    more = {
+    figures = {
         "bytes": sizes,
         "accuracy": accuracy,
         "ms": {
@@ -159,7 +159,7 @@ def main():
             "int8_size": round(sizes["int8"] / sizes["float32"], 3),
             "int8_loss": round(100 * (accuracy["float32"] - accuracy["int8"]), 2),
         },
-        **more,
+        **figures,
     )
 
 

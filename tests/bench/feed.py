@@ -231,8 +231,8 @@ def main(folder=None):
         "stream_vs_transform_spec": ratio("stream", "transform_spec"),
         "wait_share": round(waiting, 4),
     }
-    more = {**{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}}
-    rig.print_result("feed", ratios, **more)
+    per_s = {f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()}
+    rig.print_result("feed", ratios, **per_s)
 
 
 if __name__ == "__main__":

@@ -219,13 +219,13 @@ def main(folder=None):
         pairs = zip(rates["ours"], rates[other])
         return round(statistics.median(mine / theirs for mine, theirs in pairs), 3)
 
-    more = {
+    figures = {
         "cold_session_240_s": round(cold, 1),
         **{f"{name}_per_s": round(statistics.median(values)) for name, values in rates.items()},
         "growth_ms": [round(value, 2) for value in each],
     }
     ratios = {"vs_row_udfs": ratio("row_udfs"), "of_plain": ratio("plain"), "growth": round(each[-1] / each[0], 3)}
-    rig.print_result("ingest", ratios, **more)
+    rig.print_result("ingest", ratios, **figures)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(scratch)
 
 
-def print_result(bench: str, ratios: dict[str, float], **more: object) -> None:
-    """The last line: JSON of the benchmark's name, its ratios and the machine. more: further figures of the run."""
+def print_result(bench: str, ratios: dict[str, float], **figures: object) -> None:
+    """The last line: JSON of the benchmark's name, its ratios and the machine. figures: those of the run."""
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    print(json.dumps({"bench": bench, "ratios": ratios, "rig": {**machine, **more}}))
+    print(json.dumps({"bench": bench, "ratios": ratios, "rig": {**machine, **figures}}))

@@ -155,8 +155,8 @@ def main(folder=None):
         "of_plain_loop": round(middle["ours"] / middle["plain"], 3),
         "of_mlflow_udf": round(middle["ours unwritten"] / middle["mlflow unwritten"], 3),
     }
-    more = {"images": COUNT, "per_s": {name: round(value) for name, value in middle.items()}}
-    rig.print_result("score", ratios, **more)
+    figures = {"images": COUNT, "per_s": {name: round(value) for name, value in middle.items()}}
+    rig.print_result("score", ratios, **figures)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import pickle
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,9 +31,7 @@ STEADY = 5  # epochs that are timed, the first of which warms
 
 
 def lakehouse(scratch, folder):
-    """(Spark session, Config, Places, placements, Delta version) of COUNT photographs of two classes; a tenth is in
-    validation.
-    """
+    """(Spark session, Config, Places, placements, Delta version) of COUNT photographs; a tenth is in validation."""
     from lakevision.dataset import split_table
     from lakevision.ingest import stream, tables
     from lakevision.platform import config, workspace
@@ -201,6 +198,7 @@ def on_ranks(cache, setting):
         import os
         import pickle
         import sys
+        import tempfile
 
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")
         path = os.path.join(tempfile.mkdtemp(), "lakevision_library.zip")
@@ -261,7 +259,7 @@ def main(folder=None):
             theirs = pool.apply(common, (str(scratch / "jpeg"), cache.counts, setting, cfg))
         print(f"the common way {theirs:.0f} s", flush=True)
         shutil.rmtree(scratch / "jpeg")
-    more = {
+    figures = {
         "trials": TRIALS,
         "trial_epochs": TRIAL_EPOCHS,
         "epochs": EPOCHS,
@@ -278,7 +276,7 @@ def main(folder=None):
             "ranks_of_independent": round(ranks_rate / alone, 3),
             "ranks_vs_threads": round(ranks_rate / threads, 3),
         },
-        **more,
+        **figures,
     )
 
 
