@@ -97,6 +97,7 @@ def run_notebooks(tasks: list[bundle.Task], folder: Path, done: list[notebook_ru
     # The kernel must be this interpreter, whichever kernels the user has installed.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # kernels write TensorFlow's advice between the progress bars
     for task in tasks:
         book = notebook_runner.notebook(task.path, task.parameters, NOTEBOOKS)
         with tqdm(
