@@ -24,7 +24,7 @@ from lakevision.ingest import tables
 from lakevision.notebook import plots, samples
 from lakevision.registry import model_registry, tracking
 from lakevision.release import champion_comparison
-from lakevision.training import horovod_ranks, loop, search, training_record
+from lakevision.training import ranks, loop, search, training_record
 
 cfg = workspace.configuration()
 places = workspace.places(cfg)
@@ -113,9 +113,7 @@ workspace.display(picture)
 # COMMAND ----------
 
 with mlflow.start_run(run_id=run.info.run_id):
-    trained = horovod_ranks.train(
-        spark, cfg, places, pixels, best, {"uri": places.mlflow_uri, "run_id": run.info.run_id}
-    )
+    trained = ranks.train(spark, cfg, places, pixels, best, {"uri": places.mlflow_uri, "run_id": run.info.run_id})
     mlflow.log_dict(trained.figures(), "ranks.json")
     training_record.record_training(best, trained)
 print(

@@ -73,7 +73,7 @@ def ours(spark, cfg, places, placements, version):
 
     from lakevision.dataset import cache
     from lakevision.registry import tracking
-    from lakevision.training import horovod_ranks, loop, search
+    from lakevision.training import loop, ranks, search
 
     experiment = tracking.start(cfg, places)
     began = time.monotonic()
@@ -81,7 +81,7 @@ def ours(spark, cfg, places, placements, version):
     with mlflow.start_run(experiment_id=experiment) as run:
         found = search.tune(spark, cfg, places, pixels, loop.first_setting(cfg, pixels), experiment, run.info.run_id)
         best = loop.longer(found.best, EPOCHS)
-        trained = horovod_ranks.train(spark, cfg, places, pixels, best)
+        trained = ranks.train(spark, cfg, places, pixels, best)
     seconds = f"start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s"
     print(f"trials on {found.kind.name}; ranks' {seconds}", flush=True)
     return time.monotonic() - began, pixels, best

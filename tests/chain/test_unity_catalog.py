@@ -10,7 +10,7 @@ from unity_catalog import Catalog, connected
 from lakevision.platform import config
 from lakevision.release import promotions
 from lakevision.serving.rest import local_service
-from lakevision.training import checkpoint, horovod_ranks
+from lakevision.training import checkpoint, ranks
 
 
 @pytest.fixture
@@ -92,10 +92,10 @@ def test_driver_logs_epochs_because_ranks_have_no_login(workspace_of, tmp_path, 
         jobs.append(job)
         return [("same", SimpleNamespace(history=history), 0.0), ("same", None, 0.0)]
 
-    monkeypatch.setattr(horovod_ranks, "_launch", launched)
-    monkeypatch.setattr(horovod_ranks.spark_session, "slots", lambda *_: 2)
+    monkeypatch.setattr(ranks, "_launch", launched)
+    monkeypatch.setattr(ranks.spark_session, "slots", lambda *_: 2)
     cache = SimpleNamespace(folder=str(tmp_path / "key" / "a"))
-    horovod_ranks.train(
+    ranks.train(
         None,
         config.load("local", ["training.ranks=2"]),
         SimpleNamespace(root=str(tmp_path)),

@@ -53,7 +53,7 @@ def recorded(spark, tmp_path_factory):
     from lakevision.dataset import cache, split, split_table
     from lakevision.ingest import capture, stream, tables
     from lakevision.registry import tracking
-    from lakevision.training import horovod_ranks, loop, training_record
+    from lakevision.training import loop, ranks, training_record
 
     cfg = config.load(
         "local",
@@ -79,7 +79,7 @@ def recorded(spark, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched, mlflow.start_run(experiment_id=experiment) as run:
         patched.setattr(tracking, "versions", lambda: {**versions(), "pillow": "9.0.0"})
         tracking.record(cfg, version, placements, labels_version=tables.version(spark, places, "labels"))
-        result = horovod_ranks.train(spark, cfg, places, pixels, setting)
+        result = ranks.train(spark, cfg, places, pixels, setting)
         training_record.record_training(setting, result)
         tracking.record_network(loop.with_weights(setting, result.result.weights))
     return SimpleNamespace(cfg=cfg, run_id=run.info.run_id, result=result)

@@ -1,4 +1,4 @@
-"""The training loop on real engines and few images; test_horovod_ranks.py holds the tests with several ranks."""
+"""The training loop on real engines and few images; test_ranks.py holds the tests with several ranks."""
 
 from dataclasses import replace
 

@@ -22,7 +22,7 @@ from lakevision.platform import config, workspace
 from lakevision.registry import tracking
 from lakevision.release import run_record
 from lakevision.release.run_record import NotRepeatable, Record
-from lakevision.training import horovod_ranks, loop, training_record
+from lakevision.training import loop, ranks, training_record
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -110,7 +110,7 @@ def demand_images(spark: SparkSession, places: workspace.Places, record: Record)
 def train_again(spark: SparkSession, record: Record) -> tuple[Comparison, str]:
     """Trains the recorded setting again on the recorded data and compares. Returns (comparison, id of the new run).
 
-    Raises NotRepeatable, horovod_ranks.RankFailed.
+    Raises NotRepeatable, ranks.RankFailed.
     """
     import mlflow
 
@@ -123,7 +123,7 @@ def train_again(spark: SparkSession, record: Record) -> tuple[Comparison, str]:
         tracking.record(cfg, record.delta_version, record.placements, labels_version=record.labels_version)
         mlflow.log_dict({"differences": run_record.differences(record)}, "differences.json")
         pixels = cache.build(spark, cfg, places, record.placements, record.delta_version)
-        trained = horovod_ranks.train(
+        trained = ranks.train(
             spark, cfg, places, pixels, record.setting, {"uri": places.mlflow_uri, "run_id": own.info.run_id}
         )
         training_record.record_training(record.setting, trained)
@@ -142,7 +142,7 @@ def train_again(spark: SparkSession, record: Record) -> tuple[Comparison, str]:
     return comparison, own.info.run_id
 
 
-def compare(record: Record, trained: horovod_ranks.Trained, network: Any, test: feed.Arrays) -> Comparison:
+def compare(record: Record, trained: ranks.Trained, network: Any, test: feed.Arrays) -> Comparison:
     """Compares a recorded training with its repeat. network: the repeat's Keras model with its weights."""
     import keras
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lakevision.training import backbone
 
 if TYPE_CHECKING:
-    from lakevision.training.horovod_ranks import Trained
     from lakevision.training.loop import Setting
+    from lakevision.training.ranks import Trained
 
 
 def record_training(setting: Setting, trained: Trained) -> None:

@@ -16,12 +16,12 @@ import pytest
 
 from lakevision.dataset import cache
 from lakevision.platform.workspace import REPOSITORY
-from lakevision.training import horovod_ranks, loop
+from lakevision.training import loop, ranks
 
 
 def test_two_ranks_end_with_equal_averaged_weights(spark, cached, arrays, setting):
     cfg, places, _, built = cached
-    trained = horovod_ranks.train(spark, cfg, places, built, setting)
+    trained = ranks.train(spark, cfg, places, built, setting)
     assert len(trained.digests) == 2 and len(set(trained.digests)) == 1
     assert trained.result.digest == trained.digests[0]
     # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been
@@ -64,7 +64,7 @@ def test_gradients_are_averaged(spark):
 def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, setting, capsys):
     cfg, places, _, built = cached
     setting = replace(setting, epochs=40)
-    folder = Path(places.root, "ranks", horovod_ranks.key(built, setting, 2))
+    folder = Path(places.root, "ranks", ranks.key(built, setting, 2))
     killed = []
 
     def kill():
@@ -81,17 +81,17 @@ def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, setting, capsys)
 
     watcher = threading.Thread(target=kill, daemon=True)
     watcher.start()
-    trained = horovod_ranks.train(spark, cfg, places, built, setting)
+    trained = ranks.train(spark, cfg, places, built, setting)
     watcher.join(10)
     assert killed and "restart from the last whole epoch" in capsys.readouterr().out
     assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
-    assert horovod_ranks.train(spark, cfg, places, built, setting).digests == trained.digests
+    assert ranks.train(spark, cfg, places, built, setting).digests == trained.digests
 
 
 def test_failing_rank_shows_its_traceback(spark, cached, setting):
     cfg, places, _, built = cached
-    with pytest.raises(horovod_ranks.RankFailed, match="no_such_network"):
-        horovod_ranks.train(spark, cfg, places, built, replace(setting, model="no_such_network"))
+    with pytest.raises(ranks.RankFailed, match="no_such_network"):
+        ranks.train(spark, cfg, places, built, replace(setting, model="no_such_network"))
 
 
 def test_more_ranks_than_slots_fails_at_once(spark, cached, setting):
@@ -100,15 +100,15 @@ def test_more_ranks_than_slots_fails_at_once(spark, cached, setting):
     cfg, places, _, built = cached
     more = config.load("local", [f"storage.root={places.root}", "training.ranks=64"])
     with pytest.raises(ValueError, match="64"):
-        horovod_ranks.train(spark, more, places, built, setting)
+        ranks.train(spark, more, places, built, setting)
 
 
 DRIVER = """
 import pickle, sys
 from lakevision.platform import workspace
-from lakevision.training import horovod_ranks
+from lakevision.training import ranks
 cfg, where, built, setting = pickle.load(open(sys.argv[1], "rb"))
-trained = horovod_ranks.train(workspace.spark(cfg), cfg, where, built, setting)
+trained = ranks.train(workspace.spark(cfg), cfg, where, built, setting)
 print(trained.result.digest, len(trained.result.history))
 """
 
@@ -116,9 +116,9 @@ print(trained.result.digest, len(trained.result.history))
 def test_training_resumes_to_same_weights_after_kill(spark, cached, setting, tmp_path):
     cfg, places, _, built = cached
     setting = replace(setting, epochs=30)
-    whole = horovod_ranks.train(spark, cfg, places, built, setting)
+    whole = ranks.train(spark, cfg, places, built, setting)
     (tmp_path / "job").write_bytes(pickle.dumps((cfg, places, built, setting)))
-    folder = Path(places.root, "ranks", horovod_ranks.key(built, setting, 2))
+    folder = Path(places.root, "ranks", ranks.key(built, setting, 2))
     driver = [sys.executable, "-c", DRIVER, str(tmp_path / "job")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "notebooks"), str(REPOSITORY)])}
     process = subprocess.Popen(
@@ -148,7 +148,7 @@ def test_single_image_of_a_class_reaches_all_ranks(spark, cached, setting):
     cfg, places, placements, built = cached
     few = part(spark, cfg, places, placements, built.delta_version, 64, one_of="package")
     assert few.labels["train"][1] == 1 < few.labels["train"][0]
-    trained = horovod_ranks.train(spark, cfg, places, few, setting)
+    trained = ranks.train(spark, cfg, places, few, setting)
     assert len(set(trained.digests)) == 1 and np.isfinite([epoch["loss"] for epoch in trained.result.history]).all()
 
 
@@ -157,5 +157,5 @@ def test_fewer_images_than_ranks_still_train(spark, cached, setting):
     cfg, places, placements, built = cached
     one = part(spark, cfg, places, placements, built.delta_version, 1)
     assert one.counts["train"] == 1
-    trained = horovod_ranks.train(spark, cfg, places, one, setting)
+    trained = ranks.train(spark, cfg, places, one, setting)
     assert len(set(trained.digests)) == 1 and len(trained.result.history) == setting.epochs
