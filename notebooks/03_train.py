@@ -106,9 +106,10 @@ workspace.display(picture)
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC ## The final model, on Horovod ranks
+# MAGIC ## The final model, on several ranks
 # MAGIC With n ranks, each rank takes every n-th image of the same global batches, and one call averages the gradients.
-# MAGIC All ranks must end with equal weights.
+# MAGIC All ranks must end with equal weights. Horovod connects the ranks, or TensorFlow's collectives if Horovod is not
+# MAGIC installed (`training.engine`).
 
 # COMMAND ----------
 
@@ -117,7 +118,7 @@ with mlflow.start_run(run_id=run.info.run_id):
     mlflow.log_dict(trained.figures(), "ranks.json")
     training_record.record_training(best, trained)
 print(
-    f"{len(trained.digests)} ranks, equal weights {trained.digests[0][:12]}; "
+    f"{len(trained.digests)} ranks over {trained.engine}, equal weights {trained.digests[0][:12]}; "
     f"start-up {trained.start_seconds:.0f} s, training {trained.train_seconds:.0f} s"
 )
 
@@ -166,6 +167,7 @@ workspace.report(
         **evaluation.figures(),
         "trials": len(searched.trials),
         "ranks": len(trained.digests),
+        "engine": trained.engine,
         "delta_version": version,
         "labels_version": labels_version,
         "split_scheme": scheme,

@@ -21,7 +21,7 @@ sys.path.insert(0, sys.argv[1])
 import cloudpickle, horovod.spark, numpy as np, pickle
 from hyperopt import STATUS_OK, SparkTrials, fmin, hp, rand
 from lakevision.platform import config, workspace
-from lakevision.training import ranks
+from lakevision.training.engines import horovod_ranks
 
 def origins(_=None):
     import os
@@ -41,7 +41,7 @@ fmin(lambda x: {"loss": x, "status": STATUS_OK, "origins": origins()}, hp.unifor
      trials=trials, rstate=np.random.default_rng(0), show_progressbar=False, verbose=False)
 found["trial"] = trials.results[0]["origins"]
 arguments = (workspace.library(), cloudpickle.dumps((origins, None)))
-results = horovod.spark.run(ranks.entry(), args=arguments, num_proc=1, use_gloo=True, verbose=0)
+results = horovod.spark.run(horovod_ranks.entry(), args=arguments, num_proc=1, use_gloo=True, verbose=0)
 found["rank"] = pickle.loads(results[0])
 print("FOUND", json.dumps(found))
 """

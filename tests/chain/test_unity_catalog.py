@@ -88,7 +88,7 @@ def test_driver_logs_epochs_because_ranks_have_no_login(workspace_of, tmp_path, 
     workspace_of(catalog)
     history = [{"loss": 0.5, "val_loss": 0.6}, {"loss": 0.25, "val_loss": 0.4}]
 
-    def launched(job):
+    def launched(spark, job):
         jobs.append(job)
         return [("same", SimpleNamespace(history=history), 0.0), ("same", None, 0.0)]
 
@@ -97,7 +97,7 @@ def test_driver_logs_epochs_because_ranks_have_no_login(workspace_of, tmp_path, 
     cache = SimpleNamespace(folder=str(tmp_path / "key" / "a"))
     ranks.train(
         None,
-        config.load("local", ["training.ranks=2"]),
+        config.load("local", ["training.ranks=2", "training.engine=collectives"]),
         SimpleNamespace(root=str(tmp_path)),
         cache,
         "setting",

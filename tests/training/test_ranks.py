@@ -1,7 +1,8 @@
-"""Horovod ranks over Spark: averaged gradients, a killed rank, a killed driver, and more ranks than images."""
+"""Ranks over Spark on both engines: equal weights, a killed rank, a killed driver, and more ranks than images."""
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,52 +19,40 @@ from lakevision.dataset import cache
 from lakevision.platform.workspace import REPOSITORY
 from lakevision.training import loop, ranks
 
+ENGINES = ("horovod", "collectives")
+RANK_1 = {"horovod": rb"HOROVOD_RANK=1\0", "collectives": rb'TF_CONFIG=[^\0]*"index": 1'}  # in the environment
+LONG = 40  # epochs: time to kill a rank between the first and the last
 
-def test_two_ranks_end_with_equal_averaged_weights(spark, cached, arrays, setting):
+
+def on(engine, cfg):
+    return replace(cfg, training=replace(cfg.training, engine=engine))
+
+
+@pytest.fixture(scope="module")
+def whole(spark, cached):
+    """The training of LONG epochs that nothing interrupts."""
     cfg, places, _, built = cached
-    trained = ranks.train(spark, cfg, places, built, setting)
-    assert len(trained.digests) == 2 and len(set(trained.digests)) == 1
-    assert trained.result.digest == trained.digests[0]
+    setting = replace(loop.first_setting(cfg, built), epochs=LONG, width=4)
+    return setting, ranks.train(spark, on("horovod", cfg), places, built, setting)
+
+
+def test_both_engines_end_with_equal_averaged_weights(spark, cached, arrays, setting):
+    cfg, places, _, built = cached
+    first, second = (ranks.train(spark, on(engine, cfg), places, built, setting) for engine in ENGINES)
+    assert (first.engine, second.engine) == ENGINES
+    assert len(first.digests) == 2 and set(first.digests) == set(second.digests) == {first.result.digest}
+    assert first.result.history == second.result.history and len(first.result.history) == setting.epochs
     # One rank's share alone, with no exchange: what both ranks would have ended with, each its own, had nothing been
     # averaged.
     alone = loop.fit(arrays["train"], arrays["validation"], setting)
-    assert alone.digest != trained.digests[0]
-    assert (
-        all(np.isfinite(weight).all() for weight in trained.result.weights)
-        and len(trained.result.history) == setting.epochs
-    )
+    assert alone.digest != first.digests[0]
+    assert all(np.isfinite(weight).all() for weight in first.result.weights)
 
 
-def test_gradients_are_averaged(spark):
-    import horovod.spark
-
-    from lakevision.platform import workspace
-
-    def probe(library):
-        import os
-        import sys
-        import tempfile
-
-        path = os.path.join(tempfile.mkdtemp(), "lakevision_library.zip")
-        with open(path, "wb") as file:
-            file.write(library)
-        sys.path.insert(0, path)
-        import horovod.tensorflow as hvd
-        import tensorflow as tf
-
-        from lakevision.training import loop
-
-        hvd.init()
-        mine = [tf.fill((2, 3), 1.0 + hvd.rank()), tf.fill((4,), 10.0 * hvd.rank())]
-        return [gradient.numpy().tolist() for gradient in loop._average(mine, hvd)]
-
-    results = horovod.spark.run(probe, args=(workspace.library(),), num_proc=2, use_gloo=True, verbose=0)
-    assert results == [[[[1.5] * 3] * 2, [5.0] * 4]] * 2
-
-
-def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, setting, capsys):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, whole, engine, capsys):
     cfg, places, _, built = cached
-    setting = replace(setting, epochs=40)
+    setting, uninterrupted = whole
     folder = Path(places.root, "ranks", ranks.key(built, setting, 2))
     killed = []
 
@@ -73,7 +62,8 @@ def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, setting, capsys)
             if (folder / "checkpoint").exists():
                 for process in Path("/proc").glob("[0-9]*"):
                     try:
-                        if b"HOROVOD_RANK=1" in (process / "environ").read_bytes().split(b"\0") and not killed:
+                        environment = (process / "environ").read_bytes()
+                        if re.search(RANK_1[engine], environment) and not killed:
                             os.kill(int(process.name), signal.SIGKILL)
                             killed.append(process.name)
                     except OSError:
@@ -81,17 +71,18 @@ def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, setting, capsys)
 
     watcher = threading.Thread(target=kill, daemon=True)
     watcher.start()
-    trained = ranks.train(spark, cfg, places, built, setting)
+    trained = ranks.train(spark, on(engine, cfg), places, built, setting)
     watcher.join(10)
     assert killed and "restart from the last whole epoch" in capsys.readouterr().out
-    assert len(trained.result.history) == 40 and len(set(trained.digests)) == 1 and not folder.exists()
-    assert ranks.train(spark, cfg, places, built, setting).digests == trained.digests
+    assert trained.digests == uninterrupted.digests and not folder.exists()
+    assert trained.result.history == uninterrupted.result.history
 
 
-def test_failing_rank_shows_its_traceback(spark, cached, setting):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_failing_rank_shows_its_traceback(spark, cached, setting, engine):
     cfg, places, _, built = cached
     with pytest.raises(ranks.RankFailed, match="no_such_network"):
-        ranks.train(spark, cfg, places, built, replace(setting, model="no_such_network"))
+        ranks.train(spark, on(engine, cfg), places, built, replace(setting, model="no_such_network"))
 
 
 def test_more_ranks_than_slots_fails_at_once(spark, cached, setting):
@@ -113,10 +104,9 @@ print(trained.result.digest, len(trained.result.history))
 """
 
 
-def test_training_resumes_to_same_weights_after_kill(spark, cached, setting, tmp_path):
+def test_training_resumes_to_same_weights_after_kill(cached, whole, tmp_path):
     cfg, places, _, built = cached
-    setting = replace(setting, epochs=30)
-    whole = ranks.train(spark, cfg, places, built, setting)
+    setting, uninterrupted = whole
     (tmp_path / "job").write_bytes(pickle.dumps((cfg, places, built, setting)))
     folder = Path(places.root, "ranks", ranks.key(built, setting, 2))
     driver = [sys.executable, "-c", DRIVER, str(tmp_path / "job")]
@@ -132,7 +122,7 @@ def test_training_resumes_to_same_weights_after_kill(spark, cached, setting, tmp
     kept = (folder / "checkpoint").stat().st_size
     done = subprocess.run(driver, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert kept and done.stdout.split()[-2:] == [whole.result.digest, "30"]
+    assert kept and done.stdout.split()[-2:] == [uninterrupted.result.digest, str(LONG)]
 
 
 def part(spark, cfg, places, placements, version, train_images, one_of=None):

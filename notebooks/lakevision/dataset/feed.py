@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from device.model import transform
+from lakevision.dataset import row_group_reader
 
 if TYPE_CHECKING:
     from lakevision.dataset.cache import Cache
@@ -179,26 +179,8 @@ def exact(cache: Cache, split: str, rank: int = 0, ranks: int = 1) -> Iterator[A
 
 
 def _groups(cache: Cache, split: str, rank: int = 0, ranks: int = 1) -> Iterator[Arrays]:
-    """Yields one rank's row groups of one split, read by petastorm."""
-    make_batch_reader = _petastorm()
-    size = transform.image_size(cache.transform)
-    shard = {"cur_shard": rank, "shard_count": ranks} if ranks > 1 else {}
-    # One worker and unshuffled row groups: the order is always the same, and for small images it is also the fastest.
-    with make_batch_reader(
-        cache.url(split), num_epochs=1, workers_count=1, shuffle_row_groups=False, results_queue_size=2, **shard
-    ) as reader:
-        for group in reader:
-            pixels = np.frombuffer(b"".join(group.pixels), np.uint8).reshape(-1, size, size, 3)
-            yield Arrays(pixels, np.asarray(group.target, np.int32), list(group.sha256))
-
-
-def _petastorm() -> Callable[..., Any]:
-    """petastorm.make_batch_reader without its 20 deprecation warnings a call, which concern the pinned pyarrow."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="petastorm")
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="petastorm")
-    from petastorm import make_batch_reader
-
-    return make_batch_reader
+    """Yields one rank's row groups of one split."""
+    return (Arrays(*group) for group in row_group_reader.read(cache, split, rank, ranks))
 
 
 def ahead(batches: Iterable[Any], depth: int = AHEAD) -> Iterator[Any]:

@@ -105,6 +105,11 @@ def _promoted(promoted: bool, reason: str | None) -> str:
     return f"{plain(promoted)}: {named(reason)}"
 
 
+def _ranks(ranks: int, engine: str | None) -> str:
+    """Runs before training.engine was a setting had Horovod."""
+    return f"{plain(ranks)}, {engine or 'horovod'}"
+
+
 def _person(value: str | None) -> str:
     return value or "nobody"
 
@@ -184,6 +189,6 @@ ROWS = (
     Row(TIME, "Ingest", ("ingest.seconds",), seconds),
     Row(TIME, "Scoring", ("score.seconds",), seconds),
     Row(TIME, "Trials of the search", ("train.trials",), plain),
-    Row(TIME, "Horovod ranks of the final training", ("train.ranks",), plain),
+    Row(TIME, "Ranks of the final training, and their engine", ("train.ranks", "train.engine"), _ranks),
 )
 KNOWN = frozenset(key for row in ROWS for key in row.keys)

@@ -1,4 +1,4 @@
-"""Child processes of a run: kernels, their JVM, Python workers and Horovod ranks all end with the run."""
+"""Child processes of a run: kernels, their JVM, Python workers and ranks all end with the run."""
 
 import contextlib
 import os

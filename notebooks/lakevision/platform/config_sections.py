@@ -153,6 +153,7 @@ class Training:
     epochs: Count
     batch_size: Count
     ranks: Natural
+    engine: Literal["auto", "horovod", "collectives"]
     augment: bool
     noise: Annotated[float, between(0.0, 64.0)]
     patience: Natural

@@ -3,6 +3,7 @@
 Spark 3.5 needs Java 8, 11 or 17. differences() lists installed versions that differ from the pins.
 """
 
+import functools
 import os
 import platform
 import re
@@ -124,6 +125,13 @@ def _local_faults(current: Runtime) -> list[str]:
             "bash config/setup.sh installs it"
         )
     return faults
+
+
+@functools.cache
+def petastorm_reads() -> bool:
+    """True if petastorm is installed with a pyarrow that it can use: below 15."""
+    pyarrow = _version("pyarrow") or ""
+    return bool(_version("petastorm")) and int(pyarrow.partition(".")[0] or 99) < 15
 
 
 def pins(text: str) -> dict[str, str]:

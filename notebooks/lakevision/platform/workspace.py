@@ -258,7 +258,7 @@ def small_batches(session: SparkSession, **more: str) -> Iterator[None]:
 
 
 def library() -> bytes:
-    """A zip of lakevision and device. Executors, trials and Horovod ranks import them from it."""
+    """A zip of lakevision and device. Executors, trials and ranks import them from it."""
     return library_zip.content()
 
 

@@ -1,4 +1,4 @@
-"""The training loop, the same for a Hyperopt trial and for the final model on Horovod ranks.
+"""The training loop, the same for a Hyperopt trial and for the final model on several ranks.
 
 Under Keras 3, Horovod's DistributedOptimizer silently averages nothing. So the step is written out here: the gradients
 of all variables go through one allreduce as one tensor, which is also faster than one call for each.
@@ -60,6 +60,20 @@ def limit_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
+def own_a_gpu(number: int) -> None:
+    """Gives this process one of the machine's GPUs, if there are any, and lets its memory grow as needed.
+
+    number: that of the process among those of this machine. Call it before TensorFlow's first operation.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        gpu = gpus[number % len(gpus)]
+        tf.config.set_visible_devices(gpu, "GPU")
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
 def fit(
     train: Any,
     validation: Any,
@@ -72,7 +86,7 @@ def fit(
 ) -> Result:  # 8 parameters: trials, ranks and the two phases of a backbone share this one loop
     """Trains a network.
 
-    train, validation: feed.Arrays or feed.Stream of the whole splits, on every rank. hvd: an initialised
+    train, validation: feed.Arrays or feed.Stream of the whole splits, on every rank. hvd: a connected engine, such as
     horovod.tensorflow, or None. on_epoch(epoch, figures): called after each epoch on rank 0. network: a Keras model to
     train instead of the setting's own, on whatever arrays it takes. features_of: see backbone.fit. kept_at: path of the
     checkpoint, which rank 0 writes after each epoch; if the file exists, training resumes from it.

@@ -1,10 +1,12 @@
-"""The final training on Horovod ranks over Spark."""
+"""The final training on several ranks over Spark, connected by the engine of training.engine."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import pickle
 import shutil
+import time
+import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakevision.platform import spark_session, workspace
+from lakevision.training.engines import choice
 from lakevision.training.loop import Result
 
 if TYPE_CHECKING:
@@ -22,33 +25,34 @@ if TYPE_CHECKING:
     from lakevision.platform.workspace import Places
     from lakevision.training.setting import Setting
 
-# Messages of a rank whose neighbour went away during an operation: from Horovod, or from the connection below.
-NEIGHBOUR_GONE = ("HorovodInternalError", "Horovod has been shut down", "gloo/transport")
-
 
 @dataclass
 class Trained:
     """A finished training.
 
-    result: of rank 0. digests: of each rank's weights, all equal. seconds: start-up and training.
+    result: of rank 0. engine: "horovod" or "collectives". digests: of each rank's weights, all equal. seconds: start-up
+    and training.
     """
 
     result: Result
+    engine: str
     digests: list[str]
     start_seconds: float
     train_seconds: float
 
     def figures(self) -> dict[str, Any]:
         """What MLflow keeps as ranks.json."""
-        return {"digests": self.digests, "start_seconds": self.start_seconds, "train_seconds": self.train_seconds}
+        figures = dataclasses.asdict(self)
+        del figures["result"]
+        return figures
 
 
 class RankFailed(RuntimeError):
-    """A Horovod rank failed; the message holds its traceback."""
+    """A rank failed; the message holds its traceback."""
 
 
 class RankLost(RankFailed):
-    """A Horovod rank ended without a traceback: its process or its machine went away. The checkpoint remains."""
+    """A rank ended without a traceback: its process or its machine went away. The checkpoint remains."""
 
 
 class Diverged(RuntimeError):
@@ -63,14 +67,13 @@ def train(
     setting: Setting,
     on_epoch_log: dict[str, str] | None = None,
 ) -> Trained:
-    """Trains a setting on cfg.training.ranks Horovod ranks, one in each Spark slot.
+    """Trains a setting on cfg.training.ranks ranks, one in each Spark slot.
 
     A training that was killed, with or without its driver, resumes after its last whole epoch. on_epoch_log: {"uri",
-    "run_id"} of the MLflow run for the figures of each epoch. Raises RankFailed, RankLost, Diverged, and ValueError if
-    Spark has too few slots.
+    "run_id"} of the MLflow run for the figures of each epoch. Raises RankFailed, RankLost, Diverged,
+    choice.EngineMissing, and ValueError if Spark has too few slots.
     """
-    import time
-
+    engine = choice.chosen(cfg.training.engine)
     count = cfg.training.ranks or spark_session.slots(spark)
     if count > (slots := spark_session.slots(spark, count)):
         raise ValueError(f"training.ranks is {count}, but Spark has {slots} slots; the ranks would wait without end")
@@ -83,11 +86,12 @@ def train(
         "setting": setting,
         "folder": str(run_folder),
         "log": None if later else on_epoch_log,
+        "engine": engine,
         "ranks": count,
         "memory_mb": cfg.training.memory_mb,
     }
     began = time.time()
-    results = _launch_with_retries(job, cfg.training.retries)
+    results = _launch_with_retries(spark, job, cfg.training.retries)
     shutil.rmtree(run_folder, ignore_errors=True)
     digests = [digest for digest, _, _ in results]
     if len(set(digests)) > 1:
@@ -97,7 +101,7 @@ def train(
         log = _logger(on_epoch_log)
         for epoch, figures in enumerate(result.history):
             log(epoch, figures)
-    return Trained(result, digests, first_step - began, time.time() - first_step)
+    return Trained(result, engine, digests, first_step - began, time.time() - first_step)
 
 
 def key(cache: Cache, setting: Setting, ranks: int) -> str:
@@ -107,95 +111,48 @@ def key(cache: Cache, setting: Setting, ranks: int) -> str:
     ).hexdigest()[:16]
 
 
-def _launch_with_retries(job: dict[str, Any], retries: int) -> list[Any]:
+def _launch_with_retries(spark: SparkSession, job: dict[str, Any], retries: int) -> list[Any]:
     """As _launch(). A lost rank costs a restart of all ranks, so many times."""
     for left in range(retries, 0, -1):
         try:
-            return _launch(job)
+            return _launch(spark, job)
         except RankLost as error:
             tries = f"{left} more {'tries' if left > 1 else 'try'}"
             print(f"{str(error).splitlines()[0]}: the ranks restart from the last whole epoch ({tries})")
-    return _launch(job)
+    return _launch(spark, job)
 
 
-def _launch(job: dict[str, Any]) -> list[Any]:
+def _launch(spark: SparkSession, job: dict[str, Any]) -> list[Any]:
     """Starts the ranks and waits for them. Returns the result of work() of each rank. Raises RankFailed, RankLost."""
-    import horovod.spark
-
+    engine = choice.module(job["engine"])
     scratch = Path(job["folder"], uuid.uuid4().hex[:8])
     scratch.mkdir()
-    job = {**job, "scratch": str(scratch)}
+    log = scratch / "output"
     try:
-        with open(scratch / "stdout", "w") as out, open(scratch / "stderr", "w") as err:
-            results = horovod.spark.run(
-                entry(),
-                args=(workspace.library(), pickle.dumps((work, job))),
-                num_proc=job["ranks"],
-                use_gloo=True,
-                verbose=0,
-                start_timeout=120,
-                stdout=out,
-                stderr=err,
-            )
+        return engine.launch(spark, work, {**job, "scratch": str(scratch)}, job["ranks"], log)
     except Exception as error:
         reports = [path.read_text() for path in sorted(scratch.glob("rank-*.error"))]
-        own = [report for report in reports if not any(word in report for word in NEIGHBOUR_GONE)]
+        own = [report for report in reports if not any(word in report for word in engine.NEIGHBOUR_GONE)]
         if own:
             raise RankFailed("\n".join([str(error), *own])) from None
-        last_words = (scratch / "stderr").read_text()[-3000:]
+        last_words = log.read_text()[-3000:] if log.exists() else ""
         message = f"a rank ended without a traceback (killed, or out of memory): {error}\n{last_words}"
         raise RankLost(message) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return [pickle.loads(result) for result in results]
-
-
-def entry() -> Callable[[bytes, bytes], bytes]:
-    """The function that a rank starts with: (library, pickle of (function, argument)) -> pickle of the result.
-
-    A rank is a process that cannot import our modules. So this function brings the library as a zip. The function is
-    defined inside this one, so that it is sent by value, and it takes and returns pickles, not objects of our classes.
-    """
-
-    def rank_main(library: bytes, task: bytes) -> bytes:
-        import atexit
-        import os
-        import pickle
-        import shutil
-        import sys
-        import tempfile
-
-        folder = tempfile.mkdtemp(prefix="lakevision-rank-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        path = os.path.join(folder, "lakevision_library.zip")
-        with open(path, "wb") as file:
-            file.write(library)
-        sys.path.insert(0, path)
-        function, argument = pickle.loads(task)
-        return pickle.dumps(function(argument))
-
-    return rank_main
 
 
 def work(job: dict[str, Any]) -> tuple[str, Result | None, float]:
     """The work of a rank. Returns (digest of its weights, Result on rank 0 else None, time of its first step)."""
-    import os
-    import time
-    import traceback
-
-    os.environ.setdefault("HOROVOD_CYCLE_TIME", "1")  # ms; the default of 5 doubles the time of a small allreduce
-    name = f"rank-{os.environ.get('HOROVOD_RANK', 'unknown')}.error"
+    engine = choice.module(job["engine"])
     try:
         from lakevision.dataset import feed
         from lakevision.training import backbone, loop
 
         loop.limit_threads(1)
-        import horovod.tensorflow as hvd
-
-        hvd.init()
-        if hvd.size() != job["ranks"]:
-            raise RuntimeError(f"{job['ranks']} ranks were asked for, Horovod started {hvd.size()}")
-        own_a_gpu(hvd.local_rank())
+        connected = engine.connect()
+        if connected.size() != job["ranks"]:
+            raise RuntimeError(f"{job['ranks']} ranks were asked for, {connected.size()} were started")
         splits = [feed.opened(job["cache"], split, job["memory_mb"]) for split in ("train", "validation")]
         frozen = backbone.frozen(job["setting"])
         features = (
@@ -208,27 +165,16 @@ def work(job: dict[str, Any]) -> tuple[str, Result | None, float]:
             splits[0],
             splits[1],
             job["setting"],
-            hvd=hvd,
+            hvd=connected,
             features_of=features,
             on_epoch=_logger(job["log"]) if job["log"] else None,
             kept_at=str(Path(job["folder"], "checkpoint")),
         )
-        return result.digest, result if hvd.rank() == 0 else None, began
+        return result.digest, result if connected.rank() == 0 else None, began
     except Exception:
-        # The driver sees only "non-zero status", so it shows this file.
-        Path(job["scratch"], name).write_text(traceback.format_exc())
+        # The driver sees only how the process ended, so it shows this file.
+        Path(job["scratch"], f"rank-{engine.own_rank()}.error").write_text(traceback.format_exc())
         raise
-
-
-def own_a_gpu(local_rank: int) -> None:
-    """Gives each rank a GPU of its own if the machine has GPUs, and lets its memory grow as needed."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        gpu = gpus[local_rank % len(gpus)]
-        tf.config.set_visible_devices(gpu, "GPU")
-        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _logger(log: dict[str, str]) -> Callable[[int, dict[str, float]], None]:

@@ -21,6 +21,7 @@ def record_training(setting: Setting, trained: Trained) -> None:
         {
             "digest": trained.result.digest,
             "ranks": len(trained.digests),
+            "engine": trained.engine,
             "history": trained.result.history,
             "weights": backbone.source(setting) if backbone.frozen(setting) else "",
         },

@@ -108,10 +108,8 @@ def _fit(job: Job, setting: Setting, number: int, client: Any, run_id: str) -> d
     from lakevision.training import backbone, loop
 
     if job.kind == "spark":
-        from lakevision.training import ranks
-
         loop.limit_threads(1)
-        ranks.own_a_gpu(number)
+        loop.own_a_gpu(number)
     memory.keep()
     log = functools.partial(tracking.log_epoch, client, run_id)
     frozen = backbone.frozen(setting) and not setting.swap
