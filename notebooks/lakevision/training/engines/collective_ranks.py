@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -163,11 +164,17 @@ def child_main() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    function, argument = pickle.loads(task)
-    result = function(argument)
-    files.write_atomically(Path(os.environ["LAKEVISION_RANK_FOLDER"], "result"), pickle.dumps(result))
-    sys.stdout.flush()
-    os._exit(0)  # TensorFlow's server would wait for the other ranks
+    status = 1
+    try:
+        function, argument = pickle.loads(task)
+        result = pickle.dumps(function(argument))
+        files.write_atomically(Path(os.environ["LAKEVISION_RANK_FOLDER"], "result"), result)
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)  # a normal exit would wait for TensorFlow's server, and for the thread above
 
 
 def own_rank() -> int:
