@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from lakevision.dataset import cache
@@ -20,7 +21,8 @@ from lakevision.platform.workspace import REPOSITORY
 from lakevision.training import loop, ranks
 
 ENGINES = ("horovod", "collectives")
-RANK_1 = {"horovod": rb"HOROVOD_RANK=1\0", "collectives": rb'TF_CONFIG=[^\0]*"index": 1'}  # in the environment
+VARIABLE = {"horovod": "HOROVOD_RANK", "collectives": "TF_CONFIG"}  # in the environment of a rank
+RANK_1 = {"horovod": "^1$", "collectives": '"index": 1'}
 LONG = 40  # epochs: time to kill a rank between the first and the last
 
 
@@ -54,19 +56,18 @@ def test_killed_rank_costs_a_retry_and_no_weight(spark, cached, whole, engine, c
     cfg, places, _, built = cached
     setting, uninterrupted = whole
     folder = Path(places.root, "ranks", ranks.key(built, setting, 2))
-    killed = []
+    killed, own = [], psutil.Process()  # other tests, which run beside this one, have ranks too
 
     def kill():
         while not killed:
             time.sleep(0.05)
             if (folder / "checkpoint").exists():
-                for process in Path("/proc").glob("[0-9]*"):
+                for process in own.children(recursive=True):
                     try:
-                        environment = (process / "environ").read_bytes()
-                        if re.search(RANK_1[engine], environment) and not killed:
-                            os.kill(int(process.name), signal.SIGKILL)
-                            killed.append(process.name)
-                    except OSError:
+                        if re.search(RANK_1[engine], process.environ().get(VARIABLE[engine], "")) and not killed:
+                            process.kill()
+                            killed.append(process.pid)
+                    except psutil.NoSuchProcess:
                         continue  # ended meanwhile
 
     watcher = threading.Thread(target=kill, daemon=True)

@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
+import psutil
 import pytest
 
 from lakevision.training.engines import collective_ranks
@@ -14,13 +14,13 @@ pytestmark = pytest.mark.slow
 
 
 def children():
-    """The ids of the rank processes on this machine."""
+    """The rank processes below this one."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in psutil.Process().children(recursive=True):
         try:
-            if b"collective_ranks.child_main" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
+            if any("collective_ranks.child_main" in word for word in process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
             continue  # ended meanwhile
     return found
 
@@ -66,39 +66,33 @@ def test_failed_rank_ends_its_neighbour_and_shows_output(spark, tmp_path):
 
 def test_rank_ends_with_its_task(spark, tmp_path):
     """A cancelled job leaves no process behind."""
-    started = tmp_path / "started"
 
-    def work(started):
+    def work(folder):
         import pathlib
         import time
 
-        pathlib.Path(started).touch()
+        from lakevision.training.engines import collective_ranks
+
+        pathlib.Path(folder, f"started-{collective_ranks.own_rank()}").touch()
         time.sleep(600)
 
     failures = []
 
     def run():
         try:
-            collective_ranks.launch(spark, work, str(started), 2, tmp_path / "output")
+            collective_ranks.launch(spark, work, str(tmp_path), 2, tmp_path / "output")
         except Exception as error:
             failures.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not started.exists():
+    while len(list(tmp_path.glob("started-*"))) < 2:
         time.sleep(0.1)
         assert thread.is_alive()
-    workers = {parent(child) for child in children()}
-    assert len(workers) == 2
-    for worker in workers:
+    started = children()
+    for worker in {child.ppid() for child in started}:
         os.kill(worker, signal.SIGKILL)
     thread.join(60)
-    assert not thread.is_alive() and failures
-    deadline = time.monotonic() + 30
-    while children() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not children()
-
-
-def parent(process):
-    return int(Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[1])
+    assert len(started) == 2 and not thread.is_alive() and failures
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
