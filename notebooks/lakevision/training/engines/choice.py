@@ -29,8 +29,8 @@ def chosen(wanted: str) -> str:
         return "horovod"
     if wanted == "horovod":
         raise EngineMissing(
-            f"training.engine is horovod, but {fault}. Set training.engine to auto or collectives, or build Horovod: "
-            "config/README.md shows how"
+            f"training.engine is horovod, but {fault}. Set training.engine to auto or collectives, or let "
+            "config/setup.sh build Horovod"
         )
     print(f"the ranks use TensorFlow's collectives, because {fault}")
     return "collectives"
