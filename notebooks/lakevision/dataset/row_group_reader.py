@@ -1,4 +1,4 @@
-"""Reads a cache's row groups: through petastorm if the installed pyarrow allows, else through pyarrow itself.
+"""Reads a cache's row groups: through petastorm if pyarrow is old enough, else through pyarrow.
 
 petastorm needs pyarrow below 15, and Spark 4 needs pyarrow 15 or later. Both readers give the same row groups in the
 same order.
