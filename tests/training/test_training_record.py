@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lakevision.platform import config
-from lakevision.training import loop, setting, training_record
+from lakevision.training import loop, ranks, setting, training_record
 
 
 @pytest.mark.slow
@@ -20,10 +20,12 @@ def test_run_holds_setting_and_course(tmp_path):
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = mlflow.create_experiment("record", artifact_location=(tmp_path / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment) as run:
-        training_record.record_training(made, SimpleNamespace(result=result, digests=[result.digest, result.digest]))
+        trained = ranks.Trained(result, "collectives", [result.digest, result.digest], 1.0, 2.0)
+        training_record.record_training(made, trained)
     folder = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=str(tmp_path / "fetched")))
     kept = json.loads((folder / "setting.json").read_text())
     assert setting.Setting(**kept) == made
     course = json.loads((folder / "training.json").read_text())
     assert (course["digest"], course["ranks"], course["weights"]) == (result.digest, 2, "")
+    assert course["engine"] == "collectives"
     assert course["history"] == result.history
