@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shutil
 import time
@@ -42,9 +41,7 @@ class Trained:
 
     def figures(self) -> dict[str, Any]:
         """What MLflow keeps as ranks.json."""
-        figures = dataclasses.asdict(self)
-        del figures["result"]
-        return figures
+        return {name: value for name, value in vars(self).items() if name != "result"}
 
 
 class RankFailed(RuntimeError):
@@ -150,8 +147,6 @@ def work(job: dict[str, Any]) -> tuple[str, Result | None, float]:
         from lakevision.training import backbone, loop
 
         loop.limit_threads(1)
-        import tensorflow as tf
-
         connected = engine.connect()
         if connected.size() != job["ranks"]:
             raise RuntimeError(f"{job['ranks']} ranks were asked for, {connected.size()} were started")
@@ -172,8 +167,6 @@ def work(job: dict[str, Any]) -> tuple[str, Result | None, float]:
             on_epoch=_logger(job["log"]) if job["log"] else None,
             kept_at=str(Path(job["folder"], "checkpoint")),
         )
-        # All ranks end together. One that ended while rank 0 still writes its checkpoint would count as lost.
-        connected.allreduce(tf.constant(0.0), op=connected.Sum, name="end")
         return result.digest, result if connected.rank() == 0 else None, began
     except Exception:
         # The driver sees only how the process ended, so it shows this file.

@@ -80,8 +80,8 @@ def run_child(task: bytes, shared: str) -> Outcome:
 
     context = BarrierTaskContext.get()
     rank = context.partitionId()
-    host = context.getTaskInfos()[rank].address.rpartition(":")[0] or context.getTaskInfos()[rank].address
-    addresses = context.allGather(f"{host}:{_free_port()}")
+    address = context.getTaskInfos()[rank].address  # with Spark's own port, or without a port
+    addresses = context.allGather(f"{address.rpartition(':')[0] or address}:{_free_port()}")
     # Spark may run a stage again, so the marks belong to one set of addresses.
     mark = Path(shared, f"ended-{uuid.uuid5(uuid.NAMESPACE_URL, ' '.join(addresses)).hex}")
     folder = Path(tempfile.mkdtemp(prefix="lakevision-rank-"))
