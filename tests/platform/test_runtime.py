@@ -103,6 +103,23 @@ def test_pins_leave_out_markers_extras_and_ranges():
     }
 
 
+@pytest.mark.parametrize(
+    ("installed", "reads"),
+    [
+        ({"petastorm": "0.12.1", "pyarrow": "14.0.2"}, True),
+        ({"petastorm": "0.12.1", "pyarrow": "15.0.0"}, False),
+        ({"petastorm": "0.12.1", "pyarrow": "9.0.0"}, True),
+        ({"pyarrow": "14.0.2"}, False),
+        ({"petastorm": "0.12.1"}, False),
+    ],
+)
+def test_petastorm_reads_with_old_pyarrow_only(monkeypatch, installed, reads):
+    monkeypatch.setattr(runtime, "_version", installed.get)
+    runtime.petastorm_reads.cache_clear()
+    assert runtime.petastorm_reads() is reads
+    runtime.petastorm_reads.cache_clear()
+
+
 def test_java_version_is_read_or_zero(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert runtime.here(False).java == 0

@@ -57,11 +57,10 @@ def test_failed_rank_ends_its_neighbour_and_shows_output(spark, tmp_path):
             raise ArithmeticError("the sums are wrong")
         time.sleep(600)
 
-    began = time.monotonic()
     with pytest.raises(RuntimeError, match="rank 0 was killed by signal SIGKILL; rank 1 ended with status 1"):
         collective_ranks.launch(spark, work, None, 2, tmp_path / "output")
     assert "ArithmeticError: the sums are wrong" in (tmp_path / "output").read_text()
-    assert time.monotonic() - began < 300 and not children()  # the neighbour would have slept for 600 s
+    assert not children()
 
 
 def test_rank_ends_with_its_task(spark, tmp_path):
